@@ -1,0 +1,287 @@
+"""Preparing image folders: low-resolution images, sub-images for training, benchmark layouts, lists of files.
+
+Low-resolution images are MATLAB's antialiased bicubic (BasicSR's `imresize`) of the float image, rounded to 8 bits,
+which is what published super-resolution figures are measured on.
+"""
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from drct.data.images import list_images, read_image, write_png
+from drct.errors import DRCTError, one_line_errors
+from drct.files import write_atomically
+
+GT_MULTIPLE = 12  # of all of the scales 2, 3 and 4
+BENCHMARK_NAME = re.compile(r"(?P<name>.+?)[_-]?(SRF_\d+[_-])?(?P<kind>HR|LR)$", re.IGNORECASE)
+
+
+def reduce_image(image: np.ndarray, scale: int) -> np.ndarray:
+    """Reduce an image by MATLAB's antialiased bicubic: (H, W, 3) -> (H // scale, W // scale, 3), uint8."""
+    from basicsr.utils.matlab_functions import imresize
+
+    height, width = (side - side % scale for side in image.shape[:2])
+    if not height or not width:
+        raise DRCTError(f"the image of {image.shape[1]}x{image.shape[0]} is too small to be reduced {scale} times")
+    reduced = imresize(image[:height, :width].astype(np.float32) / 255, 1 / scale)
+    return (reduced * 255).round().clip(0, 255).astype(np.uint8)
+
+
+def crop_to_multiple(image: np.ndarray, multiple: int) -> np.ndarray:
+    """Cut the right and bottom so that both sides are multiples."""
+    height, width = (side - side % multiple for side in image.shape[:2])
+    if not height or not width:
+        raise DRCTError(f"the image of {image.shape[1]}x{image.shape[0]} is smaller than {multiple} pixels")
+    return image[:height, :width]
+
+
+# ------------------------------------------------------------------------------------------------- one file's work
+
+
+@dataclass
+class Written:
+    """What became of the outputs of one input."""
+
+    new: list[Path] = field(default_factory=list)
+    kept: list[Path] = field(default_factory=list)
+
+
+def _write_missing(outputs: dict[Path, Callable[[], np.ndarray]], overwrite: bool) -> Written:
+    written = Written()
+    for path, make in outputs.items():
+        if path.exists() and not overwrite:
+            written.kept.append(path)
+        else:
+            write_png(path, make())
+            written.new.append(path)
+    return written
+
+
+def _lr(source: Path, name: str, out: Path, scales: list[int], overwrite: bool) -> Written:
+    image = read_image(source)
+    outputs = {out / f"LRbicx{s}" / f"{name}.png": partial(reduce_image, image, s) for s in scales}
+    return _write_missing(outputs, overwrite)
+
+
+def _benchmark(source: Path, name: str, out: Path, scales: list[int], overwrite: bool) -> Written:
+    image = crop_to_multiple(read_image(source), GT_MULTIPLE)
+    outputs = {out / f"GTmod{GT_MULTIPLE}" / f"{name}.png": lambda: image}
+    outputs |= {out / f"LRbicx{s}" / f"{name}.png": partial(reduce_image, image, s) for s in scales}
+    return _write_missing(outputs, overwrite)
+
+
+def _subimages(
+    source: Path, name: str, out: Path, scales: list[int], overwrite: bool, prefix: str, size: int, step: int
+) -> Written:
+    """Reduce the whole image, then cut it and its reductions at the same places: no border inside the picture."""
+    image = crop_to_multiple(read_image(source), GT_MULTIPLE)
+    reduced = {s: reduce_image(image, s) for s in scales}
+    outputs: dict[Path, Callable[[], np.ndarray]] = {}
+    number = 0
+    for y in _starts(image.shape[0], size, step):
+        for x in _starts(image.shape[1], size, step):
+            number += 1
+            file = f"{name}_s{number:03d}.png"
+            outputs[out / f"{prefix}_HR_sub" / file] = partial(_cut, image, y, x, size)
+            for s, small in reduced.items():
+                outputs[out / f"{prefix}_bicx{s}_sub" / file] = partial(_cut, small, y // s, x // s, size // s)
+    return _write_missing(outputs, overwrite)
+
+
+def _cut(image: np.ndarray, y: int, x: int, size: int) -> np.ndarray:
+    return image[y : y + size, x : x + size]
+
+
+def _starts(length: int, size: int, step: int) -> list[int]:
+    """Where patches start along one axis: every `step`, and one that ends at the border. One for a short axis."""
+    if length <= size:
+        return [0]
+    starts = list(range(0, length - size + 1, step))
+    return starts if starts[-1] + size == length else [*starts, length - size]
+
+
+def _size(source: Path) -> tuple[int, int]:
+    return read_image(source).shape[:2]
+
+
+# ------------------------------------------------------------------------------------------------------ all the files
+
+
+def run_parallel(jobs: dict[Path, Callable], processes: int, title: str) -> tuple[dict[Path, object], dict[Path, str]]:
+    """Run one job per file in several processes, with a progress bar.
+
+    Returns:
+        Results and, for the files whose job failed, the reasons. A failure does not stop the rest.
+    """
+    results: dict[Path, object] = {}
+    failed: dict[Path, str] = {}
+
+    def finish(source: Path, get: Callable[[], object]) -> None:
+        try:
+            results[source] = get()
+        except DRCTError as error:
+            failed[source] = str(error)
+        except Exception as error:  # whatever a strange file leads to
+            failed[source] = f"{type(error).__name__}: {error}"
+
+    if processes <= 1 or len(jobs) <= 1:
+        for source, job in tqdm(jobs.items(), title, unit="image"):
+            finish(source, job)
+        return results, failed
+    with ProcessPoolExecutor(min(processes, len(jobs)), initializer=_single_thread) as pool:
+        futures: dict[Future, Path] = {pool.submit(job): source for source, job in jobs.items()}
+        try:
+            for future in tqdm(as_completed(futures), title, total=len(futures), unit="image"):
+                finish(futures[future], future.result)
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return results, failed
+
+
+def _single_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+
+
+def _sources(folder: Path, recursive: bool = False) -> list[Path]:
+    if not folder.is_dir():
+        raise DRCTError(f"no such folder: {folder}")
+    sources = list_images(folder, recursive)
+    if not sources:
+        raise DRCTError(f"there are no images in {folder}")
+    return sources
+
+
+def ground_truths(sources: Iterable[Path]) -> dict[Path, str]:
+    """Ground truth files and the names to give them.
+
+    In a folder of `*HR.png` and `*LR.png` these are the HR files, named by what stands before (`img_001_SRF_4_HR.png`
+    becomes img_001); elsewhere, all files.
+
+    Raises:
+        DRCTError: if two files would get the same name.
+    """
+    sources = list(sources)
+    matches = {source: BENCHMARK_NAME.fullmatch(source.stem) for source in sources}
+    if any(match and match["kind"].upper() == "HR" for match in matches.values()):
+        names = {s: m["name"] for s, m in matches.items() if m and m["kind"].upper() == "HR"}
+    else:
+        names = {source: source.stem for source in sources}
+    by_name: dict[str, Path] = {}
+    for source, name in names.items():
+        if name in by_name:
+            raise DRCTError(f"{by_name[name]} and {source} would both become {name}.png: rename one of them")
+        by_name[name] = source
+    return names
+
+
+def write_meta_info(path: Path, sizes: dict[str, tuple[int, int]]) -> None:
+    """Write a list of files as BasicSR reads it: one `name (h,w,c)` per line, sorted."""
+    text = "".join(f"{name} ({height},{width},3)\n" for name, (height, width) in sorted(sizes.items()))
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+# ----------------------------------------------------------------------------------------------------------- commands
+
+
+def _run_images(args: argparse.Namespace, work: Callable[..., Written], **options) -> int:
+    names = ground_truths(_sources(args.source))
+    jobs: dict[Path, Callable] = {
+        source: partial(work, source, name, args.output, args.scales, args.overwrite, **options)
+        for source, name in names.items()
+    }
+    results, failed = run_parallel(jobs, args.processes, args.command)
+    written = [result for result in results.values() if isinstance(result, Written)]
+    new, kept = sum(len(w.new) for w in written), sum(len(w.kept) for w in written)
+    print(f"{len(results)} of {len(jobs)} images prepared in {args.output}: {new} files written", end="")
+    print(f", {kept} that existed kept (--overwrite replaces them)" if kept else "")
+    return _report(failed)
+
+
+def _report(failed: dict[Path, str]) -> int:
+    for reason in sorted(failed.values()):
+        print(f"failed: {reason}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _run_subimages(args: argparse.Namespace) -> int:
+    for key in ("size", "step"):
+        if getattr(args, key) <= 0 or getattr(args, key) % GT_MULTIPLE:
+            raise DRCTError(f"--{key} must be a multiple of {GT_MULTIPLE}, not {getattr(args, key)}")
+    prefix = args.name or args.output.resolve().name
+    status = _run_images(args, _subimages, prefix=prefix, size=args.size, step=args.step)
+    folder = args.output / f"{prefix}_HR_sub"
+    return max(status, _write_meta_info(folder, args.output / f"meta_info_{prefix}_HR_sub.txt", args.processes, True))
+
+
+def _run_meta_info(args: argparse.Namespace) -> int:
+    return _write_meta_info(args.source, args.output, args.processes, args.overwrite)
+
+
+def _write_meta_info(folder: Path, output: Path, processes: int, overwrite: bool) -> int:
+    if output.exists() and not overwrite:
+        raise DRCTError(f"{output} exists: choose another name, or --overwrite")
+    sources = _sources(folder, recursive=True)
+    results, failed = run_parallel({source: partial(_size, source) for source in sources}, processes, "meta-info")
+    write_meta_info(output, {source.relative_to(folder).as_posix(): size for source, size in results.items()})  # type: ignore[misc]
+    print(f"{len(results)} images listed in {output}")
+    return _report(failed)
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    """The arguments of `drct/prepare.py`."""
+    parser = argparse.ArgumentParser(
+        prog="prepare.py",
+        description=__doc__,
+        epilog="examples:\n"
+        "  prepare.py benchmark ~/Set5_HR -o datasets/Set5              GTmod12/ and LRbicx2/ LRbicx3/ LRbicx4/\n"
+        "  prepare.py subimages ~/DF2K_HR -o datasets/DF2K              DF2K_HR_sub/, DF2K_bicx2_sub/ ..., a list\n"
+        "  prepare.py lr datasets/mine/HR -o datasets/mine --scales 4   LRbicx4/\n"
+        "  prepare.py meta-info datasets/ImageNet/GT -o datasets/ImageNet/meta_info_ImageNet_GT.txt\n",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    images = argparse.ArgumentParser(add_help=False)
+    images.add_argument("source", type=Path, help="folder of high-resolution images, or of *HR.png and *LR.png files")
+    images.add_argument("-o", "--output", type=Path, required=True, help="folder to write to")
+    images.add_argument("--scales", type=int, nargs="+", default=[2, 3, 4], choices=[2, 3, 4], help="default: 2 3 4")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--overwrite", action="store_true", help="replace existing files instead of keeping them")
+    common.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="default: one per core")
+
+    commands.add_parser("benchmark", parents=[images, common], help="crop HR images and reduce them: the test layout")
+    commands.add_parser("lr", parents=[images, common], help="only reduce images")
+    sub = commands.add_parser("subimages", parents=[images, common], help="reduce and cut into patches for training")
+    sub.add_argument("--name", help="prefix of the folders; default: the name of the output folder")
+    sub.add_argument("--size", type=int, default=480, help="side of a patch in HR pixels, default 480")
+    sub.add_argument("--step", type=int, default=240, help="distance of patches in HR pixels, default 240")
+    meta = commands.add_parser("meta-info", parents=[common], help="list the images of a folder and their sizes")
+    meta.add_argument("source", type=Path, help="folder, searched recursively")
+    meta.add_argument("-o", "--output", type=Path, required=True, help="text file to write")
+    return parser
+
+
+@one_line_errors
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of `drct/prepare.py`. Returns 0, 1 if some files failed, 2 if nothing could be done."""
+    args = argument_parser().parse_args(argv)
+    if args.command == "benchmark":
+        return _run_images(args, _benchmark)
+    if args.command == "lr":
+        return _run_images(args, _lr)
+    if args.command == "subimages":
+        return _run_subimages(args)
+    return _run_meta_info(args)

@@ -1,0 +1,1 @@
+"""Runs: option files, devices, checkpoints, metrics, and the training and test loops."""

@@ -1,0 +1,117 @@
+"""Weight files and training states: reading them without running code, writing them whole."""
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from drct.errors import DRCTError
+from drct.files import write_atomically
+
+
+def save(path: str | os.PathLike, content: object) -> None:
+    """`torch.save` to a temporary file that is then renamed. Raises `DRCTError` if it cannot be written."""
+    write_atomically(path, lambda file: torch.save(content, file))
+
+
+def load(path: str | os.PathLike) -> Any:
+    """`torch.load` to the CPU that cannot run code. Raises `DRCTError` naming the file and what is wrong with it."""
+    if not Path(path).is_file():
+        raise DRCTError(f"no such file: {path}")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise DRCTError(
+            f"{path} is not a PyTorch checkpoint of tensors only, or holds objects that could run code; not loaded"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DRCTError(f"{path} is damaged or not a PyTorch checkpoint ({reason}). Download or copy it again.") from error
+
+
+def read_weights(path: str | os.PathLike, param_key: str | None = "params_ema") -> tuple[dict[str, Tensor], str]:
+    """Read a network's weights from a BasicSR checkpoint or a bare state dict.
+
+    Args:
+        path: The file.
+        param_key: The entry to read, 'params' or 'params_ema'. If the file lacks it, the other one is taken; None
+            takes a bare state dict.
+
+    Returns:
+        The state dict, and the entry it was taken from ('' for a bare state dict).
+    """
+    content = load(path)
+    if not isinstance(content, dict):
+        raise DRCTError(f"{path} holds a {type(content).__name__}, not a network's weights")
+    key = next((key for key in (param_key, "params_ema", "params") if key and isinstance(content.get(key), dict)), "")
+    weights = content[key] if key else content
+    if not weights or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise DRCTError(
+            f"{path} holds no network's weights: expected an entry params or params_ema, or tensors by name, "
+            f"but found {', '.join(map(str, list(content)[:5])) or 'nothing'}"
+        )
+    return {name.removeprefix("module."): value for name, value in weights.items()}, key
+
+
+def load_weights(network: nn.Module, weights: dict[str, Tensor], strict: bool, path: object) -> list[str]:
+    """Load a state dict into a network.
+
+    Args:
+        network: The network.
+        weights: The state dict.
+        strict: Whether every name and shape must agree. If not, what does not fit keeps its initial value.
+        path: Named in the error.
+
+    Returns:
+        What was not loaded or not needed, one line each; empty when all fits.
+
+    Raises:
+        DRCTError: if `strict` and something does not fit; it names the first differences.
+    """
+    own = network.state_dict()
+    computed = own.keys() - {name for name, _ in network.named_parameters()} - {n for n, _ in network.named_buffers()}
+    differences = [f"missing {name}" for name in own if name not in weights and name not in computed]
+    differences += [f"unexpected {name}" for name in weights if name not in own]
+    misshapen = [
+        name
+        for name in weights
+        if name in own and name not in computed and weights[name].shape != own[name].shape
+    ]
+    differences += [f"{name} is {list(weights[name].shape)}, not {list(own[name].shape)}" for name in misshapen]
+    if strict and differences:
+        raise DRCTError(
+            f"{path} does not fit the network of the option file, {len(differences)} differences: "
+            f"{'; '.join(differences[:3])}{'; ...' if len(differences) > 3 else ''}. Check network_g, scale and the "
+            "file; strict_load_g: false loads what fits."
+        )
+    network.load_state_dict({name: w for name, w in weights.items() if name not in misshapen}, strict=False)
+    return differences
+
+
+def latest_state(folder: str | os.PathLike) -> Path | None:
+    """The training state (`<iter>.state`) of the highest iteration in a folder, or None."""
+    states = [path for path in Path(folder).glob("*.state") if path.stem.isdigit()]
+    return max(states, key=lambda path: int(path.stem), default=None)
+
+
+def load_resume_state(opt: dict) -> dict | None:
+    """Find and read the training state to resume from, and make `opt` load that iteration's network.
+
+    Takes the place of BasicSR's function of this name and does what it does: `--auto_resume` takes the newest state
+    of the experiment, otherwise `path.resume_state` names one.
+    """
+    path = latest_state(opt["path"]["training_states"]) if opt["auto_resume"] else opt["path"].get("resume_state")
+    if path is None:
+        return None
+    opt["path"]["resume_state"] = str(path)
+    state = load(path)
+    if not isinstance(state, dict) or not {"epoch", "iter", "optimizers", "schedulers"} <= state.keys():
+        raise DRCTError(f"{path} is not a training state")
+    # A state belongs to the network saved at the same iteration; its EMA is loaded beside it.
+    opt["path"]["pretrain_network_g"] = str(Path(path).parents[1] / "models" / f"net_g_{state['iter']}.pth")
+    opt["path"]["param_key_g"] = "params"
+    opt["path"]["strict_load_g"] = True
+    return state

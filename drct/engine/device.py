@@ -1,0 +1,41 @@
+"""Choosing where to compute."""
+
+import torch
+
+from drct.errors import DRCTError
+
+
+def accelerator() -> str | None:
+    """Type of the accelerator that this machine has: 'cuda', 'mps' or None."""
+    if torch.cuda.is_available():
+        return "cuda"
+    if torch.backends.mps.is_available():
+        return "mps"
+    return None
+
+
+def resolve_num_gpu(requested: int | str, logger) -> int:
+    """The number of GPUs to use for an option file's `num_gpu` (a number or 'auto'): 0 means the CPU.
+
+    Asking for more than there are is answered with a warning, not an error, so that option files written for a GPU
+    run anywhere.
+    """
+    if requested != "auto" and (not isinstance(requested, int) or requested < 0):
+        raise DRCTError(f"num_gpu must be 0 (CPU), a number of GPUs or auto, not {requested!r}")
+    kind = accelerator()
+    available = torch.cuda.device_count() if kind == "cuda" else int(kind is not None)
+    if requested == 0:
+        return 0
+    if available == 0:
+        logger.warning(f"num_gpu: {requested}, but PyTorch finds no GPU: running on the CPU")
+        return 0
+    if requested == "auto":
+        return available
+    if requested > available:
+        logger.warning(f"num_gpu: {requested}, but PyTorch finds {available}: using {available}")
+    return min(int(requested), available)
+
+
+def device_for(num_gpu: int) -> torch.device:
+    """The device to put a network on, for a resolved `num_gpu`."""
+    return torch.device(accelerator() or "cpu") if num_gpu else torch.device("cpu")

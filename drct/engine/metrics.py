@@ -1,0 +1,102 @@
+"""Metrics of a dataset: per image, their mean, as text, CSV and JSON."""
+
+import csv
+import io
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from drct.files import write_atomically
+
+
+class MetricTable:
+    """Metrics per image and their mean, the average of the images' values as is the field's custom.
+
+    Args:
+        dataset: Its name.
+        iteration: Training iteration or run name that the images are from.
+    """
+
+    def __init__(self, dataset: str, iteration: int | str) -> None:
+        self.dataset = dataset
+        self.iteration = iteration
+        self.images: dict[str, dict[str, float]] = {}
+        self.bicubic: dict[str, dict[str, float]] = {}
+        self.failed: dict[str, str] = {}
+
+    def add(self, image: str, values: dict[str, float]) -> None:
+        """Record the metrics of an image's result."""
+        self.images[image] = values
+
+    def add_bicubic(self, image: str, values: dict[str, float]) -> None:
+        """Record the metrics of bicubic upscaling of the same image."""
+        self.bicubic[image] = values
+
+    def fail(self, path: str, reason: str) -> None:
+        """Record a file that could not be processed."""
+        self.failed[path] = reason
+
+    def mean(self) -> dict[str, float]:
+        """Mean over images, by metric."""
+        return _mean(self.images)
+
+    def text(self) -> str:
+        """The table for people, one line per image and one for the mean."""
+        header, rows = self._rows()
+        cells = [header] + [[row[0]] + [_format(value) for value in row[1:]] for row in rows]
+        widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+        return "\n".join(
+            "  " + "  ".join([row[0].ljust(widths[0])] + [c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)])
+            for row in cells
+        )
+
+    def write(self, folder: str | os.PathLike, suffix: str = "") -> None:
+        """Write `metrics_<dataset><suffix>.csv` and `.json`."""
+        header, rows = self._rows()
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+        stem = Path(folder, f"metrics_{self.dataset}{suffix}")
+        write_atomically(f"{stem}.csv", lambda file: file.write(text.getvalue().encode()))
+        content = {
+            "dataset": self.dataset,
+            "iteration": self.iteration,
+            "mean": self.mean(),
+            "images": self.images,
+            "failed": self.failed,
+        }
+        if self.bicubic:
+            content |= {"bicubic": {"mean": _mean(self.bicubic), "images": self.bicubic}}
+        data = json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False)
+        write_atomically(f"{stem}.json", lambda file: file.write(data.encode()))
+
+    def _rows(self) -> tuple[list[str], list[list[Any]]]:
+        metrics = list(next(iter(self.images.values()), {}))
+        header = ["image"] + metrics + [f"bicubic {metric}" for metric in metrics if self.bicubic]
+        rows = [
+            [image, *values.values(), *self.bicubic.get(image, {}).values()] for image, values in self.images.items()
+        ]
+        if rows:
+            rows.append(["mean", *self.mean().values(), *_mean(self.bicubic).values()])
+        return header, rows
+
+
+def _mean(images: dict[str, dict[str, float]]) -> dict[str, float]:
+    metrics = next(iter(images.values()), {})
+    return {metric: sum(values[metric] for values in images.values()) / len(images) for metric in metrics}
+
+
+def _format(value: float) -> str:
+    return f"{value:.4f}"
+
+
+def _finite(content: Any) -> Any:
+    """JSON has no infinities (the PSNR of equal images) and no NaN (an image smaller than the cropped border)."""
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, float) and not math.isfinite(content):
+        return None if math.isnan(content) else str(content)
+    return content

@@ -1,0 +1,321 @@
+"""Command line and option files of training and testing.
+
+The format is BasicSR's: an option file of the original project, or of BasicSR, is read as it is. YAML is read with a
+safe loader, and every mistake that can be found before work begins is reported as one line that names the key.
+"""
+
+import argparse
+import logging
+import os
+import random
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from drct.errors import DRCTError, did_you_mean
+
+PREPARE_HINT = "Put the images there or prepare them with `python drct/prepare.py` (see datasets/README.md)."
+WEIGHTS_HINT = "Put the weight file there (see experiments/pretrained_models/README.md)."
+
+REQUIRED = ["name", "model_type", "scale", "num_gpu", "datasets", "network_g", "path"]
+REQUIRED_TRAIN = ["train", "logger"]
+# Keys that are used, to find misspelt ones. A key that resembles none of them may belong to somebody's own class.
+KNOWN: dict[str, set[str]] = {
+    "": {*REQUIRED, *REQUIRED_TRAIN, "manual_seed", "val", "tile", "dist_params", "find_unused_parameters"},
+    "path": {"pretrain_network_g", "param_key_g", "strict_load_g", "resume_state", "ignore_resume_networks"},
+    "train": {"ema_decay", "optim_g", "scheduler", "total_iter", "warmup_iter", "pixel_opt", "perceptual_opt"}
+    | {"precision", "grad_clip"},
+    "val": {"val_freq", "save_img", "suffix", "pbar", "metrics", "bicubic", "comparison"},
+    "logger": {"print_freq", "save_checkpoint_freq", "use_tb_logger", "wandb"},
+    "tile": {"tile_size", "tile_pad"},
+    "datasets": {"name", "type", "dataroot_gt", "dataroot_lq", "meta_info_file", "io_backend", "filename_tmpl"}
+    | {"gt_size", "use_hflip", "use_rot", "use_shuffle", "num_worker_per_gpu", "batch_size_per_gpu", "color"}
+    | {"dataset_enlarge_ratio", "prefetch_mode", "pin_memory", "persistent_workers", "num_prefetch_queue", "mean"}
+    | {"std"},
+}
+
+
+# ------------------------------------------------------------------------------------------------------------- YAML
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML, with floats such as 2e-4 (a string in YAML 1.1) and an error for a key that is given twice."""
+
+    def construct_mapping(self, node, deep=False):
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str | int | float | bool | None):
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is not a key", key_node.start_mark)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def load_yaml(path: str | os.PathLike) -> dict[str, Any]:
+    """Read an option file. Raises `DRCTError` with the file, line and problem."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            opt = yaml.load(file, Loader=_Loader)  # noqa: S506 - a subclass of SafeLoader
+    except OSError as error:
+        raise DRCTError(f"cannot read option file {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise DRCTError(f"option file {path}{where}: {problem}") from error
+    except ValueError as error:  # an explicit tag with a value that does not parse, such as !!float abc
+        raise DRCTError(f"option file {path}: {error}") from error
+    if not isinstance(opt, dict):
+        raise DRCTError(f"option file {path} does not hold options (key: value)")
+    return opt
+
+
+def override(opt: dict[str, Any], entry: str) -> None:
+    """Apply one `--force_yml` entry, such as `train:optim_g:lr=1e-4`. The value is read as YAML.
+
+    A key that does not exist is made, unless it resembles one that does.
+    """
+    keys, separator, value = entry.partition("=")
+    if not separator or not keys:
+        raise DRCTError(f"--force_yml {entry!r}: expected key=value or section:key=value")
+    *sections, last = (key.strip() for key in keys.split(":"))
+    target: Any = opt
+    for key in sections:
+        if not isinstance(target.get(key), dict):
+            raise DRCTError(f"--force_yml {entry!r}: there is no section {key!r}{did_you_mean(key, target)}")
+        target = target[key]
+    if last not in target and (hint := did_you_mean(last, target)):
+        raise DRCTError(f"--force_yml {entry!r}: there is no key {last!r}{hint}")
+    try:
+        target[last] = yaml.load(value, Loader=_Loader)  # noqa: S506 - a subclass of SafeLoader
+    except (yaml.YAMLError, ValueError) as error:
+        raise DRCTError(f"--force_yml {entry!r}: {value!r} is not a YAML value") from error
+
+
+# ---------------------------------------------------------------------------------------------------------- checking
+
+
+def check_options(opt: dict[str, Any], is_train: bool, file: str, logger: logging.Logger) -> None:
+    """Find mistakes in an option file. Raises `DRCTError` for the first; warns about keys that look misspelt."""
+    for key in REQUIRED + REQUIRED_TRAIN * is_train:
+        if opt.get(key) is None:
+            raise DRCTError(f"{file} has no '{key}'{did_you_mean(key, opt)}")
+    for key in ("datasets", "network_g", "path", "train", "val", "logger", "tile"):
+        if opt.get(key) is not None and not isinstance(opt[key], dict):
+            raise DRCTError(f"{file}: {key} must be a section of keys, not {opt[key]!r}")
+    if not isinstance(opt["scale"], int) or opt["scale"] < 1:
+        raise DRCTError(f"{file}: scale must be a whole number, not {opt['scale']!r}")
+    if not re.fullmatch(r"[^/\\]+", str(opt["name"])) or str(opt["name"]) in (".", ".."):
+        raise DRCTError(f"{file}: name becomes a folder's name, which {opt['name']!r} cannot be")
+
+    sections = {"": opt} | {key: opt.get(key) or {} for key in ("path", "train", "val", "logger", "tile")}
+    sections |= {f"datasets.{phase}": dataset for phase, dataset in _datasets(opt, file)}
+    for section, content in sections.items():
+        known = KNOWN[section.split(".")[0]]
+        for key in content:
+            if key not in known and (hint := did_you_mean(key, known)):
+                logger.warning(f"{file}: {section + '.' if section else ''}{key} is not an option{hint}; it is ignored")
+
+    _check_types(opt, is_train, file)
+    for phase, dataset in _datasets(opt, file):
+        _check_dataset(f"{file}: datasets.{phase}", phase, dataset, opt["scale"], is_train)
+    _check_numbers(opt, is_train, file)
+    for key in ("pretrain_network_g", "resume_state"):
+        path = opt["path"].get(key)
+        if path is not None and not Path(path).expanduser().is_file():
+            hint = WEIGHTS_HINT if key == "pretrain_network_g" else "Check the path, or use --auto_resume."
+            raise DRCTError(f"{file}: path.{key}: no such file: {path}. {hint}")
+
+
+def _datasets(opt: dict[str, Any], file: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    for phase, dataset in opt["datasets"].items():
+        if phase.split("_")[0] not in ("train", "val", "test"):
+            raise DRCTError(f"{file}: datasets.{phase}: a dataset is called train, val, val_1, test_1 and so on")
+        if not isinstance(dataset, dict):
+            raise DRCTError(f"{file}: datasets.{phase} must be a section of keys, not {dataset!r}")
+        yield phase, dataset
+
+
+def _check_types(opt: dict[str, Any], is_train: bool, file: str) -> None:
+    """Names of classes and functions, against BasicSR's registries."""
+    import basicsr  # noqa: F401 - fills the registries
+    from basicsr.utils import registry
+
+    def check(key: str, section: Any, known: registry.Registry) -> None:
+        name = section.get("type") if isinstance(section, dict) else section
+        # Registry.get also finds a name with this suffix, and prints; `in` does neither
+        if name not in known and f"{name}_basicsr" not in known:
+            available = sorted(name for name in known.keys())
+            hint = did_you_mean(name, available) or f"; there are {', '.join(available)}"
+            raise DRCTError(f"{file}: {key} {name!r} is unknown{hint}")
+
+    check("model_type", opt["model_type"], registry.MODEL_REGISTRY)
+    check("network_g.type", opt["network_g"], registry.ARCH_REGISTRY)
+    for phase, dataset in opt["datasets"].items():
+        check(f"datasets.{phase}.type", dataset, registry.DATASET_REGISTRY)
+    for name, metric in ((opt.get("val") or {}).get("metrics") or {}).items():
+        check(f"val.metrics.{name}.type", metric, registry.METRIC_REGISTRY)
+    for key in ("pixel_opt", "perceptual_opt"):
+        if is_train and opt["train"].get(key):
+            check(f"train.{key}.type", opt["train"][key], registry.LOSS_REGISTRY)
+
+
+def _check_dataset(where: str, phase: str, dataset: dict[str, Any], scale: int, is_train: bool) -> None:
+    for key in ("name", "io_backend"):
+        if dataset.get(key) is None:
+            raise DRCTError(f"{where} has no '{key}'{did_you_mean(key, dataset)}")
+    if not isinstance(dataset["io_backend"], dict) or dataset["io_backend"].get("type") not in ("disk", "lmdb"):
+        raise DRCTError(f"{where}.io_backend must be a section with type: disk or type: lmdb")
+    roots = {"PairedImageDataset": ["dataroot_gt", "dataroot_lq"], "SingleImageDataset": ["dataroot_lq"]}
+    for key in roots.get(dataset["type"], ["dataroot_gt"] if dataset["type"] == "ImageNetPairedDataset" else []):
+        if dataset.get(key) is None:
+            raise DRCTError(f"{where} has no '{key}'{did_you_mean(key, dataset)}")
+        folder = Path(dataset[key]).expanduser()
+        if not folder.is_dir():
+            raise DRCTError(f"{where}.{key}: no such folder: {folder}. {PREPARE_HINT}")
+        if not any(folder.iterdir()):
+            raise DRCTError(f"{where}.{key}: the folder {folder} is empty. {PREPARE_HINT}")
+    meta_info = dataset.get("meta_info_file")
+    if meta_info is not None and not Path(meta_info).expanduser().is_file():
+        raise DRCTError(
+            f"{where}.meta_info_file: no such file: {meta_info}. Write it with `python drct/prepare.py meta-info`, "
+            "or remove the key to use all files of the folder."
+        )
+    if phase.split("_")[0] == "train" and is_train:
+        for key in ("gt_size", "use_hflip", "use_rot", "num_worker_per_gpu", "batch_size_per_gpu"):
+            if dataset.get(key) is None:
+                raise DRCTError(f"{where} has no '{key}'{did_you_mean(key, dataset)}")
+        if dataset["gt_size"] % scale:
+            raise DRCTError(f"{where}.gt_size {dataset['gt_size']} is not a multiple of scale {scale}")
+
+
+def _check_numbers(opt: dict[str, Any], is_train: bool, file: str) -> None:
+    if opt.get("tile") is not None:
+        size, pad = opt["tile"].get("tile_size"), opt["tile"].get("tile_pad", 0)
+        if not isinstance(size, int) or size < 1 or not isinstance(pad, int) or pad < 0:
+            raise DRCTError(f"{file}: tile needs whole numbers tile_size > 0 and tile_pad >= 0, not {size!r}, {pad!r}")
+    if not is_train:
+        return
+    needed = {"train": ["total_iter", "optim_g", "scheduler"], "logger": ["print_freq", "save_checkpoint_freq"]}
+    if opt.get("val") is not None:
+        needed["val"] = ["val_freq"]
+    for section, keys in needed.items():
+        for key in keys:
+            if opt[section].get(key) is None:
+                raise DRCTError(f"{file}: {section} has no '{key}'{did_you_mean(key, opt[section])}")
+    for key in ("optim_g", "scheduler"):
+        if not isinstance(opt["train"][key], dict) or "type" not in opt["train"][key]:
+            raise DRCTError(f"{file}: train.{key} must be a section with a type")
+    if "train" not in opt["datasets"]:
+        raise DRCTError(f"{file}: datasets has no 'train'{did_you_mean('train', opt['datasets'])}")
+    precision = opt["train"].get("precision", "fp32")
+    if precision not in ("fp32", "bf16"):
+        raise DRCTError(f"{file}: train.precision must be fp32 or bf16, not {precision!r}")
+
+
+# ----------------------------------------------------------------------------------------------------------- parsing
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    """The arguments that `drct/train.py` and `drct/test.py` share with BasicSR's."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("-opt", "--opt", required=True, metavar="FILE", help="option file, see options/")
+    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm"], default="none", help="job launcher")
+    parser.add_argument("--auto_resume", action="store_true", help="go on from the newest state of the experiment")
+    parser.add_argument("--debug", action="store_true", help="log every iteration, validate and save every 8")
+    parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help="set by torch.distributed.launch")
+    parser.add_argument(
+        "--force_yml",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="replace options, e.g. train:ema_decay=0.999 datasets:train:batch_size_per_gpu=2",
+    )
+    return parser
+
+
+def parse_options(
+    root_path: str | os.PathLike, is_train: bool = True, argv: list[str] | None = None
+) -> tuple[dict[str, Any], argparse.Namespace]:
+    """Read the command line and its option file, check them and fill in what BasicSR's classes expect.
+
+    Takes the place of `basicsr.utils.options.parse_options`.
+
+    Args:
+        root_path: Where `experiments/` and `results/` are.
+        is_train: Training or testing.
+        argv: Arguments; those of the process if None.
+
+    Returns:
+        Options, and the arguments.
+
+    Raises:
+        DRCTError: for a mistake in the arguments or the option file.
+    """
+    from basicsr.utils import get_root_logger, set_random_seed
+
+    from drct.engine.device import resolve_num_gpu
+
+    args = argument_parser().parse_args(argv)
+    opt = load_yaml(args.opt)
+    for entry in args.force_yml:
+        override(opt, entry)
+    logger = get_root_logger()
+    check_options(opt, is_train, args.opt, logger)
+
+    if args.launcher != "none" and int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1"))) > 1:
+        raise DRCTError("this version runs a single process: start it with one, or without --launcher")
+    opt["dist"], opt["rank"], opt["world_size"] = False, 0, 1
+    opt["num_gpu"] = resolve_num_gpu(opt["num_gpu"], logger)
+    if opt.get("manual_seed") is None:
+        opt["manual_seed"] = random.randint(1, 10000)
+    set_random_seed(opt["manual_seed"])
+    opt["is_train"], opt["auto_resume"] = is_train, args.auto_resume
+    if args.debug and not opt["name"].startswith("debug"):
+        opt["name"] = f"debug_{opt['name']}"
+
+    for phase, dataset in opt["datasets"].items():
+        dataset["phase"] = phase.split("_")[0]
+        dataset["scale"] = opt["scale"]
+        for key in ("dataroot_gt", "dataroot_lq", "meta_info_file"):
+            if dataset.get(key) is not None:
+                dataset[key] = os.path.expanduser(dataset[key])
+    for key in ("pretrain_network_g", "resume_state"):
+        if opt["path"].get(key) is not None:
+            opt["path"][key] = os.path.expanduser(opt["path"][key])
+    _set_paths(opt, Path(root_path))
+    if is_train:
+        opt["logger"].setdefault("use_tb_logger", False)
+        if "debug" in opt["name"]:
+            opt["logger"].update(print_freq=1, save_checkpoint_freq=8)
+            if opt.get("val"):
+                opt["val"]["val_freq"] = 8
+    if not is_train or opt.get("val"):
+        opt["val"] = {"save_img": not is_train, "suffix": None} | (opt.get("val") or {})
+    return opt, args
+
+
+def _set_paths(opt: dict[str, Any], root: Path) -> None:
+    """Where a run writes: experiments/<name> or results/<name>."""
+    folder = root / ("experiments" if opt["is_train"] else "results") / opt["name"]
+    opt["path"]["experiments_root" if opt["is_train"] else "results_root"] = str(folder)
+    opt["path"]["log"] = str(folder)
+    opt["path"]["visualization"] = str(folder / "visualization")
+    if opt["is_train"]:
+        opt["path"]["models"] = str(folder / "models")
+        opt["path"]["training_states"] = str(folder / "training_states")
+
+
+def options_text(opt: dict[str, Any]) -> str:
+    """Options as YAML, for the log."""
+    return yaml.safe_dump(opt, sort_keys=False, allow_unicode=True)

@@ -1,0 +1,130 @@
+"""The training run: steps, log, checkpoints and validation as an option file says, in one process."""
+
+import logging
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from drct.engine.checkpoint import load_resume_state
+from drct.errors import one_line_errors
+from drct.files import archive
+
+
+def run(opt: dict[str, Any], option_file: str) -> None:
+    """Train into `experiments/<name>`; go on from `path.resume_state` or, with `auto_resume`, the newest state.
+
+    Without a state to resume from, an experiment of that name is moved aside. Ctrl-C saves and ends.
+    """
+    from basicsr.models import build_model
+    from basicsr.utils import AvgTimer, MessageLogger, get_root_logger, get_time_str
+
+    from drct.engine.data import evaluation_loaders
+    from drct.engine.options import options_text
+    from drct.engine.test import add_log_file
+
+    root = Path(opt["path"]["experiments_root"])
+    train_loader, sampler = _train_loader(opt)
+    val_loaders = evaluation_loaders(opt, "val") if opt.get("val") else []
+    state = load_resume_state(opt)
+    archived = archive(root) if state is None else None
+    for key in ("models", "training_states"):
+        Path(opt["path"][key]).mkdir(parents=True, exist_ok=True)
+    shutil.copy(option_file, root)
+    logger = get_root_logger()
+    add_log_file(logger, root / f"train_{opt['name']}_{get_time_str()}.log")
+    if archived:
+        logger.info(f"Moved the earlier experiment of this name to {archived}")
+    logger.debug(options_text(opt))
+    tb_logger = _tensorboard(opt)
+
+    total = int(opt["train"]["total_iter"])
+    model = build_model(opt)
+    iteration, epoch = 0, 0
+    if state is not None:
+        model.resume_training(state)
+        iteration, epoch = state["iter"], state["epoch"]
+        logger.info(f"Resuming from iteration {iteration} of epoch {epoch}")
+    logger.info(f"{len(train_loader.dataset)} images, {len(train_loader)} iterations per epoch, {total} in total")
+
+    message = MessageLogger(opt, iteration + 1, tb_logger)
+    data_timer, iter_timer = AvgTimer(), AvgTimer()
+    try:
+        while iteration < total:
+            sampler.set_epoch(epoch)
+            for batch in train_loader:
+                data_timer.record()
+                iteration += 1
+                model.update_learning_rate(iteration, warmup_iter=opt["train"].get("warmup_iter", -1))
+                model.feed_data(batch)
+                model.optimize_parameters(iteration)
+                iter_timer.record()
+                if iteration % opt["logger"]["print_freq"] == 0:
+                    times = {"time": iter_timer.get_avg_time(), "data_time": data_timer.get_avg_time()}
+                    head = {"epoch": epoch, "iter": iteration, "lrs": model.get_current_learning_rate()}
+                    message(head | times | model.get_current_log())
+                if iteration % int(opt["logger"]["save_checkpoint_freq"]) == 0:
+                    model.save(epoch, iteration)
+                if val_loaders and iteration % int(opt["val"]["val_freq"]) == 0 and iteration < total:
+                    _validate(model, val_loaders, iteration, tb_logger, opt)
+                data_timer.start()
+                iter_timer.start()
+                if iteration == total:
+                    break
+            epoch += 1
+    except KeyboardInterrupt:
+        model.save(epoch, iteration)
+        logger.info(f"Interrupted: saved iteration {iteration}; --auto_resume goes on from there")
+        raise
+    model.save(epoch, -1)
+    _validate(model, val_loaders, iteration, tb_logger, opt)
+    logger.info(f"Trained {iteration} iterations: {root / 'models' / 'net_g_latest.pth'}")
+    if tb_logger:
+        tb_logger.close()
+
+
+def _validate(model, loaders: list, iteration: int, tb_logger, opt: dict[str, Any]) -> None:
+    for loader in loaders:
+        model.validation(loader, iteration, tb_logger, opt["val"]["save_img"])
+
+
+def _train_loader(opt: dict[str, Any]):
+    """Loader of the training set and its sampler, whose order depends on the epoch alone."""
+    from basicsr.data import build_dataloader
+    from basicsr.data.data_sampler import EnlargedSampler
+
+    from drct.engine.data import make_dataset
+
+    options = opt["datasets"]["train"]
+    dataset = make_dataset("train", options)
+    batch_size = options["batch_size_per_gpu"] * max(1, opt["num_gpu"])
+    # An epoch holds at least one batch, however small the set
+    ratio = max(options.get("dataset_enlarge_ratio", 1), math.ceil(batch_size / len(dataset)))
+    sampler = EnlargedSampler(dataset, num_replicas=1, rank=0, ratio=ratio)
+    loader = build_dataloader(
+        dataset, options, num_gpu=opt["num_gpu"], dist=False, sampler=sampler, seed=opt["manual_seed"]
+    )
+    return loader, sampler
+
+
+def _tensorboard(opt: dict[str, Any]):
+    from basicsr.utils import init_tb_logger
+
+    if not opt["logger"]["use_tb_logger"] or "debug" in opt["name"]:
+        return None
+    return init_tb_logger(log_dir=str(Path(opt["path"]["experiments_root"]).parents[1] / "tb_logger" / opt["name"]))
+
+
+@one_line_errors
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of `drct/train.py`. Returns 0, or 2 if training could not start or go on."""
+    import drct  # noqa: F401 - registers everything
+    from drct.engine.options import parse_options
+
+    opt, args = parse_options(Path.cwd(), is_train=True, argv=argv)
+    torch.backends.cudnn.benchmark = True  # patches have one size
+    logging.getLogger("basicsr").setLevel(logging.INFO)
+    run(opt, args.opt)
+    return 0

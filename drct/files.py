@@ -1,0 +1,57 @@
+"""Writing files so that they appear whole or not at all."""
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from drct.errors import DRCTError
+
+
+def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], object]) -> None:
+    """Create `path` by `write(file)`: a temporary file beside it is filled, flushed to the disk and renamed.
+
+    Raises:
+        DRCTError: if the file cannot be written. Nothing is left behind and an older file of that name is intact.
+    """
+    path = Path(path)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        with os.fdopen(descriptor, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's files are private
+        os.replace(temporary, path)
+        temporary = None
+    except OSError as error:
+        raise DRCTError(f"cannot write {path}: {error.strerror or error}. Free space or choose another folder.") from error
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def archive(path: str | os.PathLike) -> Path | None:
+    """Move an existing file or folder out of the way, as BasicSR does: `name_archived_<time>`. Returns its new path."""
+    import time
+
+    path = Path(path)
+    if not path.exists():
+        return None
+    stamp = time.strftime("%Y%m%d_%H%M%S")
+    target = path.with_name(f"{path.name}_archived_{stamp}")
+    count = 1
+    while target.exists():
+        count += 1
+        target = path.with_name(f"{path.name}_archived_{stamp}_{count}")
+    path.rename(target)
+    return target

@@ -1,0 +1,92 @@
+"""Upscaling images of any size: padding to whole windows, and tiles for images that do not fit in memory."""
+
+import logging
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+
+def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
+    """Pad the bottom and right of images with their reflection: (B, C, H, W) -> (B, C, H', W').
+
+    H' and W' are the next multiples. Where an image is too small for one reflection (down to 1x1), it is reflected
+    back and forth.
+    """
+    height, width = x.shape[-2:]
+    if height % multiple:
+        x = x[..., _reflected_indices(height, multiple, x.device), :]
+    if width % multiple:
+        x = x[..., _reflected_indices(width, multiple, x.device)]
+    return x
+
+
+def _reflected_indices(length: int, multiple: int, device: torch.device) -> Tensor:
+    """0, 1, .. length-1, length-2, .. 0, 1, .. up to the next multiple."""
+    padded = -(-length // multiple) * multiple
+    period = max(2 * (length - 1), 1)
+    phase = torch.arange(padded, device=device) % period
+    return torch.minimum(phase, period - phase) if length > 1 else torch.zeros_like(phase)
+
+
+@torch.no_grad()
+def upscale(network: nn.Module, x: Tensor, window_size: int, scale: int) -> Tensor:
+    """Upscale whole images of any size: (B, C, H, W) -> (B, C, H * scale, W * scale), not clamped."""
+    height, width = x.shape[-2:]
+    return network(pad_to_multiple(x, window_size))[..., : height * scale, : width * scale]
+
+
+@torch.no_grad()
+def upscale_tiled(
+    network: nn.Module,
+    x: Tensor,
+    window_size: int,
+    scale: int,
+    tile_size: int,
+    tile_pad: int,
+    progress: bool = False,
+) -> Tensor:
+    """Upscale images tile by tile, for limited memory: (B, C, H, W) -> (B, C, H * scale, W * scale).
+
+    Each tile is computed with `tile_pad` pixels of its surroundings, which are cropped from the result. The padded
+    image is cut at multiples of the window, so a single tile gives exactly the result of `upscale`; several do not,
+    since the network sees further than `tile_pad`.
+
+    Args:
+        network, x, window_size, scale: As in `upscale`.
+        tile_size: Side of a tile in input pixels, a multiple of `window_size` (see `round_up_tiles`).
+        tile_pad: Overlap on each side in input pixels, a multiple of `window_size`.
+        progress: Show a progress bar.
+    """
+    height, width = x.shape[-2:]
+    padded = pad_to_multiple(x, window_size)
+    batch, channels, padded_height, padded_width = padded.shape
+    result = x.new_empty(batch, channels, padded_height * scale, padded_width * scale)
+    rows = list(_spans(padded_height, tile_size, tile_pad))
+    columns = list(_spans(padded_width, tile_size, tile_pad))
+    tiles = [(row, column) for row in rows for column in columns]
+    for (y0, y1, top, bottom), (x0, x1, left, right) in tqdm(tiles, "tiles", leave=False, disable=not progress):
+        tile = network(padded[..., top:bottom, left:right])
+        tile = tile[..., (y0 - top) * scale : (y1 - top) * scale, (x0 - left) * scale : (x1 - left) * scale]
+        result[..., y0 * scale : y1 * scale, x0 * scale : x1 * scale] = tile
+    return result[..., : height * scale, : width * scale]
+
+
+def _spans(length: int, tile_size: int, tile_pad: int) -> Iterator[tuple[int, int, int, int]]:
+    """Start and end of each tile along one axis, without and with its overlap."""
+    for start in range(0, length, tile_size):
+        end = min(start + tile_size, length)
+        yield start, end, max(start - tile_pad, 0), min(end + tile_pad, length)
+
+
+def round_up_tiles(tile_size: int, tile_pad: int, window_size: int, logger: logging.Logger) -> tuple[int, int]:
+    """Round tile_size and tile_pad up to multiples of the window, and say so."""
+    rounded_size = max(1, -(-tile_size // window_size)) * window_size
+    rounded_pad = -(-tile_pad // window_size) * window_size
+    if (rounded_size, rounded_pad) != (tile_size, tile_pad):
+        logger.warning(
+            f"tile: sizes must be multiples of the window of {window_size}: tile_size {tile_size} is taken as "
+            f"{rounded_size} and tile_pad {tile_pad} as {rounded_pad}"
+        )
+    return rounded_size, rounded_pad

@@ -1,0 +1,285 @@
+"""DRCTModel: what a training step and a validation do with a super-resolution network, on BasicSR's SRModel."""
+
+import math
+from collections import Counter, OrderedDict
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+from basicsr.metrics import calculate_metric
+from basicsr.models.sr_model import SRModel
+from basicsr.utils import get_root_logger, tensor2img
+from basicsr.utils.registry import MODEL_REGISTRY
+from torch import nn
+from torch.utils.data import default_collate
+from tqdm import tqdm
+
+from drct.data.images import write_png
+from drct.engine import checkpoint
+from drct.engine.device import device_for, resolve_num_gpu
+from drct.engine.metrics import MetricTable
+from drct.errors import DRCTError, did_you_mean
+from drct.inference.upscale import round_up_tiles, upscale, upscale_tiled
+
+
+@MODEL_REGISTRY.register()
+class DRCTModel(SRModel):
+    """BasicSR's SRModel for networks of windows: any image size, tiles, per-image metrics, safe files.
+
+    Options beyond BasicSR's: `tile: {tile_size, tile_pad}`, `train.precision` (fp32 or bf16), `train.grad_clip`
+    (largest norm of the gradient), any optimizer of `torch.optim` and schedule of `torch.optim.lr_scheduler`.
+    """
+
+    def __init__(self, opt: dict[str, Any]) -> None:
+        opt["num_gpu"] = resolve_num_gpu(opt["num_gpu"], get_root_logger())
+        opt["path"].setdefault("param_key_g", "params_ema")
+        self.window_size = opt["network_g"].get("window_size", 1)
+        self.tile: tuple[int, int] | None = None
+        if opt.get("tile"):
+            tile = opt["tile"]
+            self.tile = round_up_tiles(tile["tile_size"], tile.get("tile_pad", 0), self.window_size, get_root_logger())
+        super().__init__(opt)
+
+    # ------------------------------------------------------------------------------------------------------ network
+
+    def model_to_device(self, net: nn.Module) -> nn.Module:
+        """Put the network on the device that `num_gpu` asks for (BasicSR knows CUDA and the CPU only)."""
+        self.device = device_for(self.opt["num_gpu"])
+        return super().model_to_device(net)
+
+    def print_network(self, net: nn.Module) -> None:
+        """Log the network's name and size; BasicSR also prints every layer."""
+        net = self.get_bare_model(net)
+        parameters = sum(p.numel() for p in net.parameters())
+        get_root_logger().info(f"Network {type(net).__name__} with {parameters:,} parameters on {self.device}")
+
+    def load_network(self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = "params"):
+        """Load weights without running code. Raises `DRCTError` that says what does not fit."""
+        logger = get_root_logger()
+        weights, used_key = checkpoint.read_weights(load_path, param_key)
+        if used_key != param_key:
+            logger.info(f"{load_path} has no {param_key}: using {used_key or 'its bare state dict'}")
+        differences = checkpoint.load_weights(self.get_bare_model(net), weights, strict, load_path)
+        logger.info(f"Loaded {used_key or 'weights'} of {load_path}")
+        for difference in differences:
+            logger.warning(f"not loaded: {difference}")
+
+    # ----------------------------------------------------------------------------------------------------- training
+
+    def init_training_settings(self) -> None:
+        train_opt = self.opt["train"]
+        self.autocast_dtype = torch.bfloat16 if train_opt.get("precision", "fp32") == "bf16" else None
+        self.grad_clip = train_opt.get("grad_clip")
+        super().init_training_settings()
+
+    def get_optimizer(self, optim_type: str, params, lr: float, **kwargs) -> torch.optim.Optimizer:
+        """Any optimizer of `torch.optim`, by its name."""
+        return _by_name(torch.optim, torch.optim.Optimizer, "train.optim_g", optim_type, params, lr=lr, **kwargs)
+
+    def setup_schedulers(self) -> None:
+        """BasicSR's schedules, or any of `torch.optim.lr_scheduler`, by name."""
+        options = dict(self.opt["train"]["scheduler"])
+        kind = options.pop("type")
+        if kind in ("MultiStepLR", "MultiStepRestartLR", "CosineAnnealingRestartLR"):
+            super().setup_schedulers()
+            return
+        module, base = torch.optim.lr_scheduler, torch.optim.lr_scheduler.LRScheduler
+        self.schedulers = [
+            _by_name(module, base, "train.scheduler", kind, optimizer, **options) for optimizer in self.optimizers
+        ]
+
+    def optimize_parameters(self, current_iter: int) -> None:
+        """One step on the batch of `feed_data`."""
+        self.optimizer_g.zero_grad()
+        with torch.autocast(self.device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None):
+            self.output = self.net_g(self.lq)
+        self.output = self.output.float()
+
+        losses = OrderedDict()
+        if self.cri_pix:
+            losses["l_pix"] = self.cri_pix(self.output, self.gt)
+        if self.cri_perceptual:
+            perceptual, style = self.cri_perceptual(self.output, self.gt)
+            losses |= {"l_percep": perceptual} if perceptual is not None else {}
+            losses |= {"l_style": style} if style is not None else {}
+        torch.stack(list(losses.values())).sum().backward()
+        if self.grad_clip:
+            nn.utils.clip_grad_norm_(self.net_g.parameters(), self.grad_clip)
+        self.optimizer_g.step()
+
+        self.log_dict = self.reduce_loss_dict(losses)
+        if self.ema_decay > 0:
+            self.model_ema(decay=self.ema_decay)
+
+    def save_network(self, net, net_label: str, current_iter: int, param_key="params") -> None:
+        """Write `<models>/<net_label>_<iter>.pth`, whole or not at all; a failure is an error, not a warning."""
+        nets = net if isinstance(net, list) else [net]
+        keys = param_key if isinstance(param_key, list) else [param_key]
+        content = {
+            key: {name: value.cpu() for name, value in self.get_bare_model(net).state_dict().items()}
+            for key, net in zip(keys, nets, strict=True)
+        }
+        label = "latest" if current_iter == -1 else current_iter
+        checkpoint.save(Path(self.opt["path"]["models"], f"{net_label}_{label}.pth"), content)
+
+    def save_training_state(self, epoch: int, current_iter: int) -> None:
+        """Write `<training_states>/<iter>.state`, whole or not at all."""
+        if current_iter == -1:
+            return
+        state = {
+            "epoch": epoch,
+            "iter": current_iter,
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "schedulers": [_plain(scheduler.state_dict()) for scheduler in self.schedulers],
+            "best_metric_results": getattr(self, "best_metric_results", {}),
+        }
+        checkpoint.save(Path(self.opt["path"]["training_states"], f"{current_iter}.state"), state)
+
+    def resume_training(self, resume_state: dict[str, Any]) -> None:
+        """Go on from a training state."""
+        super().resume_training(resume_state)
+        if best := resume_state.get("best_metric_results"):
+            self.best_metric_results = best
+
+    # ---------------------------------------------------------------------------------------------------- inference
+
+    def test(self) -> None:
+        """Upscale `self.lq`, of any size, into `self.output`; with the EMA weights where there are some."""
+        network = getattr(self, "net_g_ema", None) or self.get_bare_model(self.net_g)
+        was_training = network.training
+        network.eval()
+        scale = self.opt.get("scale", 1)
+        if self.tile:
+            self.output = upscale_tiled(network, self.lq, self.window_size, scale, *self.tile, progress=True)
+        else:
+            self.output = upscale(network, self.lq, self.window_size, scale)
+        network.train(was_training)
+
+    def validation(self, dataloader, current_iter, tb_logger, save_img: bool = False) -> MetricTable:
+        """See `nondist_validation`."""
+        return self.nondist_validation(dataloader, current_iter, tb_logger, save_img)
+
+    def nondist_validation(self, dataloader, current_iter, tb_logger, save_img: bool) -> MetricTable:
+        """Upscale every image of a dataset; save images and metrics, per image and their mean.
+
+        An image that cannot be read or processed is reported in the log and in the table; the others go on.
+
+        Returns:
+            The table. It is also written as `metrics_<dataset>.csv` and `.json` to the run's folder.
+        """
+        dataset = dataloader.dataset
+        dataset_name = dataset.opt["name"]
+        metrics = self.opt["val"].get("metrics") or {}
+        table = MetricTable(dataset_name, current_iter)
+        with_bicubic = bool(self.opt["val"].get("bicubic"))
+        paths = _image_paths(dataset)
+        names = _unique_names(paths)
+        progress = tqdm(range(len(dataset)), dataset_name, unit="image", leave=False)
+        for index in progress:
+            path, name = paths[index], names[index]
+            progress.set_postfix_str(name)
+            try:
+                self.feed_data(default_collate([dataset[index]]))
+                self.test()
+                images = self._current_images()
+                if save_img:
+                    write_png(self.image_file(dataset_name, name, current_iter), images["img"])
+                if metrics and "img2" in images:
+                    table.add(name, _metrics(images, metrics))
+                    if with_bicubic:
+                        table.add_bicubic(name, _metrics(images | {"img": self._bicubic()}, metrics))
+            except torch.cuda.OutOfMemoryError as error:
+                raise DRCTError(
+                    f"out of memory on {path}, {tuple(self.lq.shape[-2:])} pixels: set tile: {{tile_size: 256, "
+                    "tile_pad: 32} or a smaller tile_size in the option file"
+                ) from error
+            except DRCTError:
+                raise
+            except Exception as error:  # a broken file raises whatever its decoder raises
+                table.fail(path, f"{type(error).__name__}: {error}")
+        self._finish_validation(table, current_iter, tb_logger)
+        return table
+
+    def _current_images(self) -> dict[str, Any]:
+        """Result and ground truth of the current image as BasicSR's metrics take them: (H, W, 3), BGR, uint8."""
+        images = {"img": tensor2img([self.output.detach().cpu()])}
+        if getattr(self, "gt", None) is not None:
+            images["img2"] = tensor2img([self.gt.cpu()])
+        return images
+
+    def feed_data(self, data: dict[str, Any]) -> None:
+        """Take a batch: `lq` and perhaps `gt`, (B, C, H, W), RGB in [0, 1]."""
+        self.gt = None
+        super().feed_data(data)
+
+    def _bicubic(self):
+        """The current input upscaled by MATLAB's bicubic, as (H, W, 3), BGR, uint8."""
+        from basicsr.utils.matlab_functions import imresize
+
+        return tensor2img([imresize(self.lq[0].float().cpu(), self.opt["scale"])])
+
+    def image_file(self, dataset_name: str, name: str, current_iter) -> Path:
+        """Where the result of an image is saved."""
+        folder = Path(self.opt["path"]["visualization"])
+        if self.opt["is_train"]:
+            return folder / name / f"{name}_{current_iter}.png"
+        return folder / dataset_name / f"{name}_{self.opt['val'].get('suffix') or self.opt['name']}.png"
+
+    def _finish_validation(self, table: MetricTable, current_iter, tb_logger) -> None:
+        logger = get_root_logger()
+        for path, reason in table.failed.items():
+            logger.error(f"{path} was left out: {reason}")
+        self.metric_results = table.mean()
+        if not self.metric_results:
+            return
+        paths = self.opt["path"]
+        if self.opt["is_train"]:
+            table.write(Path(paths["experiments_root"], "metrics"), suffix=f"_{current_iter}")
+        else:
+            table.write(Path(paths["results_root"]))
+        logger.info(f"Validation {table.dataset}\n{table.text()}")
+        self._initialize_best_metric_results(table.dataset)
+        for metric, value in self.metric_results.items():
+            self._update_best_metric_result(table.dataset, metric, value, current_iter)
+            if self.opt["is_train"]:
+                best = self.best_metric_results[table.dataset][metric]
+                logger.info(f"{table.dataset} {metric}: {value:.4f}, best {best['val']:.4f} at {best['iter']}")
+            if tb_logger:
+                tb_logger.add_scalar(f"metrics/{table.dataset}/{metric}", value, current_iter)
+
+
+def _image_paths(dataset) -> list[str]:
+    """The files of a dataset's images, without reading them."""
+    return [path.get("lq_path") or path["gt_path"] if isinstance(path, dict) else path for path in dataset.paths]
+
+
+def _unique_names(paths: list[str]) -> list[str]:
+    """File names without suffix; with it where `a.png` and `a.jpg` would become one."""
+    stems = Counter(Path(path).stem for path in paths)
+    return [Path(path).stem if stems[Path(path).stem] == 1 else Path(path).name.replace(".", "_") for path in paths]
+
+
+def _metrics(images: dict[str, Any], metrics: dict[str, dict[str, Any]]) -> dict[str, float]:
+    values = {name: float(calculate_metric(images, options)) for name, options in metrics.items()}
+    if undefined := [name for name, value in values.items() if math.isnan(value)]:
+        raise ValueError(f"{', '.join(undefined)} is undefined: the image is too small for crop_border")
+    return values
+
+
+def _plain(value: Any) -> Any:
+    """Counters, which weights_only loading refuses in some versions of PyTorch, as dicts."""
+    return {key: dict(v) if isinstance(v, dict) else deepcopy(v) for key, v in value.items()}
+
+
+def _by_name(module, base: type, where: str, name: str, *args, **kwargs):
+    """Make an object of a class of `module`, with errors that name the option."""
+    cls = getattr(module, name, None)
+    if not (isinstance(cls, type) and issubclass(cls, base)):
+        known = [n for n, c in vars(module).items() if isinstance(c, type) and issubclass(c, base) and n[0] != "_"]
+        hint = did_you_mean(name, known) or f"; there are {', '.join(sorted(known))}"
+        raise DRCTError(f"{where}.type {name!r} is unknown{hint}")
+    try:
+        return cls(*args, **kwargs)
+    except (TypeError, ValueError) as error:
+        raise DRCTError(f"{where}: {error}") from error

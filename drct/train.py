@@ -1,0 +1,10 @@
+"""Train a network: `python drct/train.py -opt options/train/<name>.yml`, results in `experiments/<name>`."""
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[1])  # the repository, not this folder
+    from drct.engine.train import main
+
+    sys.exit(main())
