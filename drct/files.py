@@ -28,7 +28,9 @@ def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], object
         os.replace(temporary, path)
         temporary = None
     except OSError as error:
-        raise DRCTError(f"cannot write {path}: {error.strerror or error}. Free space or choose another folder.") from error
+        raise DRCTError(
+            f"cannot write {path}: {error.strerror or error}. Free space or choose another folder."
+        ) from error
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)

@@ -32,7 +32,12 @@ RGB_MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K, in [0, 1]
 UPSAMPLER_CHANNELS = 64
 DENSE_SCALE = 0.2  # residual scaling of a dense group, as in ESRGAN's dense blocks
 MASKED = -100.0  # added to the logits of token pairs that must not see each other; not -inf, as the weights expect
-HAT_OPTIONS = {"compress_ratio", "squeeze_factor", "conv_scale", "overlap_ratio"}  # in every option file, without effect
+HAT_OPTIONS = {
+    "compress_ratio",
+    "squeeze_factor",
+    "conv_scale",
+    "overlap_ratio",
+}  # in every option file, without effect
 CPU_BAND_TOKENS = 4096  # tokens handed to a block at a time in inference: a band's activations stay in the cache
 GPU_BAND_TOKENS = 65536
 
@@ -175,9 +180,7 @@ class WindowAttention(nn.Module):
 
     def _save_to_state_dict(self, destination, prefix, keep_vars) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        destination[prefix + "relative_position_index"] = relative_position_index(
-            self.window_size, torch.device("cpu")
-        )
+        destination[prefix + "relative_position_index"] = relative_position_index(self.window_size, torch.device("cpu"))
 
     def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
         state_dict.pop(prefix + "relative_position_index", None)  # computed, see above
@@ -280,6 +283,8 @@ class DenseGroup(nn.Module):
         super().__init__()
         self.window_size = window_size
         self.shifts = (0, shift, 0, shift, 0)
+        if dim % num_heads:
+            raise ValueError(f"embed_dim ({dim}) must be a multiple of num_heads ({num_heads})")
         for k, shift_k in enumerate(self.shifts, start=1):
             width = dim + (k - 1) * growth
             heads = num_heads - width % num_heads
@@ -332,7 +337,8 @@ class DenseGroup(nn.Module):
         return shift_masks(self.window_size, self.shifts[1], like.device, like.dtype)[kinds]
 
     def _apply_block(self, k: int, band: Tensor, mask: Tensor | None) -> Tensor:
-        block, adjust = self.get_submodule(f"swin{k}"), self.get_submodule(f"adjust{k}")
+        block: SwinBlock = getattr(self, f"swin{k}")
+        adjust: nn.Conv2d = getattr(self, f"adjust{k}")
         windows = block(window_partition(band, self.window_size), mask)
         new = F.linear(windows, adjust.weight.flatten(1), adjust.bias)  # a 1x1 convolution of tokens
         return window_merge(new, self.window_size, band.shape[2])
@@ -387,6 +393,8 @@ class DRCT(nn.Module):
     Raises:
         ValueError: for arguments that do not make a network; the message says which and why.
     """
+
+    mean: Tensor
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import partial
@@ -56,7 +56,7 @@ class Written:
     kept: list[Path] = field(default_factory=list)
 
 
-def _write_missing(outputs: dict[Path, Callable[[], np.ndarray]], overwrite: bool) -> Written:
+def _write_missing(outputs: Mapping[Path, Callable[[], np.ndarray]], overwrite: bool) -> Written:
     written = Written()
     for path, make in outputs.items():
         if path.exists() and not overwrite:

@@ -29,7 +29,9 @@ def load(path: str | os.PathLike) -> Any:
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DRCTError(f"{path} is damaged or not a PyTorch checkpoint ({reason}). Download or copy it again.") from error
+        raise DRCTError(
+            f"{path} is damaged or not a PyTorch checkpoint ({reason}). Download or copy it again."
+        ) from error
 
 
 def read_weights(path: str | os.PathLike, param_key: str | None = "params_ema") -> tuple[dict[str, Tensor], str]:
@@ -76,9 +78,7 @@ def load_weights(network: nn.Module, weights: dict[str, Tensor], strict: bool, p
     differences = [f"missing {name}" for name in own if name not in weights and name not in computed]
     differences += [f"unexpected {name}" for name in weights if name not in own]
     misshapen = [
-        name
-        for name in weights
-        if name in own and name not in computed and weights[name].shape != own[name].shape
+        name for name in weights if name in own and name not in computed and weights[name].shape != own[name].shape
     ]
     differences += [f"{name} is {list(weights[name].shape)}, not {list(own[name].shape)}" for name in misshapen]
     if strict and differences:

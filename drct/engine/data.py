@@ -3,20 +3,20 @@
 from typing import Any
 
 from basicsr.data import build_dataset
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from drct.errors import DRCTError
 
 
-def make_dataset(phase: str, options: dict[str, Any]) -> Dataset:
+def make_dataset(phase: str, options: dict[str, Any]) -> Any:
     """Build a dataset. Raises `DRCTError` naming it when its files do not make one."""
     try:
         dataset = build_dataset(options)
     except (AssertionError, OSError, ValueError, KeyError) as error:
         problem = f"has no {error}" if isinstance(error, KeyError) else str(error)
         raise DRCTError(
-            f"datasets.{phase} ({options['name']}): {problem}. Ground truth and low-resolution files must have the same "
-            "names; `python drct/prepare.py benchmark` makes such folders from high-resolution images."
+            f"datasets.{phase} ({options['name']}): {problem}. Ground truth and low-resolution files must "
+            "have the same names; `python drct/prepare.py benchmark` makes such folders from high-resolution images."
         ) from error
     if not len(dataset):
         raise DRCTError(f"datasets.{phase} ({options['name']}) has no images")

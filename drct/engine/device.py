@@ -31,7 +31,7 @@ def resolve_num_gpu(requested: int | str, logger) -> int:
         return 0
     if requested == "auto":
         return available
-    if requested > available:
+    if int(requested) > available:
         logger.warning(f"num_gpu: {requested}, but PyTorch finds {available}: using {available}")
     return min(int(requested), available)
 

@@ -61,7 +61,7 @@ class MetricTable:
         writer.writerows(rows)
         stem = Path(folder, f"metrics_{self.dataset}{suffix}")
         write_atomically(f"{stem}.csv", lambda file: file.write(text.getvalue().encode()))
-        content = {
+        content: dict[str, Any] = {
             "dataset": self.dataset,
             "iteration": self.iteration,
             "mean": self.mean(),

@@ -155,7 +155,7 @@ def _check_types(opt: dict[str, Any], is_train: bool, file: str) -> None:
         name = section.get("type") if isinstance(section, dict) else section
         # Registry.get also finds a name with this suffix, and prints; `in` does neither
         if name not in known and f"{name}_basicsr" not in known:
-            available = sorted(name for name in known.keys())
+            available = sorted(name for name, _ in known)
             hint = did_you_mean(name, available) or f"; there are {', '.join(available)}"
             raise DRCTError(f"{file}: {key} {name!r} is unknown{hint}")
 
@@ -289,10 +289,10 @@ def parse_options(
         dataset["scale"] = opt["scale"]
         for key in ("dataroot_gt", "dataroot_lq", "meta_info_file"):
             if dataset.get(key) is not None:
-                dataset[key] = os.path.expanduser(dataset[key])
+                dataset[key] = str(Path(dataset[key]).expanduser())
     for key in ("pretrain_network_g", "resume_state"):
         if opt["path"].get(key) is not None:
-            opt["path"][key] = os.path.expanduser(opt["path"][key])
+            opt["path"][key] = str(Path(opt["path"][key]).expanduser())
     _set_paths(opt, Path(root_path))
     if is_train:
         opt["logger"].setdefault("use_tb_logger", False)

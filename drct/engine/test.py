@@ -19,6 +19,7 @@ def run(opt: dict[str, Any]) -> int:
     from basicsr.models import build_model
     from basicsr.utils import get_root_logger, get_time_str
 
+    from drct.analysis.comparison import ComparisonSheet
     from drct.engine.data import evaluation_loaders
     from drct.engine.options import options_text
 
@@ -38,12 +39,12 @@ def run(opt: dict[str, Any]) -> int:
 
     failures = 0
     for loader in loaders:
-        table = model.validation(loader, current_iter=opt["name"], tb_logger=None, save_img=opt["val"]["save_img"])
+        sheet = ComparisonSheet(opt["network_g"]["type"]) if opt["val"].get("comparison") else None
+        table = model.validation(loader, opt["name"], None, opt["val"]["save_img"], sheet.add if sheet else None)
         failures += len(table.failed)
-        if opt["val"].get("comparison") and table.images:
-            from drct.analysis.comparison import save_comparison
-
-            path = save_comparison(loader.dataset, model, results / f"comparison_{table.dataset}.png")
+        if sheet and sheet.rows:
+            path = results / f"comparison_{table.dataset}.png"
+            sheet.write(path, table)
             logger.info(f"Comparison in {path}")
     logger.info(f"Results in {results}")
     return failures

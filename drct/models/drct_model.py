@@ -2,16 +2,19 @@
 
 import math
 from collections import Counter, OrderedDict
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from basicsr.metrics import calculate_metric
 from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger, tensor2img
+from basicsr.utils.matlab_functions import imresize
 from basicsr.utils.registry import MODEL_REGISTRY
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import default_collate
 from tqdm import tqdm
 
@@ -68,6 +71,7 @@ class DRCTModel(SRModel):
     # ----------------------------------------------------------------------------------------------------- training
 
     def init_training_settings(self) -> None:
+        """Losses, optimizer, schedule and EMA."""
         train_opt = self.opt["train"]
         self.autocast_dtype = torch.bfloat16 if train_opt.get("precision", "fp32") == "bf16" else None
         self.grad_clip = train_opt.get("grad_clip")
@@ -156,68 +160,82 @@ class DRCTModel(SRModel):
             self.output = upscale(network, self.lq, self.window_size, scale)
         network.train(was_training)
 
-    def validation(self, dataloader, current_iter, tb_logger, save_img: bool = False) -> MetricTable:
-        """See `nondist_validation`."""
-        return self.nondist_validation(dataloader, current_iter, tb_logger, save_img)
-
-    def nondist_validation(self, dataloader, current_iter, tb_logger, save_img: bool) -> MetricTable:
+    def validation(
+        self,
+        dataloader,
+        current_iter: int | str,
+        tb_logger,
+        save_img: bool = False,
+        on_image: Callable[[str, dict[str, np.ndarray]], None] | None = None,
+    ) -> MetricTable:
         """Upscale every image of a dataset; save images and metrics, per image and their mean.
 
         An image that cannot be read or processed is reported in the log and in the table; the others go on.
+
+        Args:
+            dataloader: Its dataset is used, one image after the other.
+            current_iter: Training iteration, or the name of a test run.
+            tb_logger: TensorBoard writer or None.
+            save_img: Whether to save the upscaled images.
+            on_image: Called with the name and the pictures of each image: `lq`, `img` (the result) and, with ground
+                truth, `img2` and `bicubic`; (H, W, 3), BGR, uint8.
 
         Returns:
             The table. It is also written as `metrics_<dataset>.csv` and `.json` to the run's folder.
         """
         dataset = dataloader.dataset
-        dataset_name = dataset.opt["name"]
-        metrics = self.opt["val"].get("metrics") or {}
-        table = MetricTable(dataset_name, current_iter)
-        with_bicubic = bool(self.opt["val"].get("bicubic"))
+        table = MetricTable(dataset.opt["name"], current_iter)
         paths = _image_paths(dataset)
         names = _unique_names(paths)
-        progress = tqdm(range(len(dataset)), dataset_name, unit="image", leave=False)
+        progress = tqdm(range(len(dataset)), table.dataset, unit="image", leave=False)
         for index in progress:
-            path, name = paths[index], names[index]
-            progress.set_postfix_str(name)
+            progress.set_postfix_str(names[index])
             try:
                 self.feed_data(default_collate([dataset[index]]))
                 self.test()
-                images = self._current_images()
+                pictures = self._pictures()
                 if save_img:
-                    write_png(self.image_file(dataset_name, name, current_iter), images["img"])
-                if metrics and "img2" in images:
-                    table.add(name, _metrics(images, metrics))
-                    if with_bicubic:
-                        table.add_bicubic(name, _metrics(images | {"img": self._bicubic()}, metrics))
+                    write_png(self.image_file(table.dataset, names[index], current_iter), pictures["img"])
+                self._measure(table, names[index], pictures)
+                if on_image:
+                    on_image(names[index], pictures)
             except torch.cuda.OutOfMemoryError as error:
                 raise DRCTError(
-                    f"out of memory on {path}, {tuple(self.lq.shape[-2:])} pixels: set tile: {{tile_size: 256, "
-                    "tile_pad: 32} or a smaller tile_size in the option file"
+                    f"out of memory on {paths[index]}, {tuple(self.lq.shape[-2:])} pixels: set tile: {{tile_size: "
+                    "256, tile_pad: 32} or a smaller tile_size in the option file"
                 ) from error
             except DRCTError:
                 raise
             except Exception as error:  # a broken file raises whatever its decoder raises
-                table.fail(path, f"{type(error).__name__}: {error}")
-        self._finish_validation(table, current_iter, tb_logger)
+                table.fail(paths[index], f"{type(error).__name__}: {error}")
+        self._finish_validation(table, tb_logger)
         return table
 
-    def _current_images(self) -> dict[str, Any]:
-        """Result and ground truth of the current image as BasicSR's metrics take them: (H, W, 3), BGR, uint8."""
-        images = {"img": tensor2img([self.output.detach().cpu()])}
-        if getattr(self, "gt", None) is not None:
-            images["img2"] = tensor2img([self.gt.cpu()])
-        return images
+    def nondist_validation(self, dataloader, current_iter, tb_logger, save_img: bool) -> None:
+        """BasicSR's name of `validation`."""
+        self.validation(dataloader, current_iter, tb_logger, save_img)
 
     def feed_data(self, data: dict[str, Any]) -> None:
         """Take a batch: `lq` and perhaps `gt`, (B, C, H, W), RGB in [0, 1]."""
-        self.gt = None
+        self.gt: Tensor | None = None
         super().feed_data(data)
 
-    def _bicubic(self):
-        """The current input upscaled by MATLAB's bicubic, as (H, W, 3), BGR, uint8."""
-        from basicsr.utils.matlab_functions import imresize
+    def _pictures(self) -> dict[str, np.ndarray]:
+        """The current image as BasicSR's metrics take it."""
+        pictures = {"lq": tensor2img(self.lq), "img": tensor2img(self.output)}
+        if self.gt is not None:
+            pictures["img2"] = tensor2img(self.gt)
+            if self.opt["val"].get("bicubic") or self.opt["val"].get("comparison"):
+                pictures["bicubic"] = tensor2img(imresize(self.lq[0].float().cpu(), self.opt["scale"]))
+        return pictures
 
-        return tensor2img([imresize(self.lq[0].float().cpu(), self.opt["scale"])])
+    def _measure(self, table: MetricTable, name: str, pictures: dict[str, np.ndarray]) -> None:
+        options = self.opt["val"].get("metrics")
+        if not options or "img2" not in pictures:
+            return
+        table.add(name, _metrics(pictures["img"], pictures["img2"], options))
+        if "bicubic" in pictures:
+            table.add_bicubic(name, _metrics(pictures["bicubic"], pictures["img2"], options))
 
     def image_file(self, dataset_name: str, name: str, current_iter) -> Path:
         """Where the result of an image is saved."""
@@ -226,27 +244,26 @@ class DRCTModel(SRModel):
             return folder / name / f"{name}_{current_iter}.png"
         return folder / dataset_name / f"{name}_{self.opt['val'].get('suffix') or self.opt['name']}.png"
 
-    def _finish_validation(self, table: MetricTable, current_iter, tb_logger) -> None:
+    def _finish_validation(self, table: MetricTable, tb_logger) -> None:
         logger = get_root_logger()
         for path, reason in table.failed.items():
             logger.error(f"{path} was left out: {reason}")
         self.metric_results = table.mean()
         if not self.metric_results:
             return
-        paths = self.opt["path"]
         if self.opt["is_train"]:
-            table.write(Path(paths["experiments_root"], "metrics"), suffix=f"_{current_iter}")
+            table.write(Path(self.opt["path"]["experiments_root"], "metrics"), suffix=f"_{table.iteration}")
         else:
-            table.write(Path(paths["results_root"]))
-        logger.info(f"Validation {table.dataset}\n{table.text()}")
+            table.write(Path(self.opt["path"]["results_root"]))
+        logger.info(f"{table.dataset}\n{table.text()}")
         self._initialize_best_metric_results(table.dataset)
         for metric, value in self.metric_results.items():
-            self._update_best_metric_result(table.dataset, metric, value, current_iter)
+            self._update_best_metric_result(table.dataset, metric, value, table.iteration)
             if self.opt["is_train"]:
                 best = self.best_metric_results[table.dataset][metric]
                 logger.info(f"{table.dataset} {metric}: {value:.4f}, best {best['val']:.4f} at {best['iter']}")
             if tb_logger:
-                tb_logger.add_scalar(f"metrics/{table.dataset}/{metric}", value, current_iter)
+                tb_logger.add_scalar(f"metrics/{table.dataset}/{metric}", value, table.iteration)
 
 
 def _image_paths(dataset) -> list[str]:
@@ -260,8 +277,8 @@ def _unique_names(paths: list[str]) -> list[str]:
     return [Path(path).stem if stems[Path(path).stem] == 1 else Path(path).name.replace(".", "_") for path in paths]
 
 
-def _metrics(images: dict[str, Any], metrics: dict[str, dict[str, Any]]) -> dict[str, float]:
-    values = {name: float(calculate_metric(images, options)) for name, options in metrics.items()}
+def _metrics(image: np.ndarray, truth: np.ndarray, options: dict[str, dict[str, Any]]) -> dict[str, float]:
+    values = {name: float(calculate_metric({"img": image, "img2": truth}, opt)) for name, opt in options.items()}
     if undefined := [name for name, value in values.items() if math.isnan(value)]:
         raise ValueError(f"{', '.join(undefined)} is undefined: the image is too small for crop_border")
     return values

@@ -1,0 +1,47 @@
+# make demo    install into .venv, upscale the demo images with the shipped weights, compare with bicubic
+# make test    install, then lint, types and tests
+# make slow    the tests that take longer
+# make install only install
+
+PYTHON ?= python3
+ifeq ($(OS),Windows_NT)
+BIN := .venv/Scripts
+else
+BIN := .venv/bin
+endif
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+
+.PHONY: demo test slow install clean
+
+demo: .venv/installed
+	$(BIN)/python drct/test.py -opt options/test/DRCT-XS_SRx4_demo.yml
+
+test: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy drct
+	$(BIN)/pytest
+
+slow: .venv/installed-dev
+	$(BIN)/pytest -m slow
+
+install: .venv/installed
+
+# PyTorch comes first and BasicSR is built without isolation, because its isolated build downloads PyTorch once more.
+.venv/installed: setup.py requirements.txt
+	@$(PYTHON) -c "import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13) and \
+	  'Python 3.10, 3.11 or 3.12 is needed, this is %d.%d: make PYTHON=python3.11 ...' % sys.version_info[:2])"
+	@echo "Installing into .venv: PyTorch and what else is needed, a few minutes the first time"
+	$(PYTHON) -m venv .venv
+	$(PIP) $(shell grep -E "^(torch|torchvision|numpy)>" requirements.txt | sed "s/.*/'&'/")
+	$(PIP) setuptools wheel cython
+	$(PIP) --no-build-isolation $(shell grep "^basicsr" requirements.txt | sed "s/.*/'&'/")
+	$(PIP) --editable .
+	@echo done > $@
+
+.venv/installed-dev: .venv/installed
+	$(PIP) --editable '.[dev]'
+	@echo done > $@
+
+clean:
+	rm -rf .venv

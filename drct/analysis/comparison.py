@@ -1,0 +1,95 @@
+"""A picture that shows results beside their input, bicubic and the ground truth."""
+
+import os
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from drct.data.images import write_png
+from drct.engine.metrics import MetricTable
+
+CROP = 72  # side of the zoomed area, in ground truth pixels
+PANEL = 288  # side of a panel of the picture
+BAR = 26  # height of the line of text over the panels
+GAP = 6
+
+
+class ComparisonSheet:
+    """One row per image: the whole ground truth, and of its most detailed area LR, bicubic, the result, the truth.
+
+    Args:
+        network: Name over the results.
+    """
+
+    def __init__(self, network: str) -> None:
+        self.network = network
+        self.rows: dict[str, dict[str, np.ndarray]] = {}
+
+    def add(self, name: str, pictures: dict[str, np.ndarray]) -> None:
+        """Add an image: `lq`, `img` (the result), `img2` (the ground truth) and `bicubic`, (H, W, 3), BGR, uint8."""
+        if "img2" in pictures:
+            self.rows[name] = pictures
+
+    def draw(self, table: MetricTable) -> np.ndarray:
+        """The picture, (H, W, 3), BGR, uint8, with the first metric of the table over bicubic and result."""
+        return np.concatenate([self._row(name, pictures, table) for name, pictures in self.rows.items()])
+
+    def write(self, path: str | os.PathLike, table: MetricTable) -> None:
+        """Draw and save as PNG."""
+        write_png(path, self.draw(table))
+
+    def _row(self, name: str, pictures: dict[str, np.ndarray], table: MetricTable) -> np.ndarray:
+        truth = pictures["img2"]
+        height, width = truth.shape[:2]
+        size = min(CROP, height, width)
+        y, x = most_detailed_area(truth, size)
+        panels = [
+            (name, _overview(truth, y, x, size)),
+            ("LR (nearest)", cv2.resize(pictures["lq"], (width, height), interpolation=cv2.INTER_NEAREST)),
+            ("bicubic" + _score(table.bicubic.get(name)), pictures["bicubic"]),
+            (self.network + _score(table.images.get(name)), pictures["img"]),
+            ("ground truth", truth),
+        ]
+        canvas = Image.new("RGB", (len(panels) * (PANEL + GAP) - GAP, BAR + PANEL + GAP), "white")
+        draw = ImageDraw.Draw(canvas)
+        font = ImageFont.load_default(15)
+        for i, (label, picture) in enumerate(panels):
+            left = i * (PANEL + GAP)
+            panel = picture if i == 0 else _zoom(picture[y : y + size, x : x + size])
+            draw.text((left + 2, 4), label, fill="black", font=font)
+            canvas.paste(Image.fromarray(cv2.cvtColor(panel, cv2.COLOR_BGR2RGB)), (left, BAR))
+        return cv2.cvtColor(np.asarray(canvas), cv2.COLOR_RGB2BGR)
+
+
+def _score(values: dict[str, float] | None) -> str:
+    """The first metric, such as ' (psnr 28.40)'."""
+    return "".join(f" ({metric} {value:.2f})" for metric, value in list((values or {}).items())[:1])
+
+
+def most_detailed_area(image: np.ndarray, size: int) -> tuple[int, int]:
+    """Top left corner of the square of the greatest variance, by the image alone, not by how well it was restored."""
+    gray = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY).astype(np.float64)
+    kernel = (size, size)
+    mean = cv2.boxFilter(gray, -1, kernel, anchor=(0, 0), borderType=cv2.BORDER_REFLECT)
+    variance = cv2.boxFilter(gray**2, -1, kernel, anchor=(0, 0), borderType=cv2.BORDER_REFLECT) - mean**2
+    inside = variance[: max(1, image.shape[0] - size + 1), : max(1, image.shape[1] - size + 1)]
+    y, x = np.unravel_index(inside.argmax(), inside.shape)
+    return int(y), int(x)
+
+
+def _zoom(crop: np.ndarray) -> np.ndarray:
+    return cv2.resize(crop, (PANEL, PANEL), interpolation=cv2.INTER_NEAREST)
+
+
+def _overview(image: np.ndarray, y: int, x: int, size: int) -> np.ndarray:
+    """The whole image within a panel, with a frame around the zoomed area."""
+    factor = PANEL / max(image.shape[:2])
+    small = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)[:PANEL, :PANEL]
+    first, last = ([round(u * factor) for u in corner] for corner in ((x, y), (x + size, y + size)))
+    cv2.rectangle(small, first, last, (0, 0, 0), 4)
+    cv2.rectangle(small, first, last, (0, 215, 255), 2)
+    panel = np.full((PANEL, PANEL, 3), 255, np.uint8)
+    top, left = (PANEL - small.shape[0]) // 2, (PANEL - small.shape[1]) // 2
+    panel[top : top + small.shape[0], left : left + small.shape[1]] = small
+    return panel

@@ -1,0 +1,22 @@
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+root = Path(__file__).parent
+version = re.search(r'__version__ = "(.+?)"', (root / "drct" / "__init__.py").read_text(encoding="utf-8"))
+
+setup(
+    name="drct",
+    version=version[1] if version else "0",
+    description="DRCT: Dense-Residual-Connected Transformer for image super-resolution, as a plugin of BasicSR",
+    long_description=(root / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    packages=find_packages(include=["drct", "drct.*"]),
+    python_requires=">=3.10,<3.13",  # BasicSR does not install on 3.13
+    install_requires=(root / "requirements.txt").read_text(encoding="utf-8").split(),
+    extras_require={
+        "dev": ["mypy>=1.8", "pytest>=8.0", "ruff>=0.6", "spandrel>=0.4.1", "types-PyYAML", "types-tqdm"],
+    },
+)

@@ -1,0 +1,289 @@
+"""The network, against the original implementation (spandrel carries it) and against itself."""
+
+import io
+import itertools
+
+import pytest
+import torch
+from conftest import TINY, VARIANTS, pair, rescale_
+from spandrel.architectures.DRCT import DRCT as OriginalDRCT  # noqa: N811
+from torch.nn import functional as F
+
+from drct.archs import drct_arch
+from drct.archs.drct_arch import DRCT
+
+SIZES = [(64, 64), (48, 80), (16, 16), (128, 32)]
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
+ALL = list(itertools.product(VARIANTS, (2, 3, 4), SIZES, (1, 3), TOLERANCE))
+# Every value of every axis, and each pair of variant and scale in both precisions
+SOME = [
+    (variant, scale, SIZES[(i + j) % 4], (1, 3)[(i + j // 2) % 2 and SIZES[(i + j) % 4] == (16, 16)], dtype)
+    for i, (variant, scale) in enumerate(itertools.product(VARIANTS, (2, 3, 4)))
+    for j, dtype in enumerate(TOLERANCE)
+]
+
+
+def check_outputs(variant, scale, size, batch, dtype):
+    original, network = pair(scale, dtype, **VARIANTS[variant])
+    x = torch.rand(batch, 3, *size, generator=torch.Generator().manual_seed(1)).to(dtype)
+    with torch.no_grad():
+        expected, result = original(x), network(x)
+    assert expected.std() > 0.3, "the weights are too small for errors to show"
+    assert result.shape == (batch, 3, size[0] * scale, size[1] * scale)
+    assert (result - expected).abs().max() <= TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize(("variant", "scale", "size", "batch", "dtype"), SOME)
+def test_outputs_equal_the_originals(variant, scale, size, batch, dtype):
+    check_outputs(variant, scale, size, batch, dtype)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("variant", "scale", "size", "batch", "dtype"), ALL)
+def test_outputs_equal_the_originals_everywhere(variant, scale, size, batch, dtype):
+    check_outputs(variant, scale, size, batch, dtype)
+
+
+def test_batch_of_three_equals_the_original():
+    check_outputs("DRCT-XS", 4, (48, 80), 3, torch.float32)
+    check_outputs("DRCT-XS", 2, (64, 64), 3, torch.float64)
+
+
+@pytest.mark.parametrize("variant", [pytest.param("DRCT", marks=pytest.mark.slow), "DRCT-C144", "DRCT-XS"])
+@pytest.mark.parametrize("size", [(32, 32), (48, 16)])
+def test_gradients_equal_the_originals(variant, size):
+    original, network = pair(4, **VARIANTS[variant], drop_path_rate=0.0)
+    generator = torch.Generator().manual_seed(1)
+    x = torch.rand(2, 3, *size, generator=generator)
+    gt = torch.rand(2, 3, size[0] * 4, size[1] * 4, generator=generator)
+    F.l1_loss(original.train()(x), gt).backward()
+    F.l1_loss(network.train()(x), gt).backward()
+    expected = {name: p.grad for name, p in original.named_parameters()}
+    assert expected.keys() == {name for name, _ in network.named_parameters()}
+    for name, p in network.named_parameters():
+        error = (p.grad - expected[name]).norm() / expected[name].norm().clamp_min(1e-12)
+        assert error <= 1e-4, name
+
+
+def test_stochastic_depth_drops_the_same_samples_as_the_original():
+    options = dict(TINY, drop_path_rate=0.5)
+    original, network = pair(2, **options)
+    x = torch.rand(4, 3, 16, 16)
+    torch.manual_seed(3)
+    expected = original.train()(x)
+    torch.manual_seed(3)
+    result = network.train()(x)
+    assert (result - expected).abs().max() <= 1e-5
+    assert (result - network.eval()(x)).abs().max() > 1e-2  # something was dropped
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"ape": True, "img_size": 16},
+        {"patch_norm": False},
+        {"qkv_bias": False},
+        {"qk_scale": 0.3},
+        {"resi_connection": "identity"},
+        {"img_range": 255.0},
+        {"in_chans": 1},
+        {"patch_size": 2},
+        {"img_size": 4},  # a single window: nothing is shifted
+        {"mlp_ratio": 3.5},
+        {"num_heads": (4, 2)},
+        {"window_size": 5, "img_size": 15},
+    ],
+    ids=str,
+)
+def test_every_argument_means_what_it_means_in_the_original(options):
+    original, network = pair(2, **TINY | options)
+    side = 15 if "window_size" in options else 16
+    x = torch.rand(2, options.get("in_chans", 3), side, side)
+    with torch.no_grad():
+        difference = (network(x) - original(x)).abs().max()
+    assert difference <= 1e-5 * options.get("img_range", 1)
+    original.load_state_dict(network.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("groups", "channels", "scale", "parameters"),
+    [
+        (6, 144, 4, 10_443_927),
+        (6, 180, 2, 13_991_867),
+        (6, 180, 3, 14_176_507),
+        (6, 180, 4, 14_139_579),
+        (12, 180, 2, 27_433_007),
+        (12, 180, 3, 27_617_647),
+        (12, 180, 4, 27_580_719),
+        (14, 180, 2, 31_913_387),
+        (14, 180, 3, 32_098_027),
+        (14, 180, 4, 32_061_099),
+    ],
+)
+def test_parameter_counts_are_the_published_ones(groups, channels, scale, parameters):
+    with torch.device("meta"):
+        network = DRCT(upscale=scale, embed_dim=channels, depths=(6,) * groups, num_heads=(6,) * groups)
+    assert sum(p.numel() for p in network.parameters()) == parameters
+
+
+def test_defaults_are_the_released_x4_network():
+    original = OriginalDRCT(upscale=4, upsampler="pixelshuffle", embed_dim=180)
+    network = DRCT()
+    assert {n: v.shape for n, v in network.state_dict().items()} == {
+        n: v.shape for n, v in original.state_dict().items()
+    }
+
+
+@pytest.mark.parametrize("variant", ["DRCT-XS", "DRCT-C144"])
+def test_state_dicts_load_strictly_in_both_directions_with_equal_tensors(variant):
+    original = OriginalDRCT(upscale=4, upsampler="pixelshuffle", **VARIANTS[variant])
+    network = DRCT(**VARIANTS[variant])
+    rescale_(network)
+    original.load_state_dict(network.state_dict(), strict=True)
+    for name, value in original.state_dict().items():
+        assert torch.equal(value, network.state_dict()[name]), name
+    rescale_(original, seed=1)
+    network.load_state_dict(original.state_dict(), strict=True)
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, original.state_dict()[name]), name
+
+
+def test_strict_loading_still_refuses_missing_and_unexpected_names():
+    network = DRCT(**TINY)
+    state = network.state_dict()
+    del state["layers.0.swin2.attn.qkv.weight"]
+    with pytest.raises(RuntimeError, match=r"layers\.0\.swin2\.attn\.qkv\.weight"):
+        network.load_state_dict(state)
+    with pytest.raises(RuntimeError, match="surplus"):
+        network.load_state_dict(network.state_dict() | {"layers.0.swin1.surplus": torch.zeros(1)})
+
+
+def test_computed_tensors_are_written_once():
+    """The original writes a mask per shifted block; with one for all, a file is little larger than its weights."""
+    network = DRCT(**VARIANTS["DRCT-XS"])
+    file = io.BytesIO()
+    torch.save({"params": network.state_dict()}, file)
+    weights = sum(p.numel() * 4 for p in network.parameters())
+    mask = 16 * 64 * 64 * 4
+    assert file.tell() < weights + 1.2 * mask + 200_000
+
+
+@pytest.mark.parametrize("rows_and_columns", [(1, 1), (1, 3), (4, 1), (3, 5)])
+@pytest.mark.parametrize("w", [4, 5])
+def test_masks_are_those_of_swin_transformer(rows_and_columns, w):
+    """Against the definition: number the regions of a rolled image and compare every pair of tokens."""
+    height, width = (n * w for n in rows_and_columns)
+    shift = w // 2
+    rows, columns = ((torch.arange(n) >= n - w).long() + (torch.arange(n) >= n - shift) for n in (height, width))
+    regions = rows[:, None] * 3 + columns[None, :]
+    windows = regions.view(height // w, w, width // w, w).transpose(1, 2).reshape(-1, w * w)
+    expected = (windows[:, :, None] != windows[:, None, :]) * -100.0
+    assert torch.equal(drct_arch.shift_attention_mask(height, width, w, shift), expected)
+
+
+def test_windows_are_cut_and_merged_in_row_major_order():
+    x = torch.arange(2 * 8 * 12 * 3.0).view(2, 8, 12, 3)
+    windows = drct_arch.window_partition(x, 4)
+    assert windows.shape == (2, 6, 16, 3)
+    assert torch.equal(windows[1, 4].view(4, 4, 3), x[1, 4:8, 4:8])  # second row, second column
+    assert torch.equal(drct_arch.window_merge(windows, 4, 12), x)
+
+
+@pytest.mark.parametrize("band_tokens", [1, 300, 1000, 10**9])
+def test_results_do_not_depend_on_how_many_windows_are_computed_at_a_time(band_tokens):
+    _, network = pair(2, torch.float64, **VARIANTS["DRCT-XS"])
+    x = torch.rand(2, 3, 40, 24, dtype=torch.float64)
+    with torch.enable_grad():
+        expected = network(x).detach()  # all windows at once
+    network.band_tokens = band_tokens
+    with torch.no_grad():
+        assert (network(x) - expected).abs().max() <= 1e-12
+
+
+def test_activation_checkpointing_changes_memory_not_gradients():
+    _, network = pair(2, torch.float64, **TINY, drop_path_rate=0.3)
+    gradients = []
+    for network.use_checkpoint in (False, True):
+        network.zero_grad()
+        torch.manual_seed(5)
+        network.train()(torch.full((2, 3, 16, 16), 0.5, dtype=torch.float64)).square().sum().backward()
+        gradients.append([p.grad.clone() for p in network.parameters()])
+    for a, b in zip(*gradients, strict=True):
+        assert torch.allclose(a, b, rtol=1e-12, atol=1e-12)
+
+
+def test_masks_made_in_inference_mode_serve_training():
+    options = TINY | {"window_size": 6, "img_size": 18}  # a size that no other test has cached
+    _, network = pair(2, **options)
+    with torch.inference_mode():
+        network(torch.rand(1, 3, 18, 18))
+    network(torch.rand(1, 3, 18, 18)).sum().backward()
+    assert network.conv_first.weight.grad.abs().sum() > 0
+
+
+def test_masks_are_built_once_per_size(monkeypatch):
+    _, network = pair(2, **TINY)
+    x = torch.rand(1, 3, 16, 20)
+    with torch.no_grad():
+        network(x)
+        monkeypatch.setattr(torch, "arange", None)  # what every part of the geometry starts with
+        network(x)
+
+
+def test_bfloat16_autocast_is_close():
+    _, network = pair(4, **VARIANTS["DRCT-XS"])
+    x = torch.rand(1, 3, 32, 32)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        result = network(x).float()
+    with torch.no_grad():
+        expected = network(x)
+    assert 0 < (result - expected).abs().mean() < 0.05 * expected.std()
+
+
+def test_network_without_a_head_loads_but_says_what_is_missing():
+    original = OriginalDRCT(upscale=1, upsampler="", **TINY)
+    network = DRCT(upsampler="", **TINY)
+    network.load_state_dict(original.state_dict(), strict=True)
+    with pytest.raises(RuntimeError, match="reconstruction head"):
+        network(torch.rand(1, 3, 16, 16))
+
+
+def test_options_of_hat_are_accepted_silently_and_others_with_a_warning(recwarn):
+    DRCT(**TINY, compress_ratio=3, squeeze_factor=30, conv_scale=0.01, overlap_ratio=0.5)
+    assert not recwarn.list
+    with pytest.warns(UserWarning, match="embed_dims"):
+        DRCT(**TINY, embed_dims=7)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"upsampler": "nearest+conv"}, "nearest"),
+        ({"resi_connection": "3conv"}, "3conv"),
+        ({"num_heads": (2,)}, "num_heads has 1"),
+        ({"embed_dim": 13}, "embed_dim"),
+        ({"embed_dim": 18, "num_heads": (9, 9)}, "block 2 of a dense group"),
+        ({"upscale": 5}, "power of 2"),
+    ],
+)
+def test_arguments_that_make_no_network_are_explained(options, message):
+    with pytest.raises(ValueError, match=message):
+        DRCT(**TINY | options)
+
+
+def test_sizes_that_are_no_multiples_of_the_window_are_explained():
+    with pytest.raises(ValueError, match=r"multiples of its window of 4 pixels, not 15x16"):
+        DRCT(**TINY)(torch.rand(1, 3, 15, 16))
+    with pytest.raises(ValueError, match="with ape, DRCT takes 16x16"):
+        DRCT(**TINY, ape=True)(torch.rand(1, 3, 16, 20))
+
+
+def test_initial_weights_follow_the_recipe():
+    torch.manual_seed(0)
+    network = DRCT(**VARIANTS["DRCT-XS"])
+    state = network.state_dict()
+    assert state["layers.1.swin1.attn.qkv.weight"].std() == pytest.approx(0.02, rel=0.1)
+    assert state["layers.1.swin2.attn.relative_position_bias_table"].std() == pytest.approx(0.02, rel=0.15)
+    assert not state["layers.1.swin1.attn.qkv.bias"].any()
+    assert torch.equal(state["norm.weight"], torch.ones(48))
+    assert network.layers[3].swin1.drop_path.drop_prob == pytest.approx(0.1 * 18 / 23)  # linspace(0, 0.1, 24)[18]

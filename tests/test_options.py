@@ -1,0 +1,251 @@
+"""Option files: those of the repository, and mistakes in them."""
+
+import logging
+from pathlib import Path
+
+import basicsr  # noqa: F401
+import pytest
+import torch
+import yaml
+from basicsr.utils.registry import ARCH_REGISTRY
+from conftest import ROOT, test_options, train_options, write_options
+
+from drct.engine.options import KNOWN, load_yaml, override, parse_options
+from drct.errors import DRCTError
+
+TEST_FILES = sorted((ROOT / "options" / "test").glob("*.yml"))
+TRAIN_FILES = sorted((ROOT / "options" / "train").glob("*.yml"))
+
+SCRATCH = (2e-4, [250_000, 400_000, 450_000, 475_000], 500_000, 5_000)
+IMAGENET = (2e-4, [300_000, 500_000, 650_000, 700_000, 750_000], 800_000, 10_000)
+FINETUNE = (1e-5, [125_000, 200_000, 225_000, 240_000], 250_000, 5_000)
+RECIPES = {f"train_DRCT_SRx{s}_from_scratch": SCRATCH for s in (2, 3, 4)}
+RECIPES |= {f"train_{v}_SRx{s}_ImageNet_from_scratch": IMAGENET for v in ("DRCT", "DRCT-L") for s in (2, 3, 4)}
+RECIPES |= {
+    f"train_{v}_SRx{s}_finetune_from_ImageNet_pretrain": FINETUNE for v in ("DRCT", "DRCT-L") for s in (2, 3, 4)
+}
+RECIPES |= {"train_DRCT_SRx4_finetune_from_SRx2": (1e-4, *FINETUNE[1:])}
+RECIPES |= {"train_DRCT-C144_SRx4_from_scratch": SCRATCH, "train_DRCT-XL_SRx4_ImageNet_from_scratch": IMAGENET}
+RECIPES |= {"train_DRCT-XL_SRx4_finetune_from_ImageNet_pretrain": FINETUNE}
+PARAMETERS = {
+    ("DRCT", 2): 13_991_867,
+    ("DRCT", 3): 14_176_507,
+    ("DRCT", 4): 14_139_579,
+    ("DRCT-L", 2): 27_433_007,
+    ("DRCT-L", 3): 27_617_647,
+    ("DRCT-L", 4): 27_580_719,
+    ("DRCT-XL", 4): 32_061_099,
+    ("DRCT-C144", 4): 10_443_927,
+    ("DRCT-XS", 4): 1_354_179,
+}
+
+
+def test_every_published_recipe_and_test_file_is_there():
+    assert {path.stem for path in TRAIN_FILES} == set(RECIPES) | {"train_DRCT-XS_SRx4"}
+    tests = {f"{v}_SRx{s}_ImageNet-pretrain" for v in ("DRCT", "DRCT-L") for s in (2, 3, 4)}
+    tests |= {f"DRCT_SRx{s}" for s in (2, 3, 4)} | {"DRCT_SRx4_ImageNet-LR", "DRCT_tile_example"}
+    tests |= {"DRCT-C144_SRx4", "DRCT-XL_SRx4_ImageNet-pretrain", "DRCT-XS_SRx4", "DRCT-XS_SRx4_demo"}
+    assert {path.stem for path in TEST_FILES} == tests
+
+
+@pytest.mark.parametrize("path", TEST_FILES + TRAIN_FILES, ids=lambda path: path.stem)
+def test_option_files_name_their_network_and_scale(path):
+    opt = load_yaml(path)
+    assert opt["name"] == path.stem
+    variant = path.stem.removeprefix("train_").split("_")[0]
+    network = dict(opt["network_g"])
+    with torch.device("meta"):
+        network = ARCH_REGISTRY.get(network.pop("type"))(**network)
+    assert sum(p.numel() for p in network.parameters()) == PARAMETERS[variant, opt["scale"]]
+    assert network.upscale == opt["scale"]
+    for metric in opt["val"].get("metrics", {}).values():
+        assert (metric["crop_border"], metric["test_y_channel"]) == (opt["scale"], True)
+    for section in ("path", "train", "val", "logger", "tile"):
+        assert set(opt.get(section) or {}) <= KNOWN[section]
+    for dataset in opt["datasets"].values():
+        assert set(dataset) <= KNOWN["datasets"]
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_recipes_are_the_published_ones(name):
+    opt = load_yaml(ROOT / "options" / "train" / f"{name}.yml")
+    lr, milestones, total, every = RECIPES[name]
+    train, data = opt["train"], opt["datasets"]["train"]
+    assert train["optim_g"] == {"type": "Adam", "lr": lr, "weight_decay": 0, "betas": [0.9, 0.99]}
+    assert train["scheduler"] == {"type": "MultiStepLR", "milestones": milestones, "gamma": 0.5}
+    assert (train["total_iter"], opt["val"]["val_freq"], train["ema_decay"]) == (total, every, 0.999)
+    assert train["pixel_opt"] == {"type": "L1Loss", "loss_weight": 1.0, "reduction": "mean"}
+    assert (data["gt_size"], data["batch_size_per_gpu"]) == (64 * opt["scale"], 4)
+    assert data["type"] == ("ImageNetPairedDataset" if total == 800_000 else "PairedImageDataset")
+    assert [opt["datasets"][key]["name"] for key in ("val_1", "val_2")] == ["Set5", "Set14"]
+    pretrained = opt["path"]["pretrain_network_g"]
+    if "finetune" in name:
+        source = Path(pretrained).parts[1]
+        assert source in RECIPES
+        assert opt["path"]["param_key_g"] == "params_ema"
+        assert opt["path"]["strict_load_g"] is (not name.endswith("SRx2"))
+    else:
+        assert pretrained is None
+
+
+@pytest.mark.parametrize("path", TEST_FILES + TRAIN_FILES, ids=lambda path: path.stem)
+def test_option_files_read_the_same_with_basicsrs_own_loader(path):
+    """So that they also work where only BasicSR reads them: no 2e-4, which is a string in YAML 1.1."""
+    assert yaml.safe_load(path.read_text()) == load_yaml(path)
+
+
+# ------------------------------------------------------------------------------------------------------------ reading
+
+
+@pytest.fixture
+def valid(pairs, weights):
+    return test_options(weights)
+
+
+def refused(options, is_train=False, *more):
+    with pytest.raises(DRCTError) as error:
+        parse_options(".", is_train, ["-opt", write_options(Path("opt.yml"), options), *more])
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_what_basicsr_expects_is_filled_in(valid):
+    opt, _ = parse_options("root", False, ["-opt", write_options(Path("opt.yml"), valid)])
+    assert opt["datasets"]["test_1"]["phase"] == "test"
+    assert opt["datasets"]["test_1"]["scale"] == 2
+    assert Path(opt["path"]["results_root"]) == Path("root", "results", "run")
+    assert (opt["is_train"], opt["dist"], opt["rank"], opt["world_size"]) == (False, False, 0, 1)
+
+
+def test_lr_only_files_need_no_val_section(valid):
+    del valid["val"]
+    opt, _ = parse_options(".", False, ["-opt", write_options(Path("opt.yml"), valid)])
+    assert opt["val"] == {"save_img": True, "suffix": None}
+
+
+@pytest.mark.parametrize("key", ["name", "model_type", "scale", "num_gpu", "datasets", "network_g", "path"])
+def test_a_missing_key_is_named(valid, key):
+    del valid[key]
+    assert f"opt.yml has no '{key}'" in refused(valid)
+
+
+def test_mistakes_are_explained_in_one_line(valid):
+    def changed(change):
+        options = yaml.safe_load(yaml.safe_dump(valid))
+        change(options)
+        return refused(options)
+
+    def rename(o):
+        o["netwrok_g"] = o.pop("network_g")
+
+    assert "did you mean 'netwrok_g'" in changed(rename)
+    assert "did you mean 'DRCTModel'" in changed(lambda o: o.update(model_type="DRCTModle"))
+    assert "network_g.type 'DRTC' is unknown (did you mean 'DRCT'" in changed(
+        lambda o: o["network_g"].update(type="DRTC")
+    )
+    assert "'PairedImageDataset'" in changed(lambda o: o["datasets"]["test_1"].update(type="PairedImagesDataset"))
+    assert "'calculate_psnr'" in changed(lambda o: o["val"]["metrics"]["psnr"].update(type="calculate_psrn"))
+    assert "no such folder: nowhere. Put the images there" in changed(
+        lambda o: o["datasets"]["test_1"].update(dataroot_lq="nowhere")
+    )
+    assert "no such file: weihgts.pth. Put the weight file there" in changed(
+        lambda o: o["path"].update(pretrain_network_g="weihgts.pth")
+    )
+    assert "tile needs whole numbers" in changed(lambda o: o.update(tile={"tile_size": "big"}))
+    assert "a dataset is called" in changed(lambda o: o["datasets"].update(tset_1={}))
+    assert "scale must be" in changed(lambda o: o.update(scale="x4"))
+    assert "name becomes a folder" in changed(lambda o: o.update(name="../up"))
+    assert "io_backend" in changed(lambda o: o["datasets"]["test_1"].update(io_backend={"type": "tape"}))
+    assert "num_gpu must be" in changed(lambda o: o.update(num_gpu="many"))
+    assert "must be a section" in changed(lambda o: o.update(network_g="DRCT"))
+    Path("empty").mkdir()
+    assert "is empty" in changed(lambda o: o["datasets"]["test_1"].update(dataroot_gt="empty"))
+
+
+def test_mistakes_in_training_options_are_explained(pairs):
+    def changed(change):
+        options = yaml.safe_load(yaml.safe_dump(train_options()))
+        change(options)
+        return refused(options, True)
+
+    assert "train has no 'total_iter' (did you mean 'total_itre'?)" in changed(
+        lambda o: o["train"].update(total_itre=o["train"].pop("total_iter"))
+    )
+    assert "gt_size 15 is not a multiple" in changed(lambda o: o["datasets"]["train"].update(gt_size=15))
+    assert "precision must be" in changed(lambda o: o["train"].update(precision="fp8"))
+    assert "opt.yml has no 'logger'" in changed(lambda o: o.pop("logger"))
+    assert "'L1Loss'" in changed(lambda o: o["train"]["pixel_opt"].update(type="L1Los"))
+    assert "no such file: meta.txt" in changed(lambda o: o["datasets"]["train"].update(meta_info_file="meta.txt"))
+    assert "datasets has no 'train'" in changed(lambda o: o["datasets"].pop("train"))
+
+
+def test_keys_that_look_misspelt_are_warned_about(valid, caplog):
+    valid["val"]["save_imgs"] = True
+    valid["my_own_key"] = 1
+    logging.getLogger("basicsr").addHandler(caplog.handler)
+    parse_options(".", False, ["-opt", write_options(Path("opt.yml"), valid)])
+    assert "val.save_imgs is not an option (did you mean 'save_img'?)" in caplog.text
+    assert "my_own_key" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [1, 2", r"opt\.yml, line"),
+        ("a: 1\nb: 2\na: 3\n", "line 3: key 'a' is given twice"),
+        ("a: !!python/object/apply:os.system [touch harm]", "python/object/apply"),
+        ("- 1\n- 2\n", "does not hold options"),
+        ("", "does not hold options"),
+        ("a: !!float x\n", r"opt\.yml"),
+    ],
+)
+def test_broken_and_harmful_yaml_is_refused(workplace, text, message):
+    Path("opt.yml").write_text(text)
+    with pytest.raises(DRCTError, match=message) as error:
+        load_yaml("opt.yml")
+    assert "\n" not in str(error.value)
+    assert not Path("harm").exists()
+
+
+def test_a_missing_option_file_is_named(workplace):
+    with pytest.raises(DRCTError, match=r"cannot read option file nothing\.yml: No such file"):
+        load_yaml("nothing.yml")
+
+
+def test_numbers_read_as_numbers(workplace):
+    Path("opt.yml").write_text("a: 2e-4\nb: !!float 1e4\nc: 1.\nd: ~\ne: 1e\nf: 0x1e5\n")
+    assert load_yaml("opt.yml") == {"a": 2e-4, "b": 1e4, "c": 1.0, "d": None, "e": "1e", "f": 0x1E5}
+
+
+def test_force_yml_overrides_and_runs_nothing(valid):
+    arguments = ["-opt", write_options(Path("opt.yml"), valid), "--force_yml", "network_g:depths=[6, 6]", "name=other"]
+    opt, _ = parse_options(".", False, [*arguments, "network_g:drop_path_rate=1e-1", "manual_seed=~"])
+    assert (opt["name"], opt["network_g"]["depths"], opt["network_g"]["drop_path_rate"]) == ("other", [6, 6], 0.1)
+    options = {"a": {"bcdef": 1}}
+    with pytest.raises(DRCTError, match=r"no key 'bcdeg' \(did you mean 'bcdef'\?\)"):
+        override(options, "a:bcdeg=2")
+    with pytest.raises(DRCTError, match="no section 'x'"):
+        override(options, "x:y=2")
+    with pytest.raises(DRCTError, match="expected key=value"):
+        override(options, "a")
+    override(options, "a:bcdef=[__import__('os').mkdir('harm')]")
+    assert options == {"a": {"bcdef": ["__import__('os').mkdir('harm')"]}}
+    assert not Path("harm").exists()
+
+
+def test_both_spellings_of_local_rank_are_known(valid):
+    file = write_options(Path("opt.yml"), valid)
+    for spelling in ("--local_rank=0", "--local-rank=0"):
+        parse_options(".", False, ["-opt", file, spelling])
+
+
+def test_several_processes_are_refused_clearly(valid, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert "single process" in refused(valid, False, "--launcher", "pytorch")
+
+
+def test_debug_mode_renames_and_shortens(pairs):
+    file = write_options(Path("opt.yml"), train_options())
+    opt, _ = parse_options(".", True, ["-opt", file, "--debug"])
+    assert opt["name"] == "debug_run"
+    assert (opt["val"]["val_freq"], opt["logger"]["save_checkpoint_freq"], opt["logger"]["print_freq"]) == (8, 8, 1)
