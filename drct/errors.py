@@ -25,7 +25,9 @@ def one_line_errors(main: Callable[..., int]) -> Callable[..., int]:
         try:
             return main(*args, **kwargs)
         except DRCTError as error:
-            print(f"error: {error}", file=sys.stderr)
+            # One raised in a loader's worker process arrives wrapped in its traceback, the message last
+            message = str(error).strip().splitlines()[-1].removeprefix("drct.errors.DRCTError: ")
+            print(f"error: {message}", file=sys.stderr)
             return 2
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)

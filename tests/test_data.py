@@ -1,6 +1,7 @@
 """Preparing data, and the dataset that makes its own pairs."""
 
 import os
+import random
 import re
 from pathlib import Path
 
@@ -15,8 +16,8 @@ from conftest import photo
 from PIL import Image
 
 from drct.data import prepare
-from drct.data.images import list_images, read_image, write_png
 from drct.data.imagenet_paired_dataset import ImageNetPairedDataset
+from drct.data.images import list_images, read_image, write_png
 from drct.errors import DRCTError
 
 BENCHMARKS = Path(os.environ.get("DRCT_BENCHMARKS", Path(__file__).parents[1] / "datasets"))
@@ -92,7 +93,7 @@ def test_subimages_are_cut_at_the_same_places_of_the_whole_images(workplace):
     arguments = ["subimages", "hr", "-o", "DF", "--scales", "2", "4", "--size", "48", "--step", "24"]
     assert prepare.main(arguments) == 0
     names = files("DF/DF_HR_sub")
-    assert len(names) == 2 * 3 + 2 + 1  # starts 0, 24 (the border) by 0, 24, 48 of 72x96: 2 * 3; small: 1
+    assert len(names) == 2 * 3 + 1  # 72x96 has patches at 0, 24 by 0, 24, 48; the small image is one patch
     assert files("DF/DF_bicx4_sub") == names
     last = max(name for name in names if name.startswith("a_"))
     assert np.array_equal(read_image(f"DF/DF_HR_sub/{last}"), image[24:72, 48:96])
@@ -198,6 +199,19 @@ def test_training_pairs_are_patches_of_the_image_and_its_bicubic(gt):
     assert len(places) == 1
     y, x = places[0]
     assert torch.equal(reduced[:, y : y + 12, x : x + 12], item["lq"])
+
+
+def test_both_images_of_a_pair_are_flipped_and_turned_alike(gt):
+    random.seed(0)
+    dataset = ImageNetPairedDataset(imagenet())
+    seen = set()
+    for _ in range(40):
+        item = dataset[2]
+        assert item["gt"].shape == (3, 24, 24)
+        # Away from the border, reducing the patch is the same as taking the patch of the reduced image
+        assert (imresize(item["gt"], 0.5) - item["lq"])[:, 3:-3, 3:-3].abs().max() < 1e-5
+        seen.add(tuple(item["lq"].sum(dim=(0, 2)).argsort().tolist()))
+    assert len(seen) > 10
 
 
 def test_small_images_are_enlarged_to_the_patch(gt):

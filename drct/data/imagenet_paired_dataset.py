@@ -59,7 +59,7 @@ class ImageNetPairedDataset(Dataset):
         height, width = (max(side, self.opt.get("gt_size", 0)) for side in gt.shape[:2])
         if (height, width) != gt.shape[:2]:
             gt = cv2.resize(gt, (width, height), interpolation=cv2.INTER_LINEAR)
-        lq = imresize(gt, 1 / scale)
+        lq = np.ascontiguousarray(imresize(gt, 1 / scale))  # in place flips need it
         if self.opt["phase"] == "train":
             gt, lq = paired_random_crop(gt, lq, self.opt["gt_size"], scale, path)
             gt, lq = augment([gt, lq], self.opt["use_hflip"], self.opt["use_rot"])

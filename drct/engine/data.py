@@ -3,7 +3,8 @@
 from typing import Any
 
 from basicsr.data import build_dataset
-from torch.utils.data import DataLoader
+from basicsr.utils import get_root_logger
+from torch.utils.data import DataLoader, Dataset
 
 from drct.errors import DRCTError
 
@@ -21,6 +22,38 @@ def make_dataset(phase: str, options: dict[str, Any]) -> Any:
     if not len(dataset):
         raise DRCTError(f"datasets.{phase} ({options['name']}) has no images")
     return dataset
+
+
+class SkipUnusable(Dataset):
+    """A training set that goes on past files that cannot be read or are too small for a patch.
+
+    Instead of such an image the next usable one is given, and a warning names the file, once.
+
+    Raises:
+        DRCTError: on access, if `patience` images in a row cannot be used.
+    """
+
+    def __init__(self, dataset, patience: int = 20) -> None:
+        self.dataset = dataset
+        self.patience = min(patience, len(dataset))
+        self.unusable: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        """The item of this index, or of the first usable one after it."""
+        reason = ""
+        for offset in range(self.patience):
+            i = (index + offset) % len(self.dataset)
+            try:
+                return self.dataset[i]
+            except Exception as error:  # a broken file raises whatever its decoder raises
+                reason = f"{self.dataset.paths[i]}: {error}"
+                if i not in self.unusable:
+                    self.unusable.add(i)
+                    get_root_logger().warning(f"training goes on without an image that cannot be used: {reason}")
+        raise DRCTError(f"{self.patience} training images in a row cannot be used, the last being {reason}")
 
 
 def evaluation_loaders(opt: dict[str, Any], phase: str) -> list[DataLoader]:

@@ -65,10 +65,11 @@ def run(opt: dict[str, Any], option_file: str) -> None:
                     times = {"time": iter_timer.get_avg_time(), "data_time": data_timer.get_avg_time()}
                     head = {"epoch": epoch, "iter": iteration, "lrs": model.get_current_learning_rate()}
                     message(head | times | model.get_current_log())
+                if val_loaders and (iteration % int(opt["val"]["val_freq"]) == 0 or iteration == total):
+                    for val_loader in val_loaders:
+                        model.validation(val_loader, iteration, tb_logger, opt["val"]["save_img"])
                 if iteration % int(opt["logger"]["save_checkpoint_freq"]) == 0:
-                    model.save(epoch, iteration)
-                if val_loaders and iteration % int(opt["val"]["val_freq"]) == 0 and iteration < total:
-                    _validate(model, val_loaders, iteration, tb_logger, opt)
+                    model.save(epoch, iteration)  # after validation, to hold its best values
                 data_timer.start()
                 iter_timer.start()
                 if iteration == total:
@@ -79,15 +80,9 @@ def run(opt: dict[str, Any], option_file: str) -> None:
         logger.info(f"Interrupted: saved iteration {iteration}; --auto_resume goes on from there")
         raise
     model.save(epoch, -1)
-    _validate(model, val_loaders, iteration, tb_logger, opt)
     logger.info(f"Trained {iteration} iterations: {root / 'models' / 'net_g_latest.pth'}")
     if tb_logger:
         tb_logger.close()
-
-
-def _validate(model, loaders: list, iteration: int, tb_logger, opt: dict[str, Any]) -> None:
-    for loader in loaders:
-        model.validation(loader, iteration, tb_logger, opt["val"]["save_img"])
 
 
 def _train_loader(opt: dict[str, Any]):
@@ -95,10 +90,10 @@ def _train_loader(opt: dict[str, Any]):
     from basicsr.data import build_dataloader
     from basicsr.data.data_sampler import EnlargedSampler
 
-    from drct.engine.data import make_dataset
+    from drct.engine.data import SkipUnusable, make_dataset
 
     options = opt["datasets"]["train"]
-    dataset = make_dataset("train", options)
+    dataset = SkipUnusable(make_dataset("train", options))
     batch_size = options["batch_size_per_gpu"] * max(1, opt["num_gpu"])
     # An epoch holds at least one batch, however small the set
     ratio = max(options.get("dataset_enlarge_ratio", 1), math.ceil(batch_size / len(dataset)))

@@ -7,6 +7,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from basicsr.metrics import calculate_metric
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import default_collate
 from tqdm import tqdm
 
-from drct.data.images import write_png
+from drct.data.images import read_image, write_png
 from drct.engine import checkpoint
 from drct.engine.device import device_for, resolve_num_gpu
 from drct.engine.metrics import MetricTable
@@ -191,23 +192,25 @@ class DRCTModel(SRModel):
         for index in progress:
             progress.set_postfix_str(names[index])
             try:
-                self.feed_data(default_collate([dataset[index]]))
+                self.feed_data(_read(dataset, index, paths[index]))
                 self.test()
                 pictures = self._pictures()
-                if save_img:
-                    write_png(self.image_file(table.dataset, names[index], current_iter), pictures["img"])
-                self._measure(table, names[index], pictures)
-                if on_image:
-                    on_image(names[index], pictures)
             except torch.cuda.OutOfMemoryError as error:
                 raise DRCTError(
                     f"out of memory on {paths[index]}, {tuple(self.lq.shape[-2:])} pixels: set tile: {{tile_size: "
                     "256, tile_pad: 32} or a smaller tile_size in the option file"
                 ) from error
-            except DRCTError:
-                raise
             except Exception as error:  # a broken file raises whatever its decoder raises
-                table.fail(paths[index], f"{type(error).__name__}: {error}")
+                table.fail(paths[index], str(error) or type(error).__name__)
+                continue
+            if save_img:
+                write_png(self.image_file(table.dataset, names[index], current_iter), pictures["img"])
+            try:
+                self._measure(table, names[index], pictures)
+            except ValueError as error:
+                table.fail(paths[index], str(error))
+            if on_image:
+                on_image(names[index], pictures)
         self._finish_validation(table, tb_logger)
         return table
 
@@ -277,10 +280,26 @@ def _unique_names(paths: list[str]) -> list[str]:
     return [Path(path).stem if stems[Path(path).stem] == 1 else Path(path).name.replace(".", "_") for path in paths]
 
 
+def _read(dataset, index: int, path: str) -> dict[str, Any]:
+    """A batch of one image. Raises `DRCTError` with what is wrong with its file."""
+    try:
+        return default_collate([dataset[index]])
+    except Exception:  # BasicSR's datasets stumble over what a decoder returned for a broken file
+        if Path(path).is_file():
+            read_image(path)  # says what is wrong with it
+        raise
+
+
 def _metrics(image: np.ndarray, truth: np.ndarray, options: dict[str, dict[str, Any]]) -> dict[str, float]:
-    values = {name: float(calculate_metric({"img": image, "img2": truth}, opt)) for name, opt in options.items()}
-    if undefined := [name for name, value in values.items() if math.isnan(value)]:
-        raise ValueError(f"{', '.join(undefined)} is undefined: the image is too small for crop_border")
+    values = {}
+    for name, opt in options.items():
+        try:
+            values[name] = float(calculate_metric({"img": image, "img2": truth}, opt))
+        except cv2.error:
+            values[name] = math.nan
+        if math.isnan(values[name]):
+            size = f"{image.shape[1]}x{image.shape[0]}"
+            raise ValueError(f"{name} is undefined: the image of {size} is too small, less crop_border")
     return values
 
 
