@@ -27,7 +27,7 @@ KNOWN: dict[str, set[str]] = {
     "": {*REQUIRED, *REQUIRED_TRAIN, "manual_seed", "val", "tile", "dist_params", "find_unused_parameters"},
     "path": {"pretrain_network_g", "param_key_g", "strict_load_g", "resume_state", "ignore_resume_networks"},
     "train": {"ema_decay", "optim_g", "scheduler", "total_iter", "warmup_iter", "pixel_opt", "perceptual_opt"}
-    | {"precision", "grad_clip"},
+    | {"precision", "grad_clip", "ema_warmup"},
     "val": {"val_freq", "save_img", "suffix", "pbar", "metrics", "bicubic", "comparison"},
     "logger": {"print_freq", "save_checkpoint_freq", "use_tb_logger", "wandb"},
     "tile": {"tile_size", "tile_pad"},

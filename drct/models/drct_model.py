@@ -32,7 +32,8 @@ class DRCTModel(SRModel):
     """BasicSR's SRModel for networks of windows: any image size, tiles, per-image metrics, safe files.
 
     Options beyond BasicSR's: `tile: {tile_size, tile_pad}`, `train.precision` (fp32 or bf16), `train.grad_clip`
-    (largest norm of the gradient), any optimizer of `torch.optim` and schedule of `torch.optim.lr_scheduler`.
+    (largest norm of the gradient), `train.ema_warmup` (let the EMA forget the initial weights, for short runs), any
+    optimizer of `torch.optim` and schedule of `torch.optim.lr_scheduler`.
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
@@ -76,6 +77,7 @@ class DRCTModel(SRModel):
         train_opt = self.opt["train"]
         self.autocast_dtype = torch.bfloat16 if train_opt.get("precision", "fp32") == "bf16" else None
         self.grad_clip = train_opt.get("grad_clip")
+        self.ema_warmup = bool(train_opt.get("ema_warmup", False))
         super().init_training_settings()
 
     def get_optimizer(self, optim_type: str, params, lr: float, **kwargs) -> torch.optim.Optimizer:
@@ -115,7 +117,9 @@ class DRCTModel(SRModel):
 
         self.log_dict = self.reduce_loss_dict(losses)
         if self.ema_decay > 0:
-            self.model_ema(decay=self.ema_decay)
+            # In a short run the initial weights would keep a share of decay ** iterations in the average
+            warm = (1 + current_iter) / (10 + current_iter) if self.ema_warmup else 1
+            self.model_ema(decay=min(self.ema_decay, warm))
 
     def save_network(self, net, net_label: str, current_iter: int, param_key="params") -> None:
         """Write `<models>/<net_label>_<iter>.pth`, whole or not at all; a failure is an error, not a warning."""
