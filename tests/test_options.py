@@ -182,7 +182,7 @@ def test_mistakes_in_training_options_are_explained(pairs):
 def test_keys_that_look_misspelt_are_warned_about(valid, caplog):
     valid["val"]["save_imgs"] = True
     valid["my_own_key"] = 1
-    logging.getLogger("basicsr").addHandler(caplog.handler)
+    logging.getLogger("drct").addHandler(caplog.handler)
     parse_options(".", False, ["-opt", write_options(Path("opt.yml"), valid)])
     assert "val.save_imgs is not an option (did you mean 'save_img'?)" in caplog.text
     assert "my_own_key" not in caplog.text

@@ -32,6 +32,7 @@ RGB_MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K, in [0, 1]
 UPSAMPLER_CHANNELS = 64
 DENSE_SCALE = 0.2  # residual scaling of a dense group, as in ESRGAN's dense blocks
 MASKED = -100.0  # added to the logits of token pairs that must not see each other; not -inf, as the weights expect
+SHIFTED_BLOCKS = (2, 4)  # of the five of a dense group
 HAT_OPTIONS = {
     "compress_ratio",
     "squeeze_factor",
@@ -69,10 +70,11 @@ def _cached(build: Callable[..., Tensor]) -> Callable[..., Tensor]:
 @_cached
 def relative_position_index(w: int, device: torch.device) -> Tensor:
     """Row of the bias table for each pair of tokens of a window: (N, N), int64, values in [0, (2w-1)^2)."""
-    y, x = torch.meshgrid(torch.arange(w), torch.arange(w), indexing="ij")
+    side = torch.arange(w, device=device)
+    y, x = torch.meshgrid(side, side, indexing="ij")
     dy = y.flatten()[:, None] - y.flatten()[None, :] + w - 1  # (N, N), 0 .. 2w-2
     dx = x.flatten()[:, None] - x.flatten()[None, :] + w - 1
-    return (dy * (2 * w - 1) + dx).to(device)
+    return dy * (2 * w - 1) + dx
 
 
 @_cached
@@ -82,28 +84,28 @@ def shift_masks(w: int, shift: int, device: torch.device, dtype: torch.dtype) ->
     A window in the last column (row) of the rolled image holds columns (rows) of both borders of the image, which
     must not see each other. Kind 0: an inner window, no mask; 1: last column; 2: last row; 3: the corner.
     """
-    wrapped = torch.arange(w) >= w - shift  # in a border window: does this row or column come from the other border?
+    wrapped = (
+        torch.arange(w, device=device) >= w - shift
+    )  # of a border window: from the opposite border?
     by_row, by_column = wrapped.repeat_interleave(w), wrapped.repeat(w)  # (N,)
     rows_differ = by_row[:, None] != by_row[None, :]  # (N, N)
     columns_differ = by_column[:, None] != by_column[None, :]
     differ = torch.stack([torch.zeros_like(rows_differ), columns_differ, rows_differ, rows_differ | columns_differ])
-    return differ.to(device, dtype) * MASKED
+    return differ.to(dtype) * MASKED
 
 
 @_cached
 def window_kinds(rows: int, columns: int, device: torch.device) -> Tensor:
     """Which of the `shift_masks` each window of a rolled image needs: (rows * columns,), int64, values 0 to 3."""
-    last_row = torch.arange(rows) == rows - 1
-    last_column = torch.arange(columns) == columns - 1
-    return (2 * last_row[:, None] + last_column[None, :].long()).flatten().to(device)
+    last_row = torch.arange(rows, device=device) == rows - 1
+    last_column = torch.arange(columns, device=device) == columns - 1
+    return (2 * last_row[:, None] + last_column[None, :].long()).flatten()
 
 
-@_cached
 def shift_attention_mask(height: int, width: int, w: int, shift: int) -> Tensor:
     """The mask of every window of a height x width image: (n, N, N), float32, on the CPU.
 
-    Not used to compute anything: the original keeps it in its weight files, where there is one entry per block.
-    All entries of a file share this one tensor, which `torch.save` writes once.
+    Not used to compute anything: the original keeps it in its weight files.
     """
     cpu = torch.device("cpu")
     return shift_masks(w, shift, cpu, torch.float32)[window_kinds(height // w, width // w, cpu)]
@@ -178,24 +180,13 @@ class WindowAttention(nn.Module):
         out = F.scaled_dot_product_attention(q, k, v, bias, dropout, scale=self.scale)
         return out.unflatten(0, (batch, n))  # (B, n, h, N, d)
 
-    def _save_to_state_dict(self, destination, prefix, keep_vars) -> None:
-        super()._save_to_state_dict(destination, prefix, keep_vars)
-        destination[prefix + "relative_position_index"] = relative_position_index(self.window_size, torch.device("cpu"))
-
-    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
-        state_dict.pop(prefix + "relative_position_index", None)  # computed, see above
-        super()._load_from_state_dict(state_dict, prefix, *args)
-
 
 class SwinBlock(nn.Module):
     """Swin Transformer block without its shift, on any group of windows.
 
     Args:
         dim: Channels C.
-        input_size: (H, W) in tokens that the network was configured for. It only shapes the `attn_mask` of the
-            state dict.
         window_size: Side w of a window, in tokens.
-        shift: Cyclic shift, in tokens, that the caller applies before cutting windows.
         num_heads: Number of heads.
         mlp_ratio: Hidden channels of the MLP, as a multiple of C.
         qkv_bias, qk_scale, attn_drop: See `WindowAttention`.
@@ -207,9 +198,7 @@ class SwinBlock(nn.Module):
     def __init__(
         self,
         dim: int,
-        input_size: tuple[int, int],
         window_size: int,
-        shift: int,
         num_heads: int,
         mlp_ratio: float,
         qkv_bias: bool,
@@ -220,7 +209,6 @@ class SwinBlock(nn.Module):
         norm_layer: Callable[[int], nn.Module],
     ) -> None:
         super().__init__()
-        self.input_size, self.window_size, self.shift = input_size, window_size, shift
         hidden = int(dim * mlp_ratio)
         self.norm1 = norm_layer(dim)
         self.attn = WindowAttention(dim, window_size, num_heads, qkv_bias, qk_scale, attn_drop, drop)
@@ -241,15 +229,6 @@ class SwinBlock(nn.Module):
         x = x + self.drop_path(self.attn(self.norm1(x), mask))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
-    def _save_to_state_dict(self, destination, prefix, keep_vars) -> None:
-        super()._save_to_state_dict(destination, prefix, keep_vars)
-        if self.shift:
-            destination[prefix + "attn_mask"] = shift_attention_mask(*self.input_size, self.window_size, self.shift)
-
-    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
-        state_dict.pop(prefix + "attn_mask", None)  # computed for each image size, see `shift_masks`
-        super()._load_from_state_dict(state_dict, prefix, *args)
-
 
 # ------------------------------------------------------------------------------------------------------ dense group
 
@@ -265,15 +244,15 @@ class DenseGroup(nn.Module):
         growth: Channels gc that each of the first four blocks adds.
         num_heads: Heads h. A block of width c has h - c % h of them.
         mlp_ratio: Of the first three blocks; it is 1 in the last two.
+        window_size: Side w of a window, in tokens.
         shift: Cyclic shift of the second and fourth block, in tokens.
-        input_size, window_size and `block_options`: See `SwinBlock`.
+        block_options: See `SwinBlock`.
     """
 
     def __init__(
         self,
         dim: int,
         growth: int,
-        input_size: tuple[int, int],
         window_size: int,
         shift: int,
         num_heads: int,
@@ -282,10 +261,10 @@ class DenseGroup(nn.Module):
     ) -> None:
         super().__init__()
         self.window_size = window_size
-        self.shifts = (0, shift, 0, shift, 0)
+        self.shift = shift
         if dim % num_heads:
             raise ValueError(f"embed_dim ({dim}) must be a multiple of num_heads ({num_heads})")
-        for k, shift_k in enumerate(self.shifts, start=1):
+        for k in range(1, 6):
             width = dim + (k - 1) * growth
             heads = num_heads - width % num_heads
             if width % heads:
@@ -293,9 +272,7 @@ class DenseGroup(nn.Module):
                     f"block {k} of a dense group is {width} channels wide, which its {heads} heads do not divide: "
                     f"change embed_dim ({dim}), gc ({growth}) or num_heads ({num_heads})"
                 )
-            block = SwinBlock(
-                width, input_size, window_size, shift_k, heads, mlp_ratio if k <= 3 else 1, **block_options
-            )
+            block = SwinBlock(width, window_size, heads, mlp_ratio if k <= 3 else 1, **block_options)
             self.add_module(f"swin{k}", block)
             self.add_module(f"adjust{k}", nn.Conv2d(width, growth if k < 5 else dim, 1))
 
@@ -316,7 +293,7 @@ class DenseGroup(nn.Module):
 
     def _map_bands(self, k: int, features: Tensor, band_rows: int, use_checkpoint: bool) -> Tensor:
         """Block k and its 1x1 convolution on all windows, a band of window rows at a time: (B, H, W, gc or C)."""
-        w, shift = self.window_size, self.shifts[k - 1]
+        w, shift = self.window_size, self.shift if k in SHIFTED_BLOCKS else 0
         rows, columns = features.shape[1] // w, features.shape[2] // w
         if shift:
             features = torch.roll(features, (-shift, -shift), dims=(1, 2))
@@ -334,7 +311,7 @@ class DenseGroup(nn.Module):
     def _band_mask(self, rows: int, columns: int, row: int, band_rows: int, like: Tensor) -> Tensor:
         """Masks of the windows of a band: (n, N, N)."""
         kinds = window_kinds(rows, columns, like.device)[row * columns : (row + band_rows) * columns]
-        return shift_masks(self.window_size, self.shifts[1], like.device, like.dtype)[kinds]
+        return shift_masks(self.window_size, self.shift, like.device, like.dtype)[kinds]
 
     def _apply_block(self, k: int, band: Tensor, mask: Tensor | None) -> Tensor:
         block: SwinBlock = getattr(self, f"swin{k}")
@@ -437,7 +414,7 @@ class DRCT(nn.Module):
         shift = window_size // 2
         if side <= window_size:  # the image is a single window
             window_size, shift = side, 0
-        self.window_size = window_size
+        self.window_size, self.shift = window_size, shift
         self.upscale = upscale
         self.img_range = img_range
         self.upsampler = upsampler
@@ -458,7 +435,6 @@ class DRCT(nn.Module):
             DenseGroup(
                 dim=embed_dim,
                 growth=gc,
-                input_size=self.input_size,
                 window_size=window_size,
                 shift=shift,
                 num_heads=heads,
@@ -519,6 +495,30 @@ class DRCT(nn.Module):
         for group in self.layers:
             x = group(x, self._band_rows(x), self.use_checkpoint and torch.is_grad_enabled())
         return self.norm(x).permute(0, 3, 1, 2)
+
+    def _computed_entries(self) -> dict[str, Tensor]:
+        """What the original's state dict holds besides weights, though it follows from the arguments.
+
+        Entries share two tensors, which `torch.save` writes once.
+        """
+        index = relative_position_index(self.window_size, torch.device("cpu")).clone()  # may be changed by its owner
+        entries: dict[str, Tensor] = {}
+        mask = shift_attention_mask(*self.input_size, self.window_size, self.shift) if self.shift else None
+        for i in range(len(self.layers)):
+            for k in range(1, 6):
+                entries[f"layers.{i}.swin{k}.attn.relative_position_index"] = index
+                if mask is not None and k in SHIFTED_BLOCKS:
+                    entries[f"layers.{i}.swin{k}.attn_mask"] = mask
+        return entries
+
+    def _save_to_state_dict(self, destination, prefix, keep_vars) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination.update({prefix + name: value for name, value in self._computed_entries().items()})
+
+    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+        for name in self._computed_entries():
+            state_dict.pop(prefix + name, None)  # before the blocks, which come next, find them unexpected
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _band_rows(self, x: Tensor) -> int:
         """How many rows of windows to compute at a time: all in training, as many as fit the budget in inference."""

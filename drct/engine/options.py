@@ -262,7 +262,7 @@ def parse_options(
     Raises:
         DRCTError: for a mistake in the arguments or the option file.
     """
-    from basicsr.utils import get_root_logger, set_random_seed
+    from basicsr.utils import set_random_seed
 
     from drct.engine.device import resolve_num_gpu
 
@@ -270,7 +270,7 @@ def parse_options(
     opt = load_yaml(args.opt)
     for entry in args.force_yml:
         override(opt, entry)
-    logger = get_root_logger()
+    logger = logging.getLogger("drct")  # not BasicSR's, which writes to the run's log file once first asked for
     check_options(opt, is_train, args.opt, logger)
 
     if args.launcher != "none" and int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1"))) > 1:

@@ -39,12 +39,12 @@ class DRCTModel(SRModel):
     def __init__(self, opt: dict[str, Any]) -> None:
         opt["num_gpu"] = resolve_num_gpu(opt["num_gpu"], get_root_logger())
         opt["path"].setdefault("param_key_g", "params_ema")
-        self.window_size = opt["network_g"].get("window_size", 1)
+        super().__init__(opt)
+        self.window_size = getattr(self.get_bare_model(self.net_g), "window_size", 1)
         self.tile: tuple[int, int] | None = None
         if opt.get("tile"):
             tile = opt["tile"]
             self.tile = round_up_tiles(tile["tile_size"], tile.get("tile_pad", 0), self.window_size, get_root_logger())
-        super().__init__(opt)
 
     # ------------------------------------------------------------------------------------------------------ network
 
