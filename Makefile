@@ -1,6 +1,7 @@
 # make demo    install into .venv, upscale the demo images with the shipped weights, compare with bicubic
 # make test    install, then lint, types and tests
 # make slow    the tests that take longer
+# make figures redraw the pictures of the README
 # make install only install
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ BIN := .venv/bin
 endif
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo test slow install clean
+.PHONY: demo test slow figures install clean
 
 demo: .venv/installed
 	$(BIN)/python drct/test.py -opt options/test/DRCT-XS_SRx4_demo.yml
@@ -24,6 +25,9 @@ test: .venv/installed-dev
 
 slow: .venv/installed-dev
 	$(BIN)/pytest -m slow
+
+figures: demo
+	cp results/DRCT-XS_SRx4_demo/comparison_demo.png figures/demo.png
 
 install: .venv/installed
 

@@ -84,9 +84,7 @@ def shift_masks(w: int, shift: int, device: torch.device, dtype: torch.dtype) ->
     A window in the last column (row) of the rolled image holds columns (rows) of both borders of the image, which
     must not see each other. Kind 0: an inner window, no mask; 1: last column; 2: last row; 3: the corner.
     """
-    wrapped = (
-        torch.arange(w, device=device) >= w - shift
-    )  # of a border window: from the opposite border?
+    wrapped = torch.arange(w, device=device) >= w - shift  # of a border window: from the opposite border?
     by_row, by_column = wrapped.repeat_interleave(w), wrapped.repeat(w)  # (N,)
     rows_differ = by_row[:, None] != by_row[None, :]  # (N, N)
     columns_differ = by_column[:, None] != by_column[None, :]

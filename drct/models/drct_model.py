@@ -192,7 +192,8 @@ class DRCTModel(SRModel):
         table = MetricTable(dataset.opt["name"], current_iter)
         paths = _image_paths(dataset)
         names = _unique_names(paths)
-        progress = tqdm(range(len(dataset)), table.dataset, unit="image", leave=False)
+        order = sorted(range(len(dataset)), key=lambda index: names[index])  # not the file system's
+        progress = tqdm(order, table.dataset, unit="image", leave=False)
         for index in progress:
             progress.set_postfix_str(names[index])
             try:
