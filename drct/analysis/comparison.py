@@ -63,17 +63,15 @@ class ComparisonSheet:
 
 
 def _score(values: dict[str, float] | None) -> str:
-    """The first metric, such as ' (psnr 28.40)'."""
-    return "".join(f" ({metric} {value:.2f})" for metric, value in list((values or {}).items())[:1])
+    """The first metric, of the whole image, such as ' (PSNR 28.40)'."""
+    return "".join(f" ({metric.upper()} {value:.2f})" for metric, value in list((values or {}).items())[:1])
 
 
 def most_detailed_area(image: np.ndarray, size: int) -> tuple[int, int]:
-    """Top left corner of the square of the greatest variance, by the image alone, not by how well it was restored."""
-    gray = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY).astype(np.float64)
-    kernel = (size, size)
-    mean = cv2.boxFilter(gray, -1, kernel, anchor=(0, 0), borderType=cv2.BORDER_REFLECT)
-    variance = cv2.boxFilter(gray**2, -1, kernel, anchor=(0, 0), borderType=cv2.BORDER_REFLECT) - mean**2
-    inside = variance[: max(1, image.shape[0] - size + 1), : max(1, image.shape[1] - size + 1)]
+    """Top left corner of the square with the most fine detail, by the image alone, not by how well it was restored."""
+    detail = np.abs(cv2.Laplacian(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.CV_32F))
+    mean = cv2.boxFilter(detail, -1, (size, size), anchor=(0, 0), borderType=cv2.BORDER_REFLECT)
+    inside = mean[: image.shape[0] - size + 1, : image.shape[1] - size + 1]
     y, x = np.unravel_index(inside.argmax(), inside.shape)
     return int(y), int(x)
 
