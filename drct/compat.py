@@ -28,13 +28,19 @@ def install() -> None:
 
 
 class _BasicSRFinder(importlib.abc.MetaPathFinder):
-    """Runs the mending before and after the body of the package `basicsr`, once."""
+    """Runs the mending before and after the body of the package `basicsr`, until that has succeeded once."""
+
+    def __init__(self) -> None:
+        self._searching = False
 
     def find_spec(self, fullname, path=None, target=None):
-        if fullname != "basicsr":
+        if fullname != "basicsr" or self._searching:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(fullname)
+        self._searching = True
+        try:
+            spec = importlib.util.find_spec(fullname)
+        finally:
+            self._searching = False
         if spec is None or spec.loader is None:
             return spec
         import_basicsr = spec.loader.exec_module
@@ -44,6 +50,7 @@ class _BasicSRFinder(importlib.abc.MetaPathFinder):
             import_basicsr(module)
             _mend_basicsr()
             _register()
+            sys.meta_path.remove(self)
 
         spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec

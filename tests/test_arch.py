@@ -201,13 +201,21 @@ def test_results_do_not_depend_on_how_many_windows_are_computed_at_a_time(band_t
 
 
 def test_activation_checkpointing_changes_memory_not_gradients():
+    def count(tensor):
+        stored[-1] += tensor.nbytes
+        return tensor
+
     _, network = pair(2, torch.float64, **TINY, drop_path_rate=0.3)
-    gradients = []
+    gradients, stored = [], []
     for network.use_checkpoint in (False, True):
         network.zero_grad()
+        stored.append(0)
         torch.manual_seed(5)
-        network.train()(torch.full((2, 3, 16, 16), 0.5, dtype=torch.float64)).square().sum().backward()
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            output = network.train()(torch.full((2, 3, 16, 16), 0.5, dtype=torch.float64))
+        output.square().sum().backward()
         gradients.append([p.grad.clone() for p in network.parameters()])
+    assert stored[1] < 0.6 * stored[0]
     for a, b in zip(*gradients, strict=True):
         assert torch.allclose(a, b, rtol=1e-12, atol=1e-12)
 

@@ -56,6 +56,27 @@ def test_benchmark_layout_from_hr_and_lr_files(workplace):
     assert files("out/LRbicx4") == files("out/GTmod12")
 
 
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["a", "b", "Ruhr"], {"a": "a", "b": "b", "Ruhr": "Ruhr"}),
+        (["aHR", "aLR", "b-HR", "b-LR"], {"aHR": "a", "b-HR": "b"}),
+        (["HR", "LR"], {"HR": "HR"}),
+        (["a b", "c"], {"a b": "a_b", "c": "c"}),
+        (["a", "only_LR"], {"a": "a", "only_LR": "only_LR"}),
+        (["a_HR", "b"], {"a_HR": "a_HR", "b": "b"}),
+    ],
+)
+def test_which_files_are_ground_truth(names, expected):
+    result = prepare.ground_truths([Path(f"{name}.png") for name in names])
+    assert {source.stem: name for source, name in result.items()} == expected
+
+
+def test_a_stray_file_among_pairs_is_named():
+    with pytest.raises(DRCTError, match=r"stray\.png is named neither"):
+        prepare.ground_truths([Path("a_HR.png"), Path("a_LR.png"), Path("stray.png")])
+
+
 @pytest.mark.parametrize("processes", ["1", "2"])
 def test_broken_files_are_reported_and_the_rest_is_done(workplace, capsys, processes):
     for name in ("a", "b"):
@@ -70,9 +91,8 @@ def test_broken_files_are_reported_and_the_rest_is_done(workplace, capsys, proce
     assert files("out/GTmod12") == ["a.png", "b.png"]
     captured = capsys.readouterr()
     assert "2 of 6 images prepared" in captured.out
-    failed = re.findall(r"^failed: .*?(\w+)\.\w+|smaller than 12", captured.err, re.MULTILINE)
-    assert len(failed) == 4
-    assert {"empty", "text", "truncated"} <= set(failed)
+    failed = re.findall(r"^failed: .*?hr/(\w+)\.\w+", captured.err, re.MULTILINE)
+    assert sorted(failed) == ["empty", "text", "tiny", "truncated"]
 
 
 def test_existing_files_are_kept_unless_asked(workplace, capsys):
@@ -102,13 +122,26 @@ def test_subimages_are_cut_at_the_same_places_of_the_whole_images(workplace):
     assert Path("DF/meta_info_DF_HR_sub.txt").read_text().splitlines()[0] == "a_s001.png (48,48,3)"
 
 
-def test_meta_info_lists_folders_recursively(workplace):
+def test_meta_info_lists_folders_recursively(workplace, capsys):
     write_png("gt/n01/x.png", photo(10, 20))
-    write_png("gt/n02/y z.png", photo(30, 20))
-    Path("gt/n02/bad.png").write_bytes(b"")
-    assert prepare.main(["meta-info", "gt", "-o", "meta.txt"]) == 1
-    assert Path("meta.txt").read_text() == "n01/x.png (10,20,3)\nn02/y z.png (30,20,3)\n"
-    assert prepare.main(["meta-info", "gt", "-o", "meta.txt"]) == 2  # exists
+    write_png("elsewhere/y.png", photo(30, 20))
+    Path("gt/n02").symlink_to(Path("elsewhere").resolve())
+    Path("elsewhere/circle").symlink_to(Path("gt").resolve())
+    assert prepare.main(["meta-info", "gt", "-o", "meta.txt"]) == 0
+    assert Path("meta.txt").read_text() == "n01/x.png (10,20,3)\nn02/y.png (30,20,3)\n"
+    assert prepare.main(["meta-info", "gt", "-o", "meta.txt"]) == 0  # the same list
+    Path("gt/n01/bad.png").write_bytes(b"")
+    write_png("gt/n01/two words.png", photo(10, 20))
+    assert prepare.main(["meta-info", "gt", "-o", "other.txt"]) == 1
+    assert Path("other.txt").read_text() == Path("meta.txt").read_text()
+    error = capsys.readouterr().err
+    assert "bad.png" in error
+    assert "two words.png: a name with a blank" in error
+    write_png("gt/n01/z.png", photo(10, 20))
+    assert prepare.main(["meta-info", "gt", "-o", "meta.txt"]) == 2
+    assert "meta.txt exists and lists other images" in capsys.readouterr().err
+    assert prepare.main(["meta-info", "gt", "-o", "meta.txt", "--overwrite"]) == 1  # bad.png
+    assert "z.png" in Path("meta.txt").read_text()
 
 
 @pytest.mark.parametrize(

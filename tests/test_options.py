@@ -158,6 +158,12 @@ def test_mistakes_are_explained_in_one_line(valid):
     assert "io_backend" in changed(lambda o: o["datasets"]["test_1"].update(io_backend={"type": "tape"}))
     assert "num_gpu must be" in changed(lambda o: o.update(num_gpu="many"))
     assert "must be a section" in changed(lambda o: o.update(network_g="DRCT"))
+    assert "scale is 2, but network_g.upscale is 4" in changed(lambda o: o["network_g"].update(upscale=4))
+    assert "two datasets are called 'set'" in changed(
+        lambda o: o["datasets"].update(test_2=dict(o["datasets"]["test_1"]))
+    )
+    assert "must be a section with a type" in changed(lambda o: o["val"]["metrics"].update(psnr="calculate_psnr"))
+    assert "needs a crop_border" in changed(lambda o: o["val"]["metrics"]["psnr"].pop("crop_border"))
     Path("empty").mkdir()
     assert "is empty" in changed(lambda o: o["datasets"]["test_1"].update(dataroot_gt="empty"))
 
@@ -176,15 +182,23 @@ def test_mistakes_in_training_options_are_explained(pairs):
     assert "opt.yml has no 'logger'" in changed(lambda o: o.pop("logger"))
     assert "'L1Loss'" in changed(lambda o: o["train"]["pixel_opt"].update(type="L1Los"))
     assert "no such file: meta.txt" in changed(lambda o: o["datasets"]["train"].update(meta_info_file="meta.txt"))
+    assert "print_freq must be a whole number" in changed(lambda o: o["logger"].update(print_freq=0))
+    assert "gt_size must be a whole number" in changed(lambda o: o["datasets"]["train"].update(gt_size="16"))
+    assert "needs a learning rate" in changed(lambda o: o["train"]["optim_g"].pop("lr"))
+    assert "has no loss" in changed(lambda o: o["train"].pop("pixel_opt"))
+    assert "total_steps (2) ends before" in changed(lambda o: o["train"]["scheduler"].update(total_steps=2))
+    assert "use_tb_logger: true" in changed(lambda o: o["logger"].update(wandb={"project": "p"}))
     assert "datasets has no 'train'" in changed(lambda o: o["datasets"].pop("train"))
 
 
 def test_keys_that_look_misspelt_are_warned_about(valid, caplog):
     valid["val"]["save_imgs"] = True
     valid["my_own_key"] = 1
+    valid["val"]["metrics"]["psnr"]["test_y_chanel"] = True
     logging.getLogger("drct").addHandler(caplog.handler)
     parse_options(".", False, ["-opt", write_options(Path("opt.yml"), valid)])
     assert "val.save_imgs is not an option (did you mean 'save_img'?)" in caplog.text
+    assert "val.metrics.psnr.test_y_chanel is not an option (did you mean 'test_y_channel'?)" in caplog.text
     assert "my_own_key" not in caplog.text
 
 
@@ -215,6 +229,20 @@ def test_a_missing_option_file_is_named(workplace):
 def test_numbers_read_as_numbers(workplace):
     Path("opt.yml").write_text("a: 2e-4\nb: !!float 1e4\nc: 1.\nd: ~\ne: 1e\nf: 0x1e5\n")
     assert load_yaml("opt.yml") == {"a": 2e-4, "b": 1e4, "c": 1.0, "d": None, "e": "1e", "f": 0x1E5}
+
+
+def test_merge_keys_are_read(workplace):
+    Path("opt.yml").write_text("a: &a {x: 1, y: 2}\nb: {<<: *a, y: 3}\n")
+    assert load_yaml("opt.yml")["b"] == {"x": 1, "y": 3}
+
+
+def test_lists_of_the_original_project_that_are_not_here_are_passed_over(pairs, caplog):
+    options = train_options()
+    options["datasets"]["train"]["meta_info_file"] = "drct/data/meta_info/meta_info_DF2Ksub_GT.txt"
+    logging.getLogger("drct").addHandler(caplog.handler)
+    opt, _ = parse_options(".", True, ["-opt", write_options(Path("opt.yml"), options)])
+    assert "meta_info_file" not in opt["datasets"]["train"]
+    assert "all files of the folder are used" in caplog.text
 
 
 def test_force_yml_overrides_and_runs_nothing(valid):

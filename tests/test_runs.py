@@ -3,6 +3,8 @@
 import csv
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -142,7 +144,8 @@ def test_earlier_results_are_moved_aside(weights, pairs, capfd):
 def test_weights_that_do_not_fit_are_explained(weights, pairs, capfd):
     assert run_test(test_options(weights, network=TINY | {"embed_dim": 16})) == 2
     error = capfd.readouterr().err
-    assert "error: weights.pth does not fit the network of the option file" in error or "does not fit" in error
+    assert re.search(r"^error: \S*weights\.pth does not fit the network of the option file", error, re.MULTILINE)
+    assert not Path("results").exists()  # earlier results would still be in place
     assert "Traceback" not in error
 
 
@@ -159,6 +162,27 @@ def test_without_a_gpu_the_cpu_is_used_with_one_warning(weights, pairs, num_gpu,
     assert capfd.readouterr().err.count("running on the CPU") == 1
 
 
+def test_several_datasets_suffix_lmdb_and_wrong_ground_truth(weights, pairs):
+    from basicsr.utils.lmdb_util import make_lmdb_from_imgs
+
+    for folder in ("gt", "lr"):
+        names = [path.name for path in list_images(folder)]
+        make_lmdb_from_imgs(folder, f"{folder}.lmdb", names, [Path(name).stem for name in names])
+        write_png(f"{folder}2/wrong.png", photo(20, 20))  # ground truth of the size of the input
+    options = test_options(weights)
+    dataset = options["datasets"]["test_1"]
+    lmdb = {"name": "lmdb", "dataroot_gt": "gt.lmdb", "dataroot_lq": "lr.lmdb", "io_backend": {"type": "lmdb"}}
+    wrong = {"name": "wrong", "dataroot_gt": "gt2", "dataroot_lq": "lr2"}
+    options["datasets"] |= {"test_2": dataset | lmdb, "test_3": dataset | wrong}
+    options["val"]["suffix"] = "x2"
+    assert run_test(options) == 1
+    results = {name: json.loads(Path(f"results/run/metrics_{name}.json").read_text()) for name in ("set", "lmdb")}
+    assert results["set"]["images"] == results["lmdb"]["images"]
+    assert Path("results/run/visualization/lmdb/odd_x2.png").exists()
+    failed = json.loads(Path("results/run/metrics_wrong.json").read_text())["failed"]
+    assert "shapes are different" in failed["lr2/wrong.png"]
+
+
 def test_bicubic_and_a_picture_beside_the_network(weights, pairs):
     options = test_options(weights)
     options["val"] |= {"bicubic": True, "comparison": True}
@@ -173,7 +197,11 @@ def test_bicubic_and_a_picture_beside_the_network(weights, pairs):
     assert sheet.std() > 10
 
 
-def test_scripts_run_from_anywhere_without_installation(weights, pairs):
+def test_scripts_run_from_anywhere_and_use_their_own_repository(weights, pairs):
+    shutil.copytree(ROOT / "drct", "copy/drct")
+    Path("copy/drct/__init__.py").write_text("raise SystemExit('the copy')")
+    done = subprocess.run([sys.executable, "copy/drct/test.py"], capture_output=True, text=True, timeout=300)
+    assert "the copy" in done.stderr
     done = script("test.py", "-opt", write_options(Path("test.yml"), test_options(weights)), cwd=pairs)
     assert done.returncode == 0, done.stderr
     assert Path("results/run/metrics_set.csv").exists()
@@ -268,20 +296,116 @@ def test_an_experiment_is_not_overwritten(pairs):
     assert len(list(Path("experiments").glob("run_archived_*/models/net_g_latest.pth"))) == 1
 
 
+def test_a_failure_in_validation_loses_no_iteration(pairs, capfd):
+    from drct.models.drct_model import DRCTModel
+
+    def out_of_memory(*_):
+        raise MemoryError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DRCTModel, "validation", out_of_memory)
+        options = train_options()
+        options["logger"]["save_checkpoint_freq"] = 100
+        with pytest.raises(MemoryError):
+            run_train(options)
+    assert Path("experiments/run/training_states/2.state").exists()
+    assert "Stopped at iteration 2, which is saved" in capfd.readouterr().err
+
+
+def test_a_metric_can_be_added_on_resuming_and_the_option_file_may_be_the_experiments_copy(pairs):
+    options = train_options(total_iter=2)
+    del options["val"]["metrics"]["ssim"]
+    assert run_train(options) == 0
+    copy = Path("experiments/run/train.yml")
+    write_options(copy, train_options())
+    assert train_run.main(["-opt", str(copy), "--auto_resume"]) == 0
+    state = torch.load("experiments/run/training_states/4.state", weights_only=True)
+    assert state["best_metric_results"]["set"]["ssim"]["iter"] == 4
+
+
+def test_ema_warm_up_forgets_the_initial_weights(pairs):
+    averages = {}
+    for warmup in (False, True):
+        assert run_train(train_options(total_iter=4, ema_decay=0.999, ema_warmup=warmup)) == 0
+        content = torch.load("experiments/run/models/net_g_4.pth", weights_only=True)
+        averages[warmup] = (content["params_ema"]["conv_first.weight"] - content["params"]["conv_first.weight"]).norm()
+    assert averages[True] < 0.5 * averages[False]
+
+
+def test_several_gpus_write_the_same_names_as_one(pairs):
+    """DataParallel wraps the network; without GPUs it calls it unchanged."""
+    from drct.models.drct_model import DRCTModel
+
+    def wrapped(self, net):
+        self.device = torch.device("cpu")
+        return torch.nn.DataParallel(net)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DRCTModel, "model_to_device", wrapped)
+        assert run_train(train_options(total_iter=2)) == 0
+    _, network = pair(2, **TINY)
+    assert parameters("experiments/run/models/net_g_2.pth").keys() == network.state_dict().keys()
+
+
+def test_workers_may_be_spawned(pairs):
+    """As they are on Windows and macOS: in a fresh process, where the dataset is unpickled."""
+    code = (
+        "import sys, multiprocessing, drct\nif __name__ == '__main__':\n"
+        "    multiprocessing.set_start_method('spawn')\n"
+        "    from drct.engine.train import main\n    sys.exit(main())\n"
+    )
+    Path("start.py").write_text(code)
+    options = train_options(total_iter=2)
+    write_png("gt2/a.png", photo(40, 40))
+    options["datasets"]["train"] |= {"type": "ImageNetPairedDataset", "dataroot_gt": "gt2", "num_worker_per_gpu": 1}
+    command = [sys.executable, "start.py", "-opt", write_options(Path("train.yml"), options)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_option_file_of_the_original_project_trains(pairs):
+    """Its keys and spelling, but for data paths and sizes."""
+    _, network = pair(2, **TINY)
+    torch.save({"params": network.state_dict()}, "start.pth")
+    assert train_run.main(["-opt", str(Path(__file__).parent / "original_style.yml")]) == 0
+    assert Path("experiments/train_DRCT_SRx2_from_scratch/models/net_g_2.pth").exists()
+    assert list(Path("tb_logger/train_DRCT_SRx2_from_scratch").glob("events*"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"network_g": {"embed_dim": 13}}, "embed_dim (13) must be a multiple of num_heads"),
+        ({"network_g": {"depths": 6}}, "the options make no DRCTModel"),
+        ({"train": {"pixel_opt": {"type": "L1Loss", "loss_wieght": 1}}}, "loss_wieght"),
+        ({"train": {"scheduler": {"type": "MultiStepLR"}}}, "milestones"),
+    ],
+)
+def test_options_that_make_no_model_are_explained(pairs, capfd, change, message):
+    options = train_options()
+    for section, values in change.items():
+        options[section] |= values
+    assert run_train(options) == 2
+    error = capfd.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert not Path("experiments").exists()
+
+
 def test_ctrl_c_saves(pairs, capfd):
     from drct.models.drct_model import DRCTModel
 
     original_step = DRCTModel.optimize_parameters
 
     def interrupted(self, iteration):
-        original_step(self, iteration)
         if iteration == 3:
             raise KeyboardInterrupt
+        original_step(self, iteration)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(DRCTModel, "optimize_parameters", interrupted)
         assert run_train(train_options()) == 130
-    assert "saved iteration 3; --auto_resume goes on from there" in capfd.readouterr().err
+    assert "Stopped at iteration 2, which is saved; --auto_resume goes on from there" in capfd.readouterr().err
     assert run_train(train_options(), "--auto_resume") == 0
     assert Path("experiments/run/models/net_g_4.pth").exists()
 
@@ -357,14 +481,20 @@ def test_images_too_small_for_the_patch_are_explained(pairs, capfd, workers):
 
 def test_basicsrs_own_pipelines_run_after_importing_drct(pairs):
     """In a fresh process, with the real command line, on the CPU, and resumed."""
-    train = write_options(Path("train.yml"), train_options(total_iter=2))
+    options = train_options(total_iter=2)
+    train = write_options(Path("train.yml"), options)
     code = "import sys, drct; from basicsr.{0} import {0}_pipeline; {0}_pipeline('.')"
     command = [sys.executable, "-c", code.format("train"), "-opt", train]
     for more in ([], ["--auto_resume"]):
         done = subprocess.run([*command, *more], cwd=pairs, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
+        options["train"]["total_iter"] = 4
+        write_options(Path("train.yml"), options)
     models = Path("experiments/run/models")
-    assert (models / "net_g_2.pth").exists()
+    assert (models / "net_g_4.pth").exists()
+    logs = "".join(path.read_text() for path in Path("experiments/run").glob("train_run_*.log"))
+    assert "iter:       3" in logs
+    assert "best" in logs
     test = write_options(Path("test.yml"), test_options(models / "net_g_2.pth"))
     command = [sys.executable, "-c", code.format("test"), "-opt", test, "--local-rank=0"]
     done = subprocess.run(command, cwd=pairs, capture_output=True, text=True, timeout=300)

@@ -24,20 +24,23 @@ class ComparisonSheet:
 
     def __init__(self, network: str) -> None:
         self.network = network
-        self.rows: dict[str, dict[str, np.ndarray]] = {}
+        self.rows: list[np.ndarray] = []
 
-    def add(self, name: str, pictures: dict[str, np.ndarray]) -> None:
-        """Add an image: `lq`, `img` (the result), `img2` (the ground truth) and `bicubic`, (H, W, 3), BGR, uint8."""
+    def add(self, name: str, pictures: dict[str, np.ndarray], table: MetricTable) -> None:
+        """Draw the row of an image.
+
+        Args:
+            name: Name of the image.
+            pictures: `lq`, `img` (the result), `img2` (the ground truth) and `bicubic`, (H, W, 3), BGR, uint8. An
+                image without ground truth gets no row.
+            table: Its first metric is written over bicubic and result.
+        """
         if "img2" in pictures:
-            self.rows[name] = pictures
+            self.rows.append(self._row(name, pictures, table))
 
-    def draw(self, table: MetricTable) -> np.ndarray:
-        """The picture, (H, W, 3), BGR, uint8, with the first metric of the table over bicubic and result."""
-        return np.concatenate([self._row(name, pictures, table) for name, pictures in self.rows.items()])
-
-    def write(self, path: str | os.PathLike, table: MetricTable) -> None:
-        """Draw and save as PNG."""
-        write_png(path, self.draw(table))
+    def write(self, path: str | os.PathLike) -> None:
+        """Save the picture as PNG."""
+        write_png(path, np.concatenate(self.rows))
 
     def _row(self, name: str, pictures: dict[str, np.ndarray], table: MetricTable) -> np.ndarray:
         truth = pictures["img2"]
@@ -83,7 +86,8 @@ def _zoom(crop: np.ndarray) -> np.ndarray:
 def _overview(image: np.ndarray, y: int, x: int, size: int) -> np.ndarray:
     """The whole image within a panel, with a frame around the zoomed area."""
     factor = PANEL / max(image.shape[:2])
-    small = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)[:PANEL, :PANEL]
+    height, width = (max(1, round(side * factor)) for side in image.shape[:2])
+    small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     first, last = ([round(u * factor) for u in corner] for corner in ((x, y), (x + size, y + size)))
     cv2.rectangle(small, first, last, (0, 0, 0), 4)
     cv2.rectangle(small, first, last, (0, 215, 255), 2)

@@ -172,8 +172,8 @@ class WindowAttention(nn.Module):
     def _fused_attention(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
         batch, n = q.shape[:2]
         q, k, v = (t.flatten(0, 1) for t in (q, k, v))  # the kernels take (B * n, h, N, d)
-        if bias.ndim == 4:
-            bias = bias.repeat(batch, 1, 1, 1)  # (B * n, h, N, N)
+        # The fast kernels take a bias of four dimensions only
+        bias = bias[None] if bias.ndim == 3 else bias.repeat(batch, 1, 1, 1)  # (1 or B * n, h, N, N)
         dropout = self.attn_drop if self.training else 0.0
         out = F.scaled_dot_product_attention(q, k, v, bias, dropout, scale=self.scale)
         return out.unflatten(0, (batch, n))  # (B, n, h, N, d)

@@ -14,10 +14,17 @@ IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".p
 
 
 def list_images(folder: str | os.PathLike, recursive: bool = False) -> list[Path]:
-    """Image files of a folder, by their suffix, sorted by name. Hidden files are left out."""
-    pattern = "**/*" if recursive else "*"
-    files = Path(folder).glob(pattern)
-    return sorted(f for f in files if f.suffix.lower() in IMAGE_SUFFIXES and not f.name.startswith(".") and f.is_file())
+    """Image files of a folder, by their suffix, sorted by name. Links are followed; what is hidden is left out."""
+    files: list[Path] = []
+    seen = set()  # links may lead in a circle
+    for root, folders, names in os.walk(str(folder), followlinks=True):
+        folders[:] = [name for name in folders if recursive and not name.startswith(".")]
+        if (real := os.path.realpath(root)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        files += [Path(root, name) for name in names if not name.startswith(".")]
+    return sorted(file for file in files if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
 
 
 def read_image(path: str | os.PathLike) -> np.ndarray:

@@ -23,7 +23,7 @@ from drct.errors import DRCTError, one_line_errors
 from drct.files import write_atomically
 
 GT_MULTIPLE = 12  # of all of the scales 2, 3 and 4
-BENCHMARK_NAME = re.compile(r"(?P<name>.+?)[_-]?(SRF_\d+[_-])?(?P<kind>HR|LR)$", re.IGNORECASE)
+BENCHMARK_NAME = re.compile(r"(?P<name>.*?)[_-]?(SRF_\d+[_-]?)?(?P<kind>HR|LR)")
 
 
 def reduce_image(image: np.ndarray, scale: int) -> np.ndarray:
@@ -31,7 +31,7 @@ def reduce_image(image: np.ndarray, scale: int) -> np.ndarray:
     from basicsr.utils.matlab_functions import imresize
 
     height, width = (side - side % scale for side in image.shape[:2])
-    if not height or not width:
+    if min(height, width) < 2 * scale + 1:  # the filter reaches that far
         raise DRCTError(f"the image of {image.shape[1]}x{image.shape[0]} is too small to be reduced {scale} times")
     reduced = imresize(image[:height, :width].astype(np.float32) / 255, 1 / scale)
     return (reduced * 255).round().clip(0, 255).astype(np.uint8)
@@ -129,10 +129,8 @@ def run_parallel(jobs: dict[Path, Callable], processes: int, title: str) -> tupl
     def finish(source: Path, get: Callable[[], object]) -> None:
         try:
             results[source] = get()
-        except DRCTError as error:
-            failed[source] = str(error)
         except Exception as error:  # whatever a strange file leads to
-            failed[source] = f"{type(error).__name__}: {error}"
+            failed[source] = str(error) if str(source) in str(error) else f"{source}: {error}"
 
     if processes <= 1 or len(jobs) <= 1:
         for source, job in tqdm(jobs.items(), title, unit="image"):
@@ -168,30 +166,36 @@ def _sources(folder: Path, recursive: bool = False) -> list[Path]:
 def ground_truths(sources: Iterable[Path]) -> dict[Path, str]:
     """Ground truth files and the names to give them.
 
-    In a folder of `*HR.png` and `*LR.png` these are the HR files, named by what stands before (`img_001_SRF_4_HR.png`
-    becomes img_001); elsewhere, all files.
+    In a folder of `*HR.png` and `*LR.png` alone these are the HR files, named by what stands before
+    (`img_001_SRF_4_HR.png` becomes img_001); elsewhere, all files. Blanks become underscores, because they end a name
+    in BasicSR's lists.
 
     Raises:
-        DRCTError: if two files would get the same name.
+        DRCTError: if two files would get the same name, or the folder has HR and LR files of one name among others.
     """
     sources = list(sources)
     matches = {source: BENCHMARK_NAME.fullmatch(source.stem) for source in sources}
-    if any(match and match["kind"].upper() == "HR" for match in matches.values()):
-        names = {s: m["name"] for s, m in matches.items() if m and m["kind"].upper() == "HR"}
-    else:
-        names = {source: source.stem for source in sources}
+    names = {source: match["name"] or source.stem for source, match in matches.items() if match}
+    high = {source: name for source, name in names.items() if source.stem.endswith("HR")}
+    if len(names) < len(sources):
+        low = {match["name"] for source, match in matches.items() if match and source not in high}
+        if any(matches[source]["name"] in low for source in high):  # type: ignore[index]
+            other = next(source for source, match in matches.items() if not match)
+            raise DRCTError(f"{other} is named neither *HR nor *LR, unlike other files of its folder: move it away")
+    if len(names) < len(sources) or not high:
+        high = {source: source.stem for source in sources}
     by_name: dict[str, Path] = {}
-    for source, name in names.items():
+    for source, name in high.items():
+        name = high[source] = re.sub(r"\s", "_", name)
         if name in by_name:
             raise DRCTError(f"{by_name[name]} and {source} would both become {name}.png: rename one of them")
         by_name[name] = source
-    return names
+    return high
 
 
-def write_meta_info(path: Path, sizes: dict[str, tuple[int, int]]) -> None:
-    """Write a list of files as BasicSR reads it: one `name (h,w,c)` per line, sorted."""
-    text = "".join(f"{name} ({height},{width},3)\n" for name, (height, width) in sorted(sizes.items()))
-    write_atomically(path, lambda file: file.write(text.encode()))
+def meta_info(sizes: dict[str, tuple[int, int]]) -> str:
+    """A list of files as BasicSR reads it: one `name (h,w,c)` per line, sorted."""
+    return "".join(f"{name} ({height},{width},3)\n" for name, (height, width) in sorted(sizes.items()))
 
 
 # ----------------------------------------------------------------------------------------------------------- commands
@@ -224,20 +228,28 @@ def _run_subimages(args: argparse.Namespace) -> int:
     prefix = args.name or args.output.resolve().name
     status = _run_images(args, _subimages, prefix=prefix, size=args.size, step=args.step)
     folder = args.output / f"{prefix}_HR_sub"
-    return max(status, _write_meta_info(folder, args.output / f"meta_info_{prefix}_HR_sub.txt", args.processes, True))
+    if not folder.is_dir():  # every image failed
+        return status
+    return max(status, _list_images(folder, args.output / f"meta_info_{prefix}_HR_sub.txt", args))
 
 
 def _run_meta_info(args: argparse.Namespace) -> int:
-    return _write_meta_info(args.source, args.output, args.processes, args.overwrite)
+    return _list_images(args.source, args.output, args)
 
 
-def _write_meta_info(folder: Path, output: Path, processes: int, overwrite: bool) -> int:
-    if output.exists() and not overwrite:
-        raise DRCTError(f"{output} exists: choose another name, or --overwrite")
+def _list_images(folder: Path, output: Path, args: argparse.Namespace) -> int:
     sources = _sources(folder, recursive=True)
-    results, failed = run_parallel({source: partial(_size, source) for source in sources}, processes, "meta-info")
-    write_meta_info(output, {source.relative_to(folder).as_posix(): size for source, size in results.items()})  # type: ignore[misc]
-    print(f"{len(results)} images listed in {output}")
+    results, failed = run_parallel({source: partial(_size, source) for source in sources}, args.processes, "meta-info")
+    sizes = {source.relative_to(folder).as_posix(): size for source, size in results.items()}
+    for name in [name for name in sizes if " " in name]:
+        failed[folder / name] = f"{folder / name}: a name with a blank, which BasicSR's lists cannot hold: rename it"
+        del sizes[name]
+    text = meta_info(sizes)  # type: ignore[arg-type]
+    if output.exists() and not args.overwrite and output.read_text(encoding="utf-8") != text:
+        _report(failed)
+        raise DRCTError(f"{output} exists and lists other images: choose another name, or --overwrite")
+    write_atomically(output, lambda file: file.write(text.encode()))
+    print(f"{len(sizes)} images listed in {output}")
     return _report(failed)
 
 

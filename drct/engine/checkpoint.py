@@ -27,7 +27,7 @@ def load(path: str | os.PathLike) -> Any:
         raise DRCTError(
             f"{path} is not a PyTorch checkpoint of tensors only, or holds objects that could run code; not loaded"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # a damaged file raises anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DRCTError(
             f"{path} is damaged or not a PyTorch checkpoint ({reason}). Download or copy it again."
@@ -111,7 +111,7 @@ def load_resume_state(opt: dict) -> dict | None:
     if not isinstance(state, dict) or not {"epoch", "iter", "optimizers", "schedulers"} <= state.keys():
         raise DRCTError(f"{path} is not a training state")
     # A state belongs to the network saved at the same iteration; its EMA is loaded beside it.
-    opt["path"]["pretrain_network_g"] = str(Path(path).parents[1] / "models" / f"net_g_{state['iter']}.pth")
+    opt["path"]["pretrain_network_g"] = str(Path(path).resolve().parents[1] / "models" / f"net_g_{state['iter']}.pth")
     opt["path"]["param_key_g"] = "params"
     opt["path"]["strict_load_g"] = True
     return state

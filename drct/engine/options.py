@@ -20,9 +20,11 @@ from drct.errors import DRCTError, did_you_mean
 PREPARE_HINT = "Put the images there or prepare them with `python drct/prepare.py` (see datasets/README.md)."
 WEIGHTS_HINT = "Put the weight file there (see experiments/pretrained_models/README.md)."
 
+ORIGINAL_LISTS = "drct/data/meta_info/"  # the original project carries its lists of files there
+
 REQUIRED = ["name", "model_type", "scale", "num_gpu", "datasets", "network_g", "path"]
 REQUIRED_TRAIN = ["train", "logger"]
-# Keys that are used, to find misspelt ones. A key that resembles none of them may belong to somebody's own class.
+# Keys of the format, to find misspelt ones. A key that resembles none of them may belong to somebody's own class.
 KNOWN: dict[str, set[str]] = {
     "": {*REQUIRED, *REQUIRED_TRAIN, "manual_seed", "val", "tile", "dist_params", "find_unused_parameters"},
     "path": {"pretrain_network_g", "param_key_g", "strict_load_g", "resume_state", "ignore_resume_networks"},
@@ -31,6 +33,7 @@ KNOWN: dict[str, set[str]] = {
     "val": {"val_freq", "save_img", "suffix", "pbar", "metrics", "bicubic", "comparison"},
     "logger": {"print_freq", "save_checkpoint_freq", "use_tb_logger", "wandb"},
     "tile": {"tile_size", "tile_pad"},
+    "metric": {"type", "crop_border", "test_y_channel", "input_order", "better"},
     "datasets": {"name", "type", "dataroot_gt", "dataroot_lq", "meta_info_file", "io_backend", "filename_tmpl"}
     | {"gt_size", "use_hflip", "use_rot", "use_shuffle", "num_worker_per_gpu", "batch_size_per_gpu", "color"}
     | {"dataset_enlarge_ratio", "prefetch_mode", "pin_memory", "persistent_workers", "num_prefetch_queue", "mean"}
@@ -47,6 +50,8 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node, deep=False):
         seen: set[Any] = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str | int | float | bool | None):
                 raise yaml.constructor.ConstructorError(None, None, f"{key!r} is not a key", key_node.start_mark)
@@ -120,15 +125,22 @@ def check_options(opt: dict[str, Any], is_train: bool, file: str, logger: loggin
 
     sections = {"": opt} | {key: opt.get(key) or {} for key in ("path", "train", "val", "logger", "tile")}
     sections |= {f"datasets.{phase}": dataset for phase, dataset in _datasets(opt, file)}
+    sections |= {f"val.metrics.{name}": metric for name, metric in _metrics(opt, file)}
     for section, content in sections.items():
-        known = KNOWN[section.split(".")[0]]
+        known = KNOWN["metric" if section.startswith("val.metrics") else section.split(".")[0]]
         for key in content:
             if key not in known and (hint := did_you_mean(key, known)):
                 logger.warning(f"{file}: {section + '.' if section else ''}{key} is not an option{hint}; it is ignored")
 
     _check_types(opt, is_train, file)
     for phase, dataset in _datasets(opt, file):
-        _check_dataset(f"{file}: datasets.{phase}", phase, dataset, opt["scale"], is_train)
+        _check_dataset(f"{file}: datasets.{phase}", phase, dataset, opt["scale"], is_train, logger)
+    names = [str(dataset["name"]) for phase, dataset in _datasets(opt, file) if not phase.startswith("train")]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise DRCTError(f"{file}: two datasets are called {twice[0]!r}, and their results would become one")
+    upscale = opt["network_g"].get("upscale", opt["scale"])
+    if upscale != opt["scale"]:
+        raise DRCTError(f"{file}: scale is {opt['scale']}, but network_g.upscale is {upscale!r}")
     _check_numbers(opt, is_train, file)
     for key in ("pretrain_network_g", "resume_state"):
         path = opt["path"].get(key)
@@ -144,6 +156,20 @@ def _datasets(opt: dict[str, Any], file: str) -> Iterator[tuple[str, dict[str, A
         if not isinstance(dataset, dict):
             raise DRCTError(f"{file}: datasets.{phase} must be a section of keys, not {dataset!r}")
         yield phase, dataset
+
+
+def _metrics(opt: dict[str, Any], file: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    metrics = (opt.get("val") or {}).get("metrics") or {}
+    if not isinstance(metrics, dict):
+        raise DRCTError(f"{file}: val.metrics must be a section of metrics by name, not {metrics!r}")
+    for name, metric in metrics.items():
+        if not isinstance(metric, dict) or "type" not in metric:
+            raise DRCTError(f"{file}: val.metrics.{name} must be a section with a type, not {metric!r}")
+        if metric["type"] in ("calculate_psnr", "calculate_ssim") and not isinstance(metric.get("crop_border"), int):
+            raise DRCTError(
+                f"{file}: val.metrics.{name} needs a crop_border in pixels{did_you_mean('crop_border', metric)}"
+            )
+        yield name, metric
 
 
 def _check_types(opt: dict[str, Any], is_train: bool, file: str) -> None:
@@ -163,14 +189,16 @@ def _check_types(opt: dict[str, Any], is_train: bool, file: str) -> None:
     check("network_g.type", opt["network_g"], registry.ARCH_REGISTRY)
     for phase, dataset in opt["datasets"].items():
         check(f"datasets.{phase}.type", dataset, registry.DATASET_REGISTRY)
-    for name, metric in ((opt.get("val") or {}).get("metrics") or {}).items():
+    for name, metric in _metrics(opt, file):
         check(f"val.metrics.{name}.type", metric, registry.METRIC_REGISTRY)
     for key in ("pixel_opt", "perceptual_opt"):
         if is_train and opt["train"].get(key):
             check(f"train.{key}.type", opt["train"][key], registry.LOSS_REGISTRY)
 
 
-def _check_dataset(where: str, phase: str, dataset: dict[str, Any], scale: int, is_train: bool) -> None:
+def _check_dataset(
+    where: str, phase: str, dataset: dict[str, Any], scale: int, is_train: bool, logger: logging.Logger
+) -> None:
     for key in ("name", "io_backend"):
         if dataset.get(key) is None:
             raise DRCTError(f"{where} has no '{key}'{did_you_mean(key, dataset)}")
@@ -186,7 +214,13 @@ def _check_dataset(where: str, phase: str, dataset: dict[str, Any], scale: int, 
         if not any(folder.iterdir()):
             raise DRCTError(f"{where}.{key}: the folder {folder} is empty. {PREPARE_HINT}")
     meta_info = dataset.get("meta_info_file")
-    if meta_info is not None and not Path(meta_info).expanduser().is_file():
+    if meta_info is None or dataset["io_backend"]["type"] == "lmdb":  # which has its own list
+        dataset.pop("meta_info_file", None)
+    elif not Path(meta_info).expanduser().is_file():
+        if meta_info.startswith(ORIGINAL_LISTS):
+            logger.warning(f"{where}.meta_info_file: {meta_info} is not here; all files of the folder are used")
+            del dataset["meta_info_file"]
+            return
         raise DRCTError(
             f"{where}.meta_info_file: no such file: {meta_info}. Write it with `python drct/prepare.py meta-info`, "
             "or remove the key to use all files of the folder."
@@ -195,6 +229,8 @@ def _check_dataset(where: str, phase: str, dataset: dict[str, Any], scale: int, 
         for key in ("gt_size", "use_hflip", "use_rot", "num_worker_per_gpu", "batch_size_per_gpu"):
             if dataset.get(key) is None:
                 raise DRCTError(f"{where} has no '{key}'{did_you_mean(key, dataset)}")
+        for key in ("gt_size", "batch_size_per_gpu"):
+            _check_positive(dataset, key, where)
         if dataset["gt_size"] % scale:
             raise DRCTError(f"{where}.gt_size {dataset['gt_size']} is not a multiple of scale {scale}")
 
@@ -218,9 +254,30 @@ def _check_numbers(opt: dict[str, Any], is_train: bool, file: str) -> None:
             raise DRCTError(f"{file}: train.{key} must be a section with a type")
     if "train" not in opt["datasets"]:
         raise DRCTError(f"{file}: datasets has no 'train'{did_you_mean('train', opt['datasets'])}")
+    for section, key in (("train", "total_iter"), ("logger", "print_freq"), ("logger", "save_checkpoint_freq")):
+        _check_positive(opt[section], key, f"{file}: {section}")
+    if opt.get("val") is not None:
+        _check_positive(opt["val"], "val_freq", f"{file}: val")
+    if not isinstance(opt["train"]["optim_g"].get("lr"), int | float):
+        raise DRCTError(f"{file}: train.optim_g needs a learning rate lr, a number")
+    steps = opt["train"]["scheduler"].get("total_steps")
+    if isinstance(steps, int) and steps < opt["train"]["total_iter"]:
+        raise DRCTError(f"{file}: train.scheduler.total_steps ({steps}) ends before train.total_iter")
+    if not opt["train"].get("pixel_opt") and not opt["train"].get("perceptual_opt"):
+        raise DRCTError(f"{file}: train has no loss: set pixel_opt or perceptual_opt")
+    wandb = opt["logger"].get("wandb")
+    if wandb and wandb.get("project") and not opt["logger"].get("use_tb_logger"):
+        raise DRCTError(f"{file}: logger.wandb follows TensorBoard: set use_tb_logger: true too")
     precision = opt["train"].get("precision", "fp32")
     if precision not in ("fp32", "bf16"):
         raise DRCTError(f"{file}: train.precision must be fp32 or bf16, not {precision!r}")
+
+
+def _check_positive(section: dict[str, Any], key: str, where: str) -> None:
+    """A whole number above 0; 1e4, which YAML reads as a float, is one."""
+    value = section[key]
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 1 or value != int(value):
+        raise DRCTError(f"{where}.{key} must be a whole number above 0, not {value!r}")
 
 
 # ----------------------------------------------------------------------------------------------------------- parsing
@@ -281,11 +338,13 @@ def parse_options(
         opt["manual_seed"] = random.randint(1, 10000)
     set_random_seed(opt["manual_seed"])
     opt["is_train"], opt["auto_resume"] = is_train, args.auto_resume
+    opt["name"] = str(opt["name"])
     if args.debug and not opt["name"].startswith("debug"):
         opt["name"] = f"debug_{opt['name']}"
 
     for phase, dataset in opt["datasets"].items():
         dataset["phase"] = phase.split("_")[0]
+        dataset["name"] = str(dataset["name"])
         dataset["scale"] = opt["scale"]
         for key in ("dataroot_gt", "dataroot_lq", "meta_info_file"):
             if dataset.get(key) is not None:

@@ -1,8 +1,10 @@
 """DRCTModel: what a training step and a validation do with a super-resolution network, on BasicSR's SRModel."""
 
 import math
+import re
 from collections import Counter, OrderedDict
 from collections.abc import Callable
+from contextlib import nullcontext
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger, tensor2img
 from basicsr.utils.matlab_functions import imresize
 from basicsr.utils.registry import MODEL_REGISTRY
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import default_collate
 from tqdm import tqdm
 
@@ -25,6 +27,8 @@ from drct.engine.device import device_for, resolve_num_gpu
 from drct.engine.metrics import MetricTable
 from drct.errors import DRCTError, did_you_mean
 from drct.inference.upscale import round_up_tiles, upscale, upscale_tiled
+
+UNSUITABLE = {"LBFGS", "Optimizer", "LRScheduler", "ReduceLROnPlateau"}  # their steps take more than the others'
 
 
 @MODEL_REGISTRY.register()
@@ -75,10 +79,15 @@ class DRCTModel(SRModel):
     def init_training_settings(self) -> None:
         """Losses, optimizer, schedule and EMA."""
         train_opt = self.opt["train"]
-        self.autocast_dtype = torch.bfloat16 if train_opt.get("precision", "fp32") == "bf16" else None
+        self.use_bf16 = train_opt.get("precision", "fp32") == "bf16"
+        if self.use_bf16 and self.opt["num_gpu"] > 1:
+            # Its threads take autocast's default, fp16, which needs scaled losses
+            raise DRCTError("train.precision: bf16 does not go with DataParallel: set num_gpu: 1")
         self.grad_clip = train_opt.get("grad_clip")
         self.ema_warmup = bool(train_opt.get("ema_warmup", False))
         super().init_training_settings()
+        if self.ema_decay > 0 and not self.opt["path"].get("strict_load_g", True):
+            self.model_ema(0)  # what the file did not fill is random, and not the same in both networks
 
     def get_optimizer(self, optim_type: str, params, lr: float, **kwargs) -> torch.optim.Optimizer:
         """Any optimizer of `torch.optim`, by its name."""
@@ -99,7 +108,8 @@ class DRCTModel(SRModel):
     def optimize_parameters(self, current_iter: int) -> None:
         """One step on the batch of `feed_data`."""
         self.optimizer_g.zero_grad()
-        with torch.autocast(self.device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None):
+        low_precision = torch.autocast(self.device.type, torch.bfloat16) if self.use_bf16 else nullcontext()
+        with low_precision:
             self.output = self.net_g(self.lq)
         self.output = self.output.float()
 
@@ -115,11 +125,15 @@ class DRCTModel(SRModel):
             nn.utils.clip_grad_norm_(self.net_g.parameters(), self.grad_clip)
         self.optimizer_g.step()
 
-        self.log_dict = self.reduce_loss_dict(losses)
+        self.losses = {name: loss.detach() for name, loss in losses.items()}
         if self.ema_decay > 0:
             # In a short run the initial weights would keep a share of decay ** iterations in the average
             warm = (1 + current_iter) / (10 + current_iter) if self.ema_warmup else 1
             self.model_ema(decay=min(self.ema_decay, warm))
+
+    def get_current_log(self) -> dict[str, float]:
+        """Losses of the last step. Asking for them waits for the GPU."""
+        return {name: loss.item() for name, loss in self.losses.items()}
 
     def save_network(self, net, net_label: str, current_iter: int, param_key="params") -> None:
         """Write `<models>/<net_label>_<iter>.pth`, whole or not at all; a failure is an error, not a warning."""
@@ -148,8 +162,7 @@ class DRCTModel(SRModel):
     def resume_training(self, resume_state: dict[str, Any]) -> None:
         """Go on from a training state."""
         super().resume_training(resume_state)
-        if best := resume_state.get("best_metric_results"):
-            self.best_metric_results = best
+        self.best_metric_results = resume_state.get("best_metric_results", {})
 
     # ---------------------------------------------------------------------------------------------------- inference
 
@@ -171,7 +184,7 @@ class DRCTModel(SRModel):
         current_iter: int | str,
         tb_logger,
         save_img: bool = False,
-        on_image: Callable[[str, dict[str, np.ndarray]], None] | None = None,
+        on_image: Callable[[str, dict[str, np.ndarray], MetricTable], None] | None = None,
     ) -> MetricTable:
         """Upscale every image of a dataset; save images and metrics, per image and their mean.
 
@@ -183,7 +196,7 @@ class DRCTModel(SRModel):
             tb_logger: TensorBoard writer or None.
             save_img: Whether to save the upscaled images.
             on_image: Called with the name and the pictures of each image: `lq`, `img` (the result) and, with ground
-                truth, `img2` and `bicubic`; (H, W, 3), BGR, uint8.
+                truth, `img2` and `bicubic`; (H, W, 3), BGR, uint8; and the table so far.
 
         Returns:
             The table. It is also written as `metrics_<dataset>.csv` and `.json` to the run's folder.
@@ -212,10 +225,10 @@ class DRCTModel(SRModel):
                 write_png(self.image_file(table.dataset, names[index], current_iter), pictures["img"])
             try:
                 self._measure(table, names[index], pictures)
-            except ValueError as error:
+            except Exception as error:  # a metric raises anything, as for a ground truth of another size
                 table.fail(paths[index], str(error))
             if on_image:
-                on_image(names[index], pictures)
+                on_image(names[index], pictures, table)
         self._finish_validation(table, tb_logger)
         return table
 
@@ -225,13 +238,13 @@ class DRCTModel(SRModel):
 
     def feed_data(self, data: dict[str, Any]) -> None:
         """Take a batch: `lq` and perhaps `gt`, (B, C, H, W), RGB in [0, 1]."""
-        self.gt: Tensor | None = None
+        self.__dict__.pop("gt", None)
         super().feed_data(data)
 
     def _pictures(self) -> dict[str, np.ndarray]:
         """The current image as BasicSR's metrics take it."""
         pictures = {"lq": tensor2img(self.lq), "img": tensor2img(self.output)}
-        if self.gt is not None:
+        if hasattr(self, "gt"):
             pictures["img2"] = tensor2img(self.gt)
             if self.opt["val"].get("bicubic") or self.opt["val"].get("comparison"):
                 pictures["bicubic"] = tensor2img(imresize(self.lq[0].float().cpu(), self.opt["scale"]))
@@ -245,6 +258,14 @@ class DRCTModel(SRModel):
         if "bicubic" in pictures:
             table.add_bicubic(name, _metrics(pictures["bicubic"], pictures["img2"], options))
 
+    def _initialize_best_metric_results(self, dataset_name: str) -> None:
+        """Add what the record lacks: a dataset, or a metric that a resumed run did not have."""
+        records = self.__dict__.setdefault("best_metric_results", {}).setdefault(dataset_name, {})
+        for metric, options in (self.opt["val"].get("metrics") or {}).items():
+            better = options.get("better", "higher")
+            worst = math.inf if better == "lower" else -math.inf
+            records.setdefault(metric, {"better": better, "val": worst, "iter": -1})
+
     def image_file(self, dataset_name: str, name: str, current_iter) -> Path:
         """Where the result of an image is saved."""
         folder = Path(self.opt["path"]["visualization"])
@@ -257,13 +278,14 @@ class DRCTModel(SRModel):
         for path, reason in table.failed.items():
             logger.error(f"{path} was left out: {reason}")
         self.metric_results = table.mean()
-        if not self.metric_results:
+        if not self.metric_results and not table.failed:
             return
         if self.opt["is_train"]:
             table.write(Path(self.opt["path"]["experiments_root"], "metrics"), suffix=f"_{table.iteration}")
         else:
             table.write(Path(self.opt["path"]["results_root"]))
-        logger.info(f"{table.dataset}\n{table.text()}")
+        if self.metric_results:
+            logger.info(f"{table.dataset}\n{table.text()}")
         self._initialize_best_metric_results(table.dataset)
         for metric, value in self.metric_results.items():
             self._update_best_metric_result(table.dataset, metric, value, table.iteration)
@@ -280,9 +302,14 @@ def _image_paths(dataset) -> list[str]:
 
 
 def _unique_names(paths: list[str]) -> list[str]:
-    """File names without suffix; with it where `a.png` and `a.jpg` would become one."""
+    """File names without suffix; where two would become one, with the suffix, or with the folders too."""
     stems = Counter(Path(path).stem for path in paths)
-    return [Path(path).stem if stems[Path(path).stem] == 1 else Path(path).name.replace(".", "_") for path in paths]
+    names = [Path(path).stem if stems[Path(path).stem] == 1 else _flat(Path(path).name) for path in paths]
+    return names if len(set(names)) == len(names) else [_flat(Path(path).as_posix()) for path in paths]
+
+
+def _flat(path: str) -> str:
+    return re.sub(r"[/.:]+", "_", path).strip("_")
 
 
 def _read(dataset, index: int, path: str) -> dict[str, Any]:
@@ -316,8 +343,9 @@ def _plain(value: Any) -> Any:
 def _by_name(module, base: type, where: str, name: str, *args, **kwargs):
     """Make an object of a class of `module`, with errors that name the option."""
     cls = getattr(module, name, None)
-    if not (isinstance(cls, type) and issubclass(cls, base)):
+    if not (isinstance(cls, type) and issubclass(cls, base)) or name in UNSUITABLE:
         known = [n for n, c in vars(module).items() if isinstance(c, type) and issubclass(c, base) and n[0] != "_"]
+        known = [n for n in known if n not in UNSUITABLE]
         hint = did_you_mean(name, known) or f"; there are {', '.join(sorted(known))}"
         raise DRCTError(f"{where}.type {name!r} is unknown{hint}")
     try:

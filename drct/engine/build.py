@@ -1,8 +1,9 @@
-"""Datasets and loaders of an option file."""
+"""Making what an option file names: datasets, loaders, the model."""
 
 from typing import Any
 
 from basicsr.data import build_dataset
+from basicsr.models import build_model
 from basicsr.utils import get_root_logger
 from torch.utils.data import DataLoader, Dataset
 
@@ -13,7 +14,7 @@ def make_dataset(phase: str, options: dict[str, Any]) -> Any:
     """Build a dataset. Raises `DRCTError` naming it when its files do not make one."""
     try:
         dataset = build_dataset(options)
-    except (AssertionError, OSError, ValueError, KeyError) as error:
+    except (AssertionError, OSError, ValueError, KeyError, TypeError) as error:
         problem = f"has no {error}" if isinstance(error, KeyError) else str(error)
         raise DRCTError(
             f"datasets.{phase} ({options['name']}): {problem}. Ground truth and low-resolution files must "
@@ -24,10 +25,19 @@ def make_dataset(phase: str, options: dict[str, Any]) -> Any:
     return dataset
 
 
+def make_model(opt: dict[str, Any]) -> Any:
+    """Build the model with its network, losses and optimizer. Raises `DRCTError` for options that make none."""
+    try:
+        return build_model(opt)
+    except (AssertionError, KeyError, NotImplementedError, TypeError, ValueError) as error:
+        problem = f"there is no {error}" if isinstance(error, KeyError) else str(error)
+        raise DRCTError(f"the options make no {opt['model_type']}: {problem}") from error
+
+
 class SkipUnusable(Dataset):
     """A training set that goes on past files that cannot be read or are too small for a patch.
 
-    Instead of such an image the next usable one is given, and a warning names the file, once.
+    Instead of such an image the next usable one is given, and a warning names the file.
 
     Raises:
         DRCTError: on access, if `patience` images in a row cannot be used.

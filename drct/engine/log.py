@@ -1,0 +1,44 @@
+"""The log of a run: on the terminal, and in a file once the run has a folder."""
+
+import logging
+import logging.handlers
+from pathlib import Path
+
+LOGGERS = ("basicsr", "drct")  # BasicSR's classes write to the first
+
+
+class RunLog:
+    """Keeps what is logged from the start of a run until there is a file for it, then writes to the file."""
+
+    def __init__(self) -> None:
+        from basicsr.utils import get_root_logger
+
+        get_root_logger()  # BasicSR gives its logger a handler for the terminal when first asked for it
+        self._terminal = logging.StreamHandler()
+        self._terminal.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+        logging.getLogger("drct").addHandler(self._terminal)
+        for handler in logging.getLogger("basicsr").handlers:
+            handler.setLevel(logging.INFO)
+        self._buffer = logging.handlers.MemoryHandler(capacity=100_000, flushLevel=logging.CRITICAL + 1)
+        for name in LOGGERS:
+            logging.getLogger(name).setLevel(logging.DEBUG)
+            logging.getLogger(name).addHandler(self._buffer)
+        self._terminal.setLevel(logging.INFO)
+        self._file: logging.FileHandler | None = None
+
+    def write_to(self, path: Path) -> None:
+        """Write all messages, earlier ones too and more detailed than on the terminal, to a file."""
+        self._file = logging.FileHandler(path, "w", encoding="utf-8")
+        self._file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s: %(message)s"))
+        self._buffer.setTarget(self._file)
+        self._buffer.flush()
+        self._buffer.flushLevel = logging.NOTSET  # from now on at once
+
+    def close(self) -> None:
+        """Stop logging."""
+        for name in LOGGERS:
+            logging.getLogger(name).removeHandler(self._buffer)
+        logging.getLogger("drct").removeHandler(self._terminal)
+        self._buffer.close()
+        if self._file:
+            self._file.close()
