@@ -256,6 +256,9 @@ def test_force_yml_overrides_and_runs_nothing(valid):
         override(options, "x:y=2")
     with pytest.raises(DRCTError, match="expected key=value"):
         override(options, "a")
+    override(options, "tile={tile_size: 64}")
+    override(options, "tile:tile_pad=8")
+    assert options.pop("tile") == {"tile_size": 64, "tile_pad": 8}
     override(options, "a:bcdef=[__import__('os').mkdir('harm')]")
     assert options == {"a": {"bcdef": ["__import__('os').mkdir('harm')"]}}
     assert not Path("harm").exists()

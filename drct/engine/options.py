@@ -88,7 +88,7 @@ def load_yaml(path: str | os.PathLike) -> dict[str, Any]:
 def override(opt: dict[str, Any], entry: str) -> None:
     """Apply one `--force_yml` entry, such as `train:optim_g:lr=1e-4`. The value is read as YAML.
 
-    A key that does not exist is made, unless it resembles one that does.
+    A key that does not exist is made, unless it looks like a misspelling of one that does.
     """
     keys, separator, value = entry.partition("=")
     if not separator or not keys:
@@ -99,7 +99,8 @@ def override(opt: dict[str, Any], entry: str) -> None:
         if not isinstance(target.get(key), dict):
             raise DRCTError(f"--force_yml {entry!r}: there is no section {key!r}{did_you_mean(key, target)}")
         target = target[key]
-    if last not in target and (hint := did_you_mean(last, target)):
+    known = last in target or any(last in keys for keys in KNOWN.values())
+    if not known and (hint := did_you_mean(last, target)):
         raise DRCTError(f"--force_yml {entry!r}: there is no key {last!r}{hint}")
     try:
         target[last] = yaml.load(value, Loader=_Loader)  # noqa: S506 - a subclass of SafeLoader
