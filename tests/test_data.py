@@ -122,6 +122,14 @@ def test_subimages_are_cut_at_the_same_places_of_the_whole_images(workplace):
     assert Path("DF/meta_info_DF_HR_sub.txt").read_text().splitlines()[0] == "a_s001.png (48,48,3)"
 
 
+def test_patches_of_different_cuts_are_not_mixed(workplace, capsys):
+    write_png("hr/a.png", photo(48, 48))
+    for size, status in (("24", 0), ("24", 0), ("12", 2)):
+        assert prepare.main(["subimages", "hr", "-o", "DF", "--size", size, "--step", "12", "--scales", "4"]) == status
+    assert "holds patches of {'size': 24, 'step': 12}" in capsys.readouterr().err
+    assert {read_image(path).shape for path in list_images("DF/DF_HR_sub")} == {(24, 24, 3)}
+
+
 def test_meta_info_lists_folders_recursively(workplace, capsys):
     write_png("gt/n01/x.png", photo(10, 20))
     write_png("elsewhere/y.png", photo(30, 20))
@@ -150,6 +158,7 @@ def test_meta_info_lists_folders_recursively(workplace, capsys):
         (["benchmark", "nowhere", "-o", "out"], "no such folder: nowhere"),
         (["benchmark", "nothing", "-o", "out"], "there are no images in nothing"),
         (["benchmark", "same", "-o", "out"], "would both become a.png"),
+        (["meta-info", "same", "-o", "nothing"], "but nothing is a folder"),
         (["subimages", "same", "-o", "out", "--size", "50"], "--size must be a multiple of 12"),
     ],
 )

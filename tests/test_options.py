@@ -44,7 +44,13 @@ def test_every_published_recipe_and_test_file_is_there():
     assert {path.stem for path in TRAIN_FILES} == set(RECIPES) | {"train_DRCT-XS_SRx4"}
     tests = {f"{v}_SRx{s}_ImageNet-pretrain" for v in ("DRCT", "DRCT-L") for s in (2, 3, 4)}
     tests |= {f"DRCT_SRx{s}" for s in (2, 3, 4)} | {"DRCT_SRx4_ImageNet-LR", "DRCT_tile_example"}
-    tests |= {"DRCT-C144_SRx4", "DRCT-XL_SRx4_ImageNet-pretrain", "DRCT-XS_SRx4", "DRCT-XS_SRx4_demo"}
+    tests |= {
+        "DRCT-C144_SRx4",
+        "DRCT-XL_SRx4_ImageNet-pretrain",
+        "DRCT-XS_SRx4",
+        "DRCT-XS_SRx4_demo",
+        "DRCT-XS_SRx4_LR",
+    }
     assert {path.stem for path in TEST_FILES} == tests
 
 
@@ -158,6 +164,9 @@ def test_mistakes_are_explained_in_one_line(valid):
     assert "io_backend" in changed(lambda o: o["datasets"]["test_1"].update(io_backend={"type": "tape"}))
     assert "num_gpu must be" in changed(lambda o: o.update(num_gpu="many"))
     assert "must be a section" in changed(lambda o: o.update(network_g="DRCT"))
+    assert "val.save_img must be true or false, not 'yes'" in changed(lambda o: o["val"].update(save_img="yes"))
+    assert "param_key_g must be params or params_ema" in changed(lambda o: o["path"].update(param_key_g="parms"))
+    assert "depths must be a list" in changed(lambda o: o["network_g"].update(depths="six"))
     assert "scale is 2, but network_g.upscale is 4" in changed(lambda o: o["network_g"].update(upscale=4))
     assert "two datasets are called 'set'" in changed(
         lambda o: o["datasets"].update(test_2=dict(o["datasets"]["test_1"]))
@@ -256,8 +265,8 @@ def test_force_yml_overrides_and_runs_nothing(valid):
         override(options, "x:y=2")
     with pytest.raises(DRCTError, match="expected key=value"):
         override(options, "a")
-    override(options, "tile={tile_size: 64}")
-    override(options, "tile:tile_pad=8")
+    override(options, "tile:tile_size=64")
+    override(options, "tile.tile_pad=8")
     assert options.pop("tile") == {"tile_size": 64, "tile_pad": 8}
     override(options, "a:bcdef=[__import__('os').mkdir('harm')]")
     assert options == {"a": {"bcdef": ["__import__('os').mkdir('harm')"]}}

@@ -100,6 +100,7 @@ def test_images_without_ground_truth(weights, pairs):
     write_png("photos/line.png", photo(1, 23))
     cv2.imwrite("photos/same.png", photo(9, 9))
     cv2.imwrite("photos/same.jpg", photo(9, 9, 1))
+    Path("photos/notes.txt").write_text("not an image")
     options = test_options(weights)
     options["datasets"] = {
         "test_1": {
@@ -130,7 +131,7 @@ def test_a_broken_image_does_not_lose_the_others(weights, pairs, capfd):
     assert sorted(Path(path).stem for path in table["failed"]) == ["colour", "tiny"]
     assert Path("results/run/visualization/set/odd_run.png").exists()
     error = capfd.readouterr().err
-    assert "lr/colour.png was left out: cannot read image lr/colour.png" in error
+    assert "left out: cannot read image lr/colour.png" in error
     assert "lr/tiny.png was left out: psnr is undefined: the image of 2x2 is too small" in error
 
 
@@ -376,7 +377,8 @@ def test_an_option_file_of_the_original_project_trains(pairs):
     ("change", "message"),
     [
         ({"network_g": {"embed_dim": 13}}, "embed_dim (13) must be a multiple of num_heads"),
-        ({"network_g": {"depths": 6}}, "the options make no DRCTModel"),
+        ({"network_g": {"depths": 6}}, "network_g.depths must be a list"),
+        ({"network_g": {"num_heads": [2]}}, "the options make no DRCTModel: num_heads has 1"),
         ({"train": {"pixel_opt": {"type": "L1Loss", "loss_wieght": 1}}}, "loss_wieght"),
         ({"train": {"scheduler": {"type": "MultiStepLR"}}}, "milestones"),
     ],

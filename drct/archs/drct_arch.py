@@ -18,6 +18,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from inspect import signature
 
 import torch
 from einops import rearrange
@@ -25,6 +26,8 @@ from timm.layers import DropPath, trunc_normal_
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
+
+from drct.errors import did_you_mean
 
 __all__ = ["DRCT"]
 
@@ -399,7 +402,9 @@ class DRCT(nn.Module):
     ) -> None:
         super().__init__()
         if unknown := sorted(ignored_options.keys() - HAT_OPTIONS):
-            warnings.warn(f"DRCT ignores the options it does not know: {', '.join(unknown)}", stacklevel=2)
+            known = signature(DRCT).parameters
+            named = ", ".join(f"{name}{did_you_mean(name, known)}" for name in unknown)
+            warnings.warn(f"DRCT ignores options it does not know: {named}", stacklevel=2)
         if len(num_heads) != len(depths):
             raise ValueError(f"num_heads has {len(num_heads)} entries and depths {len(depths)}: one of each per group")
         if upsampler not in ("pixelshuffle", ""):

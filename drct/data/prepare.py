@@ -5,6 +5,7 @@ which is what published super-resolution figures are measured on.
 """
 
 import argparse
+import json
 import os
 import re
 import sys
@@ -226,6 +227,7 @@ def _run_subimages(args: argparse.Namespace) -> int:
         if getattr(args, key) <= 0 or getattr(args, key) % GT_MULTIPLE:
             raise DRCTError(f"--{key} must be a multiple of {GT_MULTIPLE}, not {getattr(args, key)}")
     prefix = args.name or args.output.resolve().name
+    _check_same_cut(args, prefix)
     status = _run_images(args, _subimages, prefix=prefix, size=args.size, step=args.step)
     folder = args.output / f"{prefix}_HR_sub"
     if not folder.is_dir():  # every image failed
@@ -233,11 +235,27 @@ def _run_subimages(args: argparse.Namespace) -> int:
     return max(status, _list_images(folder, args.output / f"meta_info_{prefix}_HR_sub.txt", args))
 
 
+def _check_same_cut(args: argparse.Namespace, prefix: str) -> None:
+    """Refuse to mix patches of different cuts, whose names are the same; remember the cut for the next time."""
+    folder, record = args.output / f"{prefix}_HR_sub", args.output / f"{prefix}_HR_sub.json"
+    cut = {"size": args.size, "step": args.step}
+    if folder.is_dir() and any(folder.iterdir()):
+        earlier = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else None
+        if earlier != cut:
+            raise DRCTError(
+                f"{folder} holds patches of {earlier or 'an unknown cut'}, not of {cut}: choose another --name, or "
+                "delete its folders"
+            )
+    write_atomically(record, lambda file: file.write(json.dumps(cut).encode()))
+
+
 def _run_meta_info(args: argparse.Namespace) -> int:
     return _list_images(args.source, args.output, args)
 
 
 def _list_images(folder: Path, output: Path, args: argparse.Namespace) -> int:
+    if output.is_dir():
+        raise DRCTError(f"the list is a text file, but {output} is a folder: -o {output / 'meta_info.txt'}")
     sources = _sources(folder, recursive=True)
     results, failed = run_parallel({source: partial(_size, source) for source in sources}, args.processes, "meta-info")
     sizes = {source.relative_to(folder).as_posix(): size for source, size in results.items()}

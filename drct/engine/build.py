@@ -1,5 +1,6 @@
 """Making what an option file names: datasets, loaders, the model."""
 
+import warnings
 from typing import Any
 
 from basicsr.data import build_dataset
@@ -28,7 +29,12 @@ def make_dataset(phase: str, options: dict[str, Any]) -> Any:
 def make_model(opt: dict[str, Any]) -> Any:
     """Build the model with its network, losses and optimizer. Raises `DRCTError` for options that make none."""
     try:
-        return build_model(opt)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            model = build_model(opt)
+        for warning in caught:
+            get_root_logger().warning(str(warning.message))
+        return model
     except (AssertionError, KeyError, NotImplementedError, TypeError, ValueError) as error:
         problem = f"there is no {error}" if isinstance(error, KeyError) else str(error)
         raise DRCTError(f"the options make no {opt['model_type']}: {problem}") from error
@@ -59,11 +65,15 @@ class SkipUnusable(Dataset):
             try:
                 return self.dataset[i]
             except Exception as error:  # a broken file raises whatever its decoder raises
-                reason = f"{self.dataset.paths[i]}: {error}"
+                path = self.dataset.paths[i]
+                reason = f"{path['gt_path'] if isinstance(path, dict) else path}: {' '.join(map(str, error.args))}"
                 if i not in self.unusable:
                     self.unusable.add(i)
                     get_root_logger().warning(f"training goes on without an image that cannot be used: {reason}")
-        raise DRCTError(f"{self.patience} training images in a row cannot be used, the last being {reason}")
+        raise DRCTError(
+            f"datasets.train: {self.patience} images in a row cannot be used. gt_size must not be larger than the "
+            f"images, and those of dataroot_lq must be those of dataroot_gt reduced by the scale. The last: {reason}"
+        )
 
 
 def evaluation_loaders(opt: dict[str, Any], phase: str) -> list[DataLoader]:

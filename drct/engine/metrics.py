@@ -16,10 +16,10 @@ class MetricTable:
 
     Args:
         dataset: Its name.
-        iteration: Training iteration or run name that the images are from.
+        iteration: Training iteration that the images are from, if they are from training.
     """
 
-    def __init__(self, dataset: str, iteration: int | str) -> None:
+    def __init__(self, dataset: str, iteration: int | None = None) -> None:
         self.dataset = dataset
         self.iteration = iteration
         self.images: dict[str, dict[str, float]] = {}
@@ -53,21 +53,23 @@ class MetricTable:
         )
 
     def write(self, folder: str | os.PathLike, suffix: str = "") -> None:
-        """Write `metrics_<dataset><suffix>.csv` and `.json`."""
+        """Write `metrics_<dataset><suffix>.json` and, if any image was measured, `.csv`."""
         header, rows = self._rows()
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)
         stem = Path(folder, f"metrics_{self.dataset}{suffix}")
-        write_atomically(f"{stem}.csv", lambda file: file.write(text.getvalue().encode()))
+        if rows:
+            write_atomically(f"{stem}.csv", lambda file: file.write(text.getvalue().encode()))
         content: dict[str, Any] = {
             "dataset": self.dataset,
-            "iteration": self.iteration,
             "mean": self.mean(),
             "images": self.images,
             "failed": self.failed,
         }
+        if self.iteration is not None:
+            content["iteration"] = self.iteration
         if self.bicubic:
             content |= {"bicubic": {"mean": _mean(self.bicubic), "images": self.bicubic}}
         data = json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False)

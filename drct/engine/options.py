@@ -39,6 +39,8 @@ KNOWN: dict[str, set[str]] = {
     | {"dataset_enlarge_ratio", "prefetch_mode", "pin_memory", "persistent_workers", "num_prefetch_queue", "mean"}
     | {"std"},
 }
+SWITCHES = {"save_img", "pbar", "bicubic", "comparison", "strict_load_g", "use_tb_logger", "ema_warmup", "use_hflip"}
+SWITCHES |= {"use_rot", "use_shuffle", "test_y_channel", "pin_memory", "persistent_workers"}
 
 
 # ------------------------------------------------------------------------------------------------------------- YAML
@@ -86,16 +88,18 @@ def load_yaml(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def override(opt: dict[str, Any], entry: str) -> None:
-    """Apply one `--force_yml` entry, such as `train:optim_g:lr=1e-4`. The value is read as YAML.
+    """Apply one `--force_yml` entry, such as `train:optim_g:lr=1e-4` (or with dots). The value is read as YAML.
 
     A key that does not exist is made, unless it looks like a misspelling of one that does.
     """
     keys, separator, value = entry.partition("=")
     if not separator or not keys:
         raise DRCTError(f"--force_yml {entry!r}: expected key=value or section:key=value")
-    *sections, last = (key.strip() for key in keys.split(":"))
+    *sections, last = (key.strip() for key in re.split("[:.]", keys))
     target: Any = opt
     for key in sections:
+        if target is opt and key in KNOWN and target.get(key) is None:
+            target[key] = {}
         if not isinstance(target.get(key), dict):
             raise DRCTError(f"--force_yml {entry!r}: there is no section {key!r}{did_you_mean(key, target)}")
         target = target[key]
@@ -132,6 +136,16 @@ def check_options(opt: dict[str, Any], is_train: bool, file: str, logger: loggin
         for key in content:
             if key not in known and (hint := did_you_mean(key, known)):
                 logger.warning(f"{file}: {section + '.' if section else ''}{key} is not an option{hint}; it is ignored")
+
+        for key in SWITCHES & content.keys():
+            if content[key] is not None and not isinstance(content[key], bool):
+                raise DRCTError(f"{file}: {section}.{key} must be true or false, not {content[key]!r}")
+    if opt["path"].get("param_key_g", "params") not in ("params", "params_ema", None):
+        raise DRCTError(f"{file}: path.param_key_g must be params or params_ema, not {opt['path']['param_key_g']!r}")
+    for key in ("depths", "num_heads"):
+        entries = opt["network_g"].get(key, [])
+        if not isinstance(entries, list) or not all(isinstance(entry, int) for entry in entries):
+            raise DRCTError(f"{file}: network_g.{key} must be a list of whole numbers, not {entries!r}")
 
     _check_types(opt, is_train, file)
     for phase, dataset in _datasets(opt, file):

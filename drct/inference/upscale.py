@@ -66,7 +66,9 @@ def upscale_tiled(
     rows = list(_spans(padded_height, tile_size, tile_pad))
     columns = list(_spans(padded_width, tile_size, tile_pad))
     tiles = [(row, column) for row in rows for column in columns]
-    for (y0, y1, top, bottom), (x0, x1, left, right) in tqdm(tiles, "tiles", leave=False, disable=not progress):
+    for (y0, y1, top, bottom), (x0, x1, left, right) in tqdm(
+        tiles, "tiles", leave=False, disable=not progress or len(tiles) == 1
+    ):
         tile = network(padded[..., top:bottom, left:right])
         tile = tile[..., (y0 - top) * scale : (y1 - top) * scale, (x0 - left) * scale : (x1 - left) * scale]
         result[..., y0 * scale : y1 * scale, x0 * scale : x1 * scale] = tile

@@ -21,7 +21,7 @@ from torch import nn
 from torch.utils.data import default_collate
 from tqdm import tqdm
 
-from drct.data.images import read_image, write_png
+from drct.data.images import IMAGE_SUFFIXES, read_image, write_png
 from drct.engine import checkpoint
 from drct.engine.device import device_for, resolve_num_gpu
 from drct.engine.metrics import MetricTable
@@ -68,7 +68,7 @@ class DRCTModel(SRModel):
         logger = get_root_logger()
         weights, used_key = checkpoint.read_weights(load_path, param_key)
         if used_key != param_key:
-            logger.info(f"{load_path} has no {param_key}: using {used_key or 'its bare state dict'}")
+            logger.warning(f"{load_path} has no {param_key}: using {used_key or 'its bare state dict'}")
         differences = checkpoint.load_weights(self.get_bare_model(net), weights, strict, load_path)
         logger.info(f"Loaded {used_key or 'weights'} of {load_path}")
         for difference in differences:
@@ -202,13 +202,16 @@ class DRCTModel(SRModel):
             The table. It is also written as `metrics_<dataset>.csv` and `.json` to the run's folder.
         """
         dataset = dataloader.dataset
-        table = MetricTable(dataset.opt["name"], current_iter)
+        table = MetricTable(dataset.opt["name"], int(current_iter) if self.opt["is_train"] else None)
         paths = _image_paths(dataset)
         names = _unique_names(paths)
         order = sorted(range(len(dataset)), key=lambda index: names[index])  # not the file system's
         progress = tqdm(order, table.dataset, unit="image", leave=False)
         for index in progress:
             progress.set_postfix_str(names[index])
+            if Path(paths[index]).is_file() and Path(paths[index]).suffix.lower() not in IMAGE_SUFFIXES:
+                get_root_logger().info(f"{paths[index]} is not an image by its name: skipped")
+                continue
             try:
                 self.feed_data(_read(dataset, index, paths[index]))
                 self.test()
@@ -276,7 +279,7 @@ class DRCTModel(SRModel):
     def _finish_validation(self, table: MetricTable, tb_logger) -> None:
         logger = get_root_logger()
         for path, reason in table.failed.items():
-            logger.error(f"{path} was left out: {reason}")
+            logger.error(f"left out: {reason}" if path in reason else f"{path} was left out: {reason}")
         self.metric_results = table.mean()
         if not self.metric_results and not table.failed:
             return
