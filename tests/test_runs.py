@@ -123,15 +123,18 @@ def test_images_without_ground_truth(weights, pairs):
 
 def test_a_broken_image_does_not_lose_the_others(weights, pairs, capfd):
     Path("lr/colour.png").write_bytes(b"broken")
+    write_png("lr/truth.png", photo(20, 20))
+    Path("gt/truth.png").write_bytes(b"broken")
     write_png("gt/tiny.png", photo(2, 2))
     write_png("lr/tiny.png", photo(1, 1))  # too small for metrics
     assert run_test(test_options(weights)) == 1
     table = json.loads(Path("results/run/metrics_set.json").read_text())
     assert sorted(table["images"]) == ["gray", "odd"]
-    assert sorted(Path(path).stem for path in table["failed"]) == ["colour", "tiny"]
+    assert sorted(Path(path).stem for path in table["failed"]) == ["colour", "tiny", "truth"]
     assert Path("results/run/visualization/set/odd_run.png").exists()
     error = capfd.readouterr().err
-    assert "left out: cannot read image lr/colour.png" in error
+    assert "lr/colour.png was left out: cannot be read: " in error
+    assert "lr/truth.png was left out: cannot read image gt/truth.png" in error
     assert "lr/tiny.png was left out: psnr is undefined: the image of 2x2 is too small" in error
 
 

@@ -213,7 +213,7 @@ class DRCTModel(SRModel):
                 get_root_logger().info(f"{paths[index]} is not an image by its name: skipped")
                 continue
             try:
-                self.feed_data(_read(dataset, index, paths[index]))
+                self.feed_data(_read(dataset, index))
                 self.test()
                 pictures = self._pictures()
             except torch.cuda.OutOfMemoryError as error:
@@ -279,7 +279,7 @@ class DRCTModel(SRModel):
     def _finish_validation(self, table: MetricTable, tb_logger) -> None:
         logger = get_root_logger()
         for path, reason in table.failed.items():
-            logger.error(f"left out: {reason}" if path in reason else f"{path} was left out: {reason}")
+            logger.error(f"{path} was left out: {reason.replace(f'cannot read image {path}: ', 'cannot be read: ')}")
         self.metric_results = table.mean()
         if not self.metric_results and not table.failed:
             return
@@ -315,13 +315,15 @@ def _flat(path: str) -> str:
     return re.sub(r"[/.:]+", "_", path).strip("_")
 
 
-def _read(dataset, index: int, path: str) -> dict[str, Any]:
+def _read(dataset, index: int) -> dict[str, Any]:
     """A batch of one image. Raises `DRCTError` with what is wrong with its file."""
     try:
         return default_collate([dataset[index]])
     except Exception:  # BasicSR's datasets stumble over what a decoder returned for a broken file
-        if Path(path).is_file():
-            read_image(path)  # says what is wrong with it
+        entry = dataset.paths[index]
+        for path in entry.values() if isinstance(entry, dict) else [entry]:
+            if Path(path).is_file():
+                read_image(path)  # says what is wrong with it
         raise
 
 
