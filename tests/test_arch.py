@@ -88,6 +88,8 @@ def test_stochastic_depth_drops_the_same_samples_as_the_original():
         {"img_range": 255.0},
         {"in_chans": 1},
         {"patch_size": 2},
+        {"img_size": (16, 24)},
+        {"img_size": (4, 16)},
         {"img_size": 4},  # a single window: nothing is shifted
         {"mlp_ratio": 3.5},
         {"num_heads": (4, 2)},

@@ -22,7 +22,7 @@ from inspect import signature
 
 import torch
 from einops import rearrange
-from timm.layers import DropPath, trunc_normal_
+from timm.layers import DropPath, to_2tuple, trunc_normal_
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
@@ -36,12 +36,7 @@ UPSAMPLER_CHANNELS = 64
 DENSE_SCALE = 0.2  # residual scaling of a dense group, as in ESRGAN's dense blocks
 MASKED = -100.0  # added to the logits of token pairs that must not see each other; not -inf, as the weights expect
 SHIFTED_BLOCKS = (2, 4)  # of the five of a dense group
-HAT_OPTIONS = {
-    "compress_ratio",
-    "squeeze_factor",
-    "conv_scale",
-    "overlap_ratio",
-}  # in every option file, without effect
+HAT_OPTIONS = {"compress_ratio", "squeeze_factor", "conv_scale", "overlap_ratio"}  # in option files, without effect
 CPU_BAND_TOKENS = 4096  # tokens handed to a block at a time in inference: a band's activations stay in the cache
 GPU_BAND_TOKENS = 65536
 
@@ -343,9 +338,9 @@ class DRCT(nn.Module):
     """Dense-Residual-Connected Transformer. The defaults are the released DRCT x4 (14.1 M parameters).
 
     Args:
-        img_size: Side, in pixels, of the images that the network is trained on. The network takes any size; this one
-            only decides that nothing is shifted when an image is a single window, and shapes the `attn_mask` of the
-            state dict.
+        img_size: Side or (height, width), in pixels, of the images that the network is trained on. It takes any size;
+            this one only decides that nothing is shifted when an image is a single window, and shapes the `attn_mask`
+            of the state dict.
         patch_size: Pixels per token side. The network embeds single pixels, so anything but 1 only divides img_size.
         in_chans: Channels of the input and the output.
         embed_dim: Channels C of the body, a multiple of every entry of `num_heads`.
@@ -376,8 +371,8 @@ class DRCT(nn.Module):
 
     def __init__(
         self,
-        img_size: int = 64,
-        patch_size: int = 1,
+        img_size: int | tuple[int, int] = 64,
+        patch_size: int | tuple[int, int] = 1,
         in_chans: int = 3,
         embed_dim: int = 180,
         depths: Sequence[int] = (6, 6, 6, 6, 6, 6),
@@ -412,11 +407,11 @@ class DRCT(nn.Module):
         if resi_connection not in ("1conv", "identity"):
             raise ValueError(f"resi_connection must be '1conv' or 'identity', not {resi_connection!r}")
 
-        side = img_size // patch_size
-        self.input_size = (side, side)
+        (height, width), (patch_height, patch_width) = to_2tuple(img_size), to_2tuple(patch_size)
+        self.input_size = (height // patch_height, width // patch_width)
         shift = window_size // 2
-        if side <= window_size:  # the image is a single window
-            window_size, shift = side, 0
+        if min(self.input_size) <= window_size:  # the image is a single window, or a single row of them
+            window_size, shift = min(self.input_size), 0
         self.window_size, self.shift = window_size, shift
         self.upscale = upscale
         self.img_range = img_range
@@ -431,7 +426,7 @@ class DRCT(nn.Module):
 
         # deep features
         self.patch_embed = nn.Sequential(OrderedDict(norm=norm_layer(embed_dim)) if patch_norm else OrderedDict())
-        self.absolute_pos_embed = nn.Parameter(torch.zeros(1, side * side, embed_dim)) if ape else None
+        self.absolute_pos_embed = nn.Parameter(torch.zeros(1, math.prod(self.input_size), embed_dim)) if ape else None
         self.pos_drop = nn.Dropout(drop_rate)
         drop_path_rates = torch.linspace(0, drop_path_rate, sum(depths), device="cpu").tolist()
         self.layers = nn.ModuleList(
