@@ -6,6 +6,7 @@ which is what published super-resolution figures are measured on.
 
 import argparse
 import json
+import multiprocessing
 import os
 import re
 import sys
@@ -137,7 +138,9 @@ def run_parallel(jobs: dict[Path, Callable], processes: int, title: str) -> tupl
         for source, job in tqdm(jobs.items(), title, unit="image"):
             finish(source, job)
         return results, failed
-    with ProcessPoolExecutor(min(processes, len(jobs)), initializer=_single_thread) as pool:
+    # Not forked: a fork of a process in which PyTorch has computed with several threads can hang
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(processes, len(jobs)), context, initializer=_single_thread) as pool:
         futures: dict[Future, Path] = {pool.submit(job): source for source, job in jobs.items()}
         try:
             for future in tqdm(as_completed(futures), title, total=len(futures), unit="image"):
