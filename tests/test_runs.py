@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -303,7 +304,7 @@ def test_an_experiment_is_not_overwritten(pairs):
 def test_a_failure_in_validation_loses_no_iteration(pairs, capfd):
     from drct.models.drct_model import DRCTModel
 
-    def out_of_memory(*_):
+    def out_of_memory(*_, **__):
         raise MemoryError
 
     with pytest.MonkeyPatch.context() as patch:
@@ -397,20 +398,22 @@ def test_options_that_make_no_model_are_explained(pairs, capfd, change, message)
     assert not Path("experiments").exists()
 
 
-def test_ctrl_c_saves(pairs, capfd):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_finish_the_step_and_save(pairs, capfd, number):
     from drct.models.drct_model import DRCTModel
 
     original_step = DRCTModel.optimize_parameters
 
     def interrupted(self, iteration):
         if iteration == 3:
-            raise KeyboardInterrupt
+            signal.raise_signal(number)
         original_step(self, iteration)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(DRCTModel, "optimize_parameters", interrupted)
-        assert run_train(train_options()) == 130
-    assert "Stopped at iteration 2, which is saved; --auto_resume goes on from there" in capfd.readouterr().err
+        assert run_train(train_options()) == 128 + number
+    assert "Stopped at iteration 3, which is saved; --auto_resume goes on from there" in capfd.readouterr().err
+    assert signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL)
     assert run_train(train_options(), "--auto_resume") == 0
     assert Path("experiments/run/models/net_g_4.pth").exists()
 

@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from drct.data.images import write_png
+from drct.engine import distributed
 from drct.engine.metrics import MetricTable
 
 CROP = 72  # side of the zoomed area, in ground truth pixels
@@ -24,7 +25,7 @@ class ComparisonSheet:
 
     def __init__(self, network: str) -> None:
         self.network = network
-        self.rows: list[np.ndarray] = []
+        self.rows: dict[str, np.ndarray] = {}
 
     def add(self, name: str, pictures: dict[str, np.ndarray], table: MetricTable) -> None:
         """Draw the row of an image.
@@ -36,11 +37,16 @@ class ComparisonSheet:
             table: Its first metric is written over bicubic and result.
         """
         if "img2" in pictures:
-            self.rows.append(self._row(name, pictures, table))
+            self.rows[name] = self._row(name, pictures, table)
+
+    def collect(self) -> bool:
+        """Bring the rows of all processes, all of which must ask, together. Whether this is the one to write them."""
+        self.rows = {name: row for rows in distributed.gather(self.rows) for name, row in rows.items()}
+        return distributed.rank() == 0 and bool(self.rows)
 
     def write(self, path: str | os.PathLike) -> None:
         """Save the picture as PNG."""
-        write_png(path, np.concatenate(self.rows))
+        write_png(path, np.concatenate([row for _, row in sorted(self.rows.items())]))
 
     def _row(self, name: str, pictures: dict[str, np.ndarray], table: MetricTable) -> np.ndarray:
         truth = pictures["img2"]

@@ -1,13 +1,17 @@
 """Making what an option file names: datasets, loaders, the model."""
 
+import signal
 import warnings
 from typing import Any
 
+import torch
 from basicsr.data import build_dataset
 from basicsr.models import build_model
 from basicsr.utils import get_root_logger
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
+from drct.data.training_set import SampleOrder, TrainingSet
+from drct.engine import distributed
 from drct.errors import DRCTError
 
 
@@ -40,40 +44,36 @@ def make_model(opt: dict[str, Any]) -> Any:
         raise DRCTError(f"the options make no {opt['model_type']}: {problem}") from error
 
 
-class SkipUnusable(Dataset):
-    """A training set that goes on past files that cannot be read or are too small for a patch.
+def batch_size(opt: dict[str, Any]) -> int:
+    """Images that this process takes per step: per GPU, for all GPUs that it feeds, and for all parts of a step."""
+    gpus = 1 if opt["dist"] else max(1, opt["num_gpu"])
+    return int(opt["datasets"]["train"]["batch_size_per_gpu"]) * gpus * int(opt["train"].get("accumulation") or 1)
 
-    Instead of such an image the next usable one is given, and a warning names the file.
 
-    Raises:
-        DRCTError: on access, if `patience` images in a row cannot be used.
-    """
+def training_loader(opt: dict[str, Any], seed: int, start: int) -> tuple[DataLoader, int]:
+    """The endless loader of this process's batches, from the sample that the run has come to, and an epoch's size."""
+    options = dict(opt["datasets"]["train"])
+    images = make_dataset("train", options)
+    if options.get("cache"):
+        from drct.data.cache import cache_images
 
-    def __init__(self, dataset, patience: int = 20) -> None:
-        self.dataset = dataset
-        self.patience = min(patience, len(dataset))
-        self.unusable: set[int] = set()
+        cache_images(images)
+    dataset = TrainingSet(images, seed, repeat=int(options.get("dataset_enlarge_ratio") or 1))
+    order = SampleOrder(len(dataset), batch_size(opt), seed, start, distributed.rank(), distributed.world_size())
+    loader = DataLoader(
+        dataset,
+        batch_sampler=order,
+        num_workers=options["num_worker_per_gpu"],
+        pin_memory=opt["num_gpu"] > 0 and torch.cuda.is_available(),
+        worker_init_fn=_leave_signals_to_parent,
+    )
+    return loader, len(dataset)
 
-    def __len__(self) -> int:
-        return len(self.dataset)
 
-    def __getitem__(self, index: int) -> Any:
-        """The item of this index, or of the first usable one after it."""
-        reason = ""
-        for offset in range(self.patience):
-            i = (index + offset) % len(self.dataset)
-            try:
-                return self.dataset[i]
-            except Exception as error:  # a broken file raises whatever its decoder raises
-                path = self.dataset.paths[i]
-                reason = f"{path['gt_path'] if isinstance(path, dict) else path}: {' '.join(map(str, error.args))}"
-                if i not in self.unusable:
-                    self.unusable.add(i)
-                    get_root_logger().warning(f"training goes on without an image that cannot be used: {reason}")
-        raise DRCTError(
-            f"datasets.train: {self.patience} images in a row cannot be used. gt_size must not be larger than the "
-            f"images, and those of dataroot_lq must be those of dataroot_gt reduced by the scale. The last: {reason}"
-        )
+def _leave_signals_to_parent(worker: int) -> None:
+    """Ctrl-C and the signals of a job scheduler reach loader workers too, which must serve until the run has saved."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def evaluation_loaders(opt: dict[str, Any], phase: str) -> list[DataLoader]:

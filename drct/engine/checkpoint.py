@@ -1,13 +1,17 @@
 """Weight files and training states: reading them without running code, writing them whole."""
 
+import logging
 import os
 import pickle
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from drct.engine import distributed
 from drct.errors import DRCTError
 from drct.files import write_atomically
 
@@ -91,27 +95,94 @@ def load_weights(network: nn.Module, weights: dict[str, Tensor], strict: bool, p
     return differences
 
 
-def latest_state(folder: str | os.PathLike) -> Path | None:
-    """The training state (`<iter>.state`) of the highest iteration in a folder, or None."""
-    states = [path for path in Path(folder).glob("*.state") if path.stem.isdigit()]
-    return max(states, key=lambda path: int(path.stem), default=None)
+def states(folder: str | os.PathLike) -> list[Path]:
+    """The training states (`<iter>.state`) in a folder, newest first."""
+    found = [path for path in Path(folder).glob("*.state") if path.stem.isdigit()]
+    return sorted(found, key=lambda path: int(path.stem), reverse=True)
 
 
-def load_resume_state(opt: dict) -> dict | None:
-    """Find and read the training state to resume from, and make `opt` load that iteration's network.
+def network_of(state: str | os.PathLike, iteration: int | str) -> Path:
+    """The weight file that was saved with a training state."""
+    return Path(state).resolve().parents[1] / "models" / f"net_g_{iteration}.pth"
 
-    Takes the place of BasicSR's function of this name and does what it does: `--auto_resume` takes the newest state
-    of the experiment, otherwise `path.resume_state` names one.
+
+def verify(path: str | os.PathLike) -> None:
+    """Read a whole checkpoint and compare its checksums. Raises `DRCTError` if it is not as it was written.
+
+    PyTorch writes a zip file with checksums, but does not look at them when it reads.
     """
-    path = latest_state(opt["path"]["training_states"]) if opt["auto_resume"] else opt["path"].get("resume_state")
-    if path is None:
-        return None
-    opt["path"]["resume_state"] = str(path)
+    if not Path(path).is_file():
+        raise DRCTError(f"no such file: {path}")
+    try:
+        with zipfile.ZipFile(path) as file:
+            damaged = file.testzip()
+    except (OSError, zipfile.BadZipFile, EOFError, RuntimeError, zlib.error) as error:
+        raise DRCTError(f"{path} is damaged: {error}") from error
+    if damaged:
+        raise DRCTError(f"{path} is damaged: the checksum of its part {damaged} is wrong")
+
+
+def _verify_state(path: Path) -> None:
+    verify(path)
+    verify(network_of(path, path.stem))
+    _read_state(path)
+
+
+def _read_state(path: str | os.PathLike) -> dict[str, Any]:
     state = load(path)
     if not isinstance(state, dict) or not {"epoch", "iter", "optimizers", "schedulers"} <= state.keys():
         raise DRCTError(f"{path} is not a training state")
+    return state
+
+
+def newest_usable_state(folder: str | os.PathLike) -> Path | None:
+    """The newest training state that, with its weight file, is whole; None if there is none at all.
+
+    Those passed over are reported in the log.
+
+    Raises:
+        DRCTError: if there are states and none is whole, so that a run would begin anew over them.
+    """
+    candidates = states(folder)
+    for path in candidates:
+        try:
+            _verify_state(path)
+            return path
+        except DRCTError as error:
+            logging.getLogger("drct").warning(f"not resuming from iteration {path.stem}: {error}")
+    if candidates:
+        raise DRCTError(
+            f"none of the {len(candidates)} training states in {folder} is whole. Move the experiment away to begin "
+            "anew, or begin from weights with path.pretrain_network_g"
+        )
+    return None
+
+
+def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
+    """Find and read the training state to resume from, and make `opt` load that iteration's network.
+
+    Takes the place of BasicSR's function of this name and does what it does: `--auto_resume` takes the newest state
+    of the experiment, here the newest that is whole; otherwise `path.resume_state` names one. The first process
+    chooses for all.
+    """
+    path: str | os.PathLike | None = opt["path"].get("resume_state")
+    if opt["auto_resume"]:
+        path = distributed.from_first(
+            newest_usable_state(opt["path"]["training_states"]) if distributed.rank() == 0 else None
+        )
+    if path is None:
+        return None
+    state = _read_state(path)
+    opt["path"]["resume_state"] = str(path)
     # A state belongs to the network saved at the same iteration; its EMA is loaded beside it.
-    opt["path"]["pretrain_network_g"] = str(Path(path).resolve().parents[1] / "models" / f"net_g_{state['iter']}.pth")
+    opt["path"]["pretrain_network_g"] = str(network_of(path, state["iter"]))
     opt["path"]["param_key_g"] = "params"
     opt["path"]["strict_load_g"] = True
     return state
+
+
+def prune(folder: str | os.PathLike, keep: int) -> None:
+    """Delete all but the newest `keep` checkpoints: the states in a folder and their weight files, nothing else."""
+    for path in states(folder)[keep:]:
+        path.unlink(missing_ok=True)  # first, since weights without a state resume nothing
+        network_of(path, path.stem).unlink(missing_ok=True)

@@ -14,22 +14,22 @@ def accelerator() -> str | None:
     return None
 
 
-def resolve_num_gpu(requested: int | str, logger) -> int:
+def resolve_num_gpu(requested: int | str, logger, several_processes: bool = False) -> int:
     """The number of GPUs to use for an option file's `num_gpu` (a number or 'auto'): 0 means the CPU.
 
     Asking for more than there are is answered with a warning, not an error, so that option files written for a GPU
-    run anywhere.
+    run anywhere. Of several processes each has one GPU, and the number only says whether to use them.
     """
     if requested != "auto" and (not isinstance(requested, int) or requested < 0):
         raise DRCTError(f"num_gpu must be 0 (CPU), a number of GPUs or auto, not {requested!r}")
     kind = accelerator()
-    available = torch.cuda.device_count() if kind == "cuda" else int(kind is not None)
+    available = torch.cuda.device_count() if kind == "cuda" else int(kind is not None and not several_processes)
     if requested == 0:
         return 0
     if available == 0:
         logger.warning(f"num_gpu: {requested}, but PyTorch finds no GPU: running on the CPU")
         return 0
-    if requested == "auto":
+    if requested == "auto" or several_processes:
         return available
     if int(requested) > available:
         logger.warning(f"num_gpu: {requested}, but PyTorch finds {available}: using {available}")

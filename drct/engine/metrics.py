@@ -5,6 +5,7 @@ import io
 import json
 import math
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,21 @@ class MetricTable:
         self.bicubic: dict[str, dict[str, float]] = {}
         self.failed: dict[str, str] = {}
 
+    @classmethod
+    def joined(cls, parts: Iterable["MetricTable"]) -> "MetricTable":
+        """The table of all images, from tables of some; in the order of names."""
+        parts = list(parts)
+        table = cls(parts[0].dataset, parts[0].iteration)
+        for part in parts:
+            table.images |= part.images
+            table.bicubic |= part.bicubic
+            table.failed |= part.failed
+        for records in (table.images, table.bicubic, table.failed):
+            ordered = sorted(records.items())
+            records.clear()
+            records.update(ordered)  # type: ignore[arg-type]
+        return table
+
     def add(self, image: str, values: dict[str, float]) -> None:
         """Record the metrics of an image's result."""
         self.images[image] = values
@@ -45,7 +61,7 @@ class MetricTable:
     def text(self) -> str:
         """The table for people, one line per image and one for the mean."""
         header, rows = self._rows()
-        cells = [header] + [[row[0]] + [_format(value) for value in row[1:]] for row in rows]
+        cells = [header] + [[row[0]] + [f"{value:.4f}" for value in row[1:]] for row in rows]
         widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
         return "\n".join(
             "  " + "  ".join([row[0].ljust(widths[0])] + [c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)])
@@ -89,10 +105,6 @@ class MetricTable:
 def _mean(images: dict[str, dict[str, float]]) -> dict[str, float]:
     metrics = next(iter(images.values()), {})
     return {metric: sum(values[metric] for values in images.values()) / len(images) for metric in metrics}
-
-
-def _format(value: float) -> str:
-    return f"{value:.4f}"
 
 
 def _finite(content: Any) -> Any:

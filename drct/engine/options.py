@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from drct.engine import distributed
 from drct.errors import DRCTError, did_you_mean
 
 PREPARE_HINT = "Put the images there or prepare them with `python drct/prepare.py` (see datasets/README.md)."
@@ -24,23 +25,25 @@ ORIGINAL_LISTS = "drct/data/meta_info/"  # the original project carries its list
 
 REQUIRED = ["name", "model_type", "scale", "num_gpu", "datasets", "network_g", "path"]
 REQUIRED_TRAIN = ["train", "logger"]
+SECTIONS = ["path", "train", "val", "logger", "tile", "dist_params"]
 # Keys of the format, to find misspelt ones. A key that resembles none of them may belong to somebody's own class.
 KNOWN: dict[str, set[str]] = {
     "": {*REQUIRED, *REQUIRED_TRAIN, "manual_seed", "val", "tile", "dist_params", "find_unused_parameters"},
     "path": {"pretrain_network_g", "param_key_g", "strict_load_g", "resume_state", "ignore_resume_networks"},
     "train": {"ema_decay", "optim_g", "scheduler", "total_iter", "warmup_iter", "pixel_opt", "perceptual_opt"}
-    | {"precision", "grad_clip", "ema_warmup"},
+    | {"precision", "accumulation", "grad_clip", "compile", "ema_warmup"},
     "val": {"val_freq", "save_img", "suffix", "pbar", "metrics", "bicubic", "comparison"},
-    "logger": {"print_freq", "save_checkpoint_freq", "use_tb_logger", "wandb"},
+    "logger": {"print_freq", "save_checkpoint_freq", "keep_last", "save_best", "use_tb_logger", "wandb"},
     "tile": {"tile_size", "tile_pad"},
     "metric": {"type", "crop_border", "test_y_channel", "input_order", "better"},
     "datasets": {"name", "type", "dataroot_gt", "dataroot_lq", "meta_info_file", "io_backend", "filename_tmpl"}
     | {"gt_size", "use_hflip", "use_rot", "use_shuffle", "num_worker_per_gpu", "batch_size_per_gpu", "color"}
     | {"dataset_enlarge_ratio", "prefetch_mode", "pin_memory", "persistent_workers", "num_prefetch_queue", "mean"}
-    | {"std"},
+    | {"std", "cache"},
+    "dist_params": {"backend", "port"},
 }
 SWITCHES = {"save_img", "pbar", "bicubic", "comparison", "strict_load_g", "use_tb_logger", "ema_warmup", "use_hflip"}
-SWITCHES |= {"use_rot", "use_shuffle", "test_y_channel", "pin_memory", "persistent_workers"}
+SWITCHES |= {"cache", "compile", "use_rot", "use_shuffle", "test_y_channel", "pin_memory", "persistent_workers"}
 
 
 # ------------------------------------------------------------------------------------------------------------- YAML
@@ -120,7 +123,7 @@ def check_options(opt: dict[str, Any], is_train: bool, file: str, logger: loggin
     for key in REQUIRED + REQUIRED_TRAIN * is_train:
         if opt.get(key) is None:
             raise DRCTError(f"{file} has no '{key}'{did_you_mean(key, opt)}")
-    for key in ("datasets", "network_g", "path", "train", "val", "logger", "tile"):
+    for key in ("datasets", "network_g", "path", "train", "val", "logger", "tile", "dist_params"):
         if opt.get(key) is not None and not isinstance(opt[key], dict):
             raise DRCTError(f"{file}: {key} must be a section of keys, not {opt[key]!r}")
     if not isinstance(opt["scale"], int) or opt["scale"] < 1:
@@ -128,7 +131,7 @@ def check_options(opt: dict[str, Any], is_train: bool, file: str, logger: loggin
     if not re.fullmatch(r"[^/\\]+", str(opt["name"])) or str(opt["name"]) in (".", ".."):
         raise DRCTError(f"{file}: name becomes a folder's name, which {opt['name']!r} cannot be")
 
-    sections = {"": opt} | {key: opt.get(key) or {} for key in ("path", "train", "val", "logger", "tile")}
+    sections = {"": opt} | {key: opt.get(key) or {} for key in SECTIONS}
     sections |= {f"datasets.{phase}": dataset for phase, dataset in _datasets(opt, file)}
     sections |= {f"val.metrics.{name}": metric for name, metric in _metrics(opt, file)}
     for section, content in sections.items():
@@ -284,8 +287,21 @@ def _check_numbers(opt: dict[str, Any], is_train: bool, file: str) -> None:
     if wandb and wandb.get("project") and not opt["logger"].get("use_tb_logger"):
         raise DRCTError(f"{file}: logger.wandb follows TensorBoard: set use_tb_logger: true too")
     precision = opt["train"].get("precision", "fp32")
-    if precision not in ("fp32", "bf16"):
-        raise DRCTError(f"{file}: train.precision must be fp32 or bf16, not {precision!r}")
+    if precision not in ("fp32", "bf16", "fp16"):
+        raise DRCTError(f"{file}: train.precision must be fp32, bf16 or fp16, not {precision!r}")
+    for section, key in (("train", "accumulation"), ("logger", "keep_last")):
+        if opt[section].get(key) is not None:
+            _check_positive(opt[section], key, f"{file}: {section}")
+    clip = opt["train"].get("grad_clip")
+    if clip is not None and (isinstance(clip, bool) or not isinstance(clip, int | float) or clip <= 0):
+        raise DRCTError(f"{file}: train.grad_clip must be the largest norm of the gradient, above 0, not {clip!r}")
+    best, metrics = opt["logger"].get("save_best"), (opt.get("val") or {}).get("metrics") or {}
+    if best is not None and best not in metrics:
+        known = f"one of {', '.join(metrics)}" if metrics else "and there are no val.metrics"
+        raise DRCTError(f"{file}: logger.save_best must name a metric, {known}, not {best!r}")
+    workers = opt["datasets"]["train"]["num_worker_per_gpu"]
+    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 0:
+        raise DRCTError(f"{file}: datasets.train.num_worker_per_gpu must be 0 or a whole number, not {workers!r}")
 
 
 def _check_positive(section: dict[str, Any], key: str, where: str) -> None:
@@ -339,20 +355,25 @@ def parse_options(
     from drct.engine.device import resolve_num_gpu
 
     args = argument_parser().parse_args(argv)
+    distributed.identify(args.launcher)
     opt = load_yaml(args.opt)
     for entry in args.force_yml:
         override(opt, entry)
     logger = logging.getLogger("drct")  # not BasicSR's, which writes to the run's log file once first asked for
+    dist_params = opt.get("dist_params") or {}
+    if not isinstance(dist_params, dict):
+        raise DRCTError(f"{args.opt}: dist_params must be a section of keys, not {dist_params!r}")
+    distributed.meet(dist_params.get("port"))
     check_options(opt, is_train, args.opt, logger)
 
-    if args.launcher != "none" and int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1"))) > 1:
-        raise DRCTError("this version runs a single process: start it with one, or without --launcher")
-    opt["dist"], opt["rank"], opt["world_size"] = False, 0, 1
-    opt["num_gpu"] = resolve_num_gpu(opt["num_gpu"], logger)
+    opt["rank"], opt["world_size"] = distributed.rank(), distributed.world_size()
+    opt["dist"] = opt["world_size"] > 1
+    opt["num_gpu"] = resolve_num_gpu(opt["num_gpu"], logger, opt["dist"])
+    distributed.start(dist_params.get("backend", "nccl"), opt["num_gpu"], logger)
     if opt.get("manual_seed") is None:
-        opt["manual_seed"] = random.randint(1, 10000)
+        opt["manual_seed"] = distributed.from_first(random.randint(1, 10000))
     set_random_seed(opt["manual_seed"])
-    opt["is_train"], opt["auto_resume"] = is_train, args.auto_resume
+    opt["is_train"], opt["auto_resume"] = is_train, args.auto_resume or distributed.restarted()
     opt["name"] = str(opt["name"])
     if args.debug and not opt["name"].startswith("debug"):
         opt["name"] = f"debug_{opt['name']}"

@@ -5,6 +5,8 @@ from typing import Any
 
 import torch
 
+from drct.engine import distributed
+from drct.engine.distributed import reported_once
 from drct.errors import DRCTError, one_line_errors
 from drct.files import archive
 
@@ -35,19 +37,22 @@ def run(opt: dict[str, Any], log) -> int:
     model = make_model(opt)
 
     # Nothing is moved or written before here, where most mistakes have been found
-    archived = archive(results)
-    results.mkdir(parents=True)
-    log.write_to(results / f"test_{opt['name']}_{get_time_str()}.log")
-    logger.debug(options_text(opt))
-    if archived:
-        logger.info(f"Moved the earlier results to {archived}")
+    if distributed.rank() == 0:
+        archived = archive(results)
+        results.mkdir(parents=True)
+        log.write_to(results / f"test_{opt['name']}_{get_time_str()}.log")
+        logger.debug(options_text(opt))
+        if archived:
+            logger.info(f"Moved the earlier results to {archived}")
+    distributed.barrier()
 
     failures = 0
     for loader in loaders:
         sheet = ComparisonSheet(opt["network_g"]["type"]) if opt["val"].get("comparison") else None
         table = model.validation(loader, opt["name"], None, opt["val"]["save_img"], sheet.add if sheet else None)
+        assert table is not None  # nobody asked it to stop
         failures += len(table.failed)
-        if sheet and sheet.rows:
+        if sheet and sheet.collect():
             path = results / f"comparison_{table.dataset}.png"
             sheet.write(path)
             logger.info(f"Comparison in {path}")
@@ -56,16 +61,14 @@ def run(opt: dict[str, Any], log) -> int:
 
 
 @one_line_errors
+@reported_once
 def main(argv: list[str] | None = None) -> int:
     """Entry point of `drct/test.py`. Returns 0, 1 if some images failed, 2 if nothing could be done."""
     import drct  # noqa: F401 - registers everything
     from drct.engine.log import RunLog
     from drct.engine.options import parse_options
 
-    log = RunLog()
-    try:
+    with RunLog() as log:
         opt, _ = parse_options(Path.cwd(), is_train=False, argv=argv)
         torch.backends.cudnn.benchmark = False  # images differ in size
         return 1 if run(opt, log) else 0
-    finally:
-        log.close()

@@ -1,147 +1,198 @@
-"""The training run: steps, log, checkpoints and validation as an option file says, in one process."""
+"""The training run: steps, checkpoints and validation as an option file says, in one process or several."""
 
-import math
+import logging
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from drct.engine.checkpoint import load_resume_state
+from drct.engine import checkpoint, distributed
+from drct.engine.distributed import reported_once
+from drct.engine.monitor import Monitor, open_scalars
+from drct.engine.stopping import Stopped, StopRequest
 from drct.errors import DRCTError, one_line_errors
-from drct.files import archive
+from drct.files import archive, write_atomically
+from drct.seeding import STEP, seed_all
 
 
-def run(opt: dict[str, Any], option_file: str, log) -> None:
-    """Train into `experiments/<name>`; go on from `path.resume_state` or, with `auto_resume`, the newest state.
+GO_ON = "--auto_resume goes on from there"
 
-    Without a state to resume from, an experiment of that name is moved aside. Whatever ends the run early, Ctrl-C
-    too, a checkpoint is saved before.
+
+class TrainingRun:
+    """Trains into `experiments/<name>`, anew or from a training state, exactly as if it had never been stopped.
+
+    All that a step does follows from the state it begins with and from (seed, iteration, process), so a state holds
+    no random generators: the sampler is entered at the number of samples seen, samples and steps seed themselves.
 
     Args:
         opt: Options, as `parse_options` makes them.
         option_file: Copied to the experiment.
         log: The `RunLog`.
+        stop: True once the run is asked to stop.
     """
-    from basicsr.utils import AvgTimer, MessageLogger, get_root_logger, get_time_str
 
-    from drct.engine.build import evaluation_loaders, make_model
-    from drct.engine.options import options_text
+    def __init__(self, opt: dict[str, Any], option_file: str, log, stop: StopRequest) -> None:
+        from drct.engine.build import batch_size, evaluation_loaders, make_model, training_loader
 
-    logger = get_root_logger()
-    root = Path(opt["path"]["experiments_root"])
-    recipe = Path(option_file).read_bytes()  # it may lie in the folder that is moved
-    train_loader, sampler = _train_loader(opt)
-    val_loaders = evaluation_loaders(opt, "val") if opt.get("val") else []
-    state = load_resume_state(opt)
-    model = make_model(opt)
+        self.opt = opt
+        self.stop = stop
+        self.logger = logging.getLogger("basicsr")
+        self.total = int(opt["train"]["total_iter"])
+        self.val_loaders = evaluation_loaders(opt, "val") if opt.get("val") else []
+        state = checkpoint.load_resume_state(opt) or {}
+        self.seed = opt["manual_seed"] = state.get("seed", opt["manual_seed"])
+        self.iteration = self.saved = state.get("iter", 0)
+        self.samples_per_step = batch_size(opt) * opt["world_size"]
+        self.samples = state.get("samples", self.iteration * self.samples_per_step)
+        self.validated = state.get("validated", self.iteration)  # iteration of the last validation
+        self.between_steps = True  # what is in memory is the result of whole steps, and can be saved
+        self.loader, self.epoch_size = training_loader(opt, self.seed, self.samples)
+        self.model = make_model(opt)
 
-    # Nothing is moved or written before here, where most mistakes have been found
-    archived = archive(root) if state is None else None
-    for key in ("models", "training_states"):
-        Path(opt["path"][key]).mkdir(parents=True, exist_ok=True)
-    (root / Path(option_file).name).write_bytes(recipe)
-    log.write_to(root / f"train_{opt['name']}_{get_time_str()}.log")
-    logger.debug(options_text(opt))
-    if archived:
-        logger.info(f"Moved the earlier experiment of this name to {archived}")
-    tb_logger = _tensorboard(opt, fresh=state is None)
+        # Nothing is moved or written before here, where most mistakes have been found
+        self.root = Path(opt["path"]["experiments_root"])
+        if distributed.rank() == 0:
+            self._make_folder(option_file, log, resumed=bool(state))
+        distributed.barrier()
+        if state:
+            self.model.resume_training(state)
+            self.logger.info(f"Resuming from iteration {self.iteration}, {opt['path']['resume_state']}")
+        self.scalars = open_scalars(opt, self.iteration, self._validation_is_due())
+        self.monitor = Monitor(opt, self.iteration, self.samples_per_step, self.scalars)
 
-    total = int(opt["train"]["total_iter"])
-    iteration, epoch = 0, 0
-    if state is not None:
-        model.resume_training(state)
-        iteration, epoch = state["iter"], state["epoch"]
-        logger.info(f"Resuming from iteration {iteration} of epoch {epoch}")
-    logger.info(f"{len(train_loader.dataset)} images, {len(train_loader)} iterations per epoch, {total} in total")
+    def _make_folder(self, option_file: str, log, resumed: bool) -> None:
+        from basicsr.utils import get_time_str
 
-    message = MessageLogger(opt, iteration + 1, tb_logger)
-    data_timer, iter_timer = AvgTimer(), AvgTimer()
-    saved = iteration
-    try:
-        while iteration < total:
-            sampler.set_epoch(epoch)
-            for batch in train_loader:
-                data_timer.record()
-                model.update_learning_rate(iteration + 1, warmup_iter=opt["train"].get("warmup_iter", -1))
-                model.feed_data(batch)
-                model.optimize_parameters(iteration + 1)
-                iteration += 1
-                iter_timer.record()
-                if iteration % int(opt["logger"]["print_freq"]) == 0:
-                    times = {"time": iter_timer.get_avg_time(), "data_time": data_timer.get_avg_time()}
-                    head = {"epoch": epoch, "iter": iteration, "lrs": model.get_current_learning_rate()}
-                    message(head | times | model.get_current_log())
-                if val_loaders and (iteration % int(opt["val"]["val_freq"]) == 0 or iteration == total):
-                    for val_loader in val_loaders:
-                        model.validation(val_loader, iteration, tb_logger, opt["val"]["save_img"])
-                if iteration % int(opt["logger"]["save_checkpoint_freq"]) == 0:
-                    model.save(epoch, iteration)  # after validation, to hold its best values
-                    saved = iteration
-                data_timer.start()
-                iter_timer.start()
-                if iteration == total:
-                    break
-            epoch += 1
-    except BaseException:
-        if iteration > saved:
-            model.save(epoch, iteration)
-        logger.info(f"Stopped at iteration {iteration}, which is saved; --auto_resume goes on from there")
-        raise
-    model.save(epoch, -1)
-    logger.info(f"Trained {iteration} iterations: {root / 'models' / 'net_g_latest.pth'}")
-    if tb_logger:
-        tb_logger.close()
+        from drct.engine.options import options_text
 
+        recipe = Path(option_file).read_bytes()  # it may lie in the folder that is moved
+        # With --auto_resume a run that ended before its first checkpoint begins again in its place
+        unborn = self.opt["auto_resume"] and not any(Path(self.opt["path"]["models"]).glob("*"))
+        archived = None if resumed or unborn else archive(self.root)
+        for key in ("models", "training_states"):
+            Path(self.opt["path"][key]).mkdir(parents=True, exist_ok=True)
+        write_atomically(self.root / Path(option_file).name, lambda file: file.write(recipe))
+        log.write_to(self.root / f"train_{self.opt['name']}_{get_time_str()}.log")
+        self.logger.debug(options_text(self.opt))
+        if archived:
+            self.logger.info(f"Moved the earlier experiment of this name to {archived}")
 
-def _train_loader(opt: dict[str, Any]):
-    """Loader of the training set and its sampler, whose order depends on the epoch alone."""
-    from basicsr.data import build_dataloader
-    from basicsr.data.data_sampler import EnlargedSampler
+    @property
+    def epoch(self) -> int:
+        """Epochs that are done."""
+        return self.samples // self.epoch_size
 
-    from drct.engine.build import SkipUnusable, make_dataset
+    def run(self) -> None:
+        """Train to the end. Whatever ends the run between two steps, it saves before.
 
-    options = dict(opt["datasets"]["train"])
-    options["persistent_workers"] = bool(options.get("persistent_workers")) and options["num_worker_per_gpu"] > 0
-    dataset = SkipUnusable(make_dataset("train", options))
-    batch_size = options["batch_size_per_gpu"] * max(1, opt["num_gpu"])
-    # An epoch holds at least one batch, however small the set
-    ratio = max(options.get("dataset_enlarge_ratio") or 1, math.ceil(batch_size / len(dataset)))
-    sampler = EnlargedSampler(dataset, num_replicas=1, rank=0, ratio=ratio)
-    loader = build_dataloader(
-        dataset, options, num_gpu=opt["num_gpu"], dist=False, sampler=sampler, seed=opt["manual_seed"]
-    )
-    return loader, sampler
-
-
-def _tensorboard(opt: dict[str, Any], fresh: bool):
-    """TensorBoard writer of `tb_logger/<name>`, which Weights & Biases follows if it is asked for; or None."""
-    from basicsr.utils import init_tb_logger, init_wandb_logger
-
-    if not opt["logger"]["use_tb_logger"] or opt["name"].startswith("debug"):
-        return None
-    folder = Path(opt["path"]["experiments_root"]).parents[1] / "tb_logger" / opt["name"]
-    if fresh:
-        archive(folder)
-    if (opt["logger"].get("wandb") or {}).get("project"):
+        Raises:
+            Stopped: when asked to, and saved.
+        """
+        self.logger.info(
+            f"{self.epoch_size} samples per epoch, {self.samples_per_step} per iteration, "
+            f"{max(0, self.total - self.iteration)} iterations to go"
+        )
         try:
-            init_wandb_logger(opt)
-        except ImportError as error:
-            raise DRCTError("logger.wandb.project is set, but wandb is not installed: pip install wandb") from error
-    return init_tb_logger(log_dir=str(folder))
+            with self.monitor.active():
+                self._train()
+        except BaseException:
+            if self.between_steps and self.iteration > self.saved:
+                with suppress(DRCTError):  # the disk may be what failed
+                    self._save()
+                    self.logger.info(f"Stopped at iteration {self.iteration}, which is saved; {GO_ON}")
+            raise
+        finally:
+            if self.scalars:
+                self.scalars.close()
+        self.model.save_weights("latest")
+        self.logger.info(f"Trained {self.iteration} iterations: {self.root / 'models' / 'net_g_latest.pth'}")
+
+    def _train(self) -> None:
+        batches = iter(self.loader)
+        if self._validation_is_due():  # the run was stopped before or in it
+            self._validate()
+        while self.iteration < self.total:
+            self._step(batches)
+            if self.monitor.report_is_due():
+                numbers = self.model.get_current_log()
+                self.monitor.report(self.epoch, self.model.get_current_learning_rate(), numbers)
+            stopped = distributed.any_process(bool(self.stop))
+            if self._validation_is_due() and not stopped:
+                self._validate()  # before saving, for the checkpoint to hold its best values
+                stopped = distributed.any_process(bool(self.stop))
+            due = self.iteration % int(self.opt["logger"]["save_checkpoint_freq"]) == 0
+            if due or stopped or self.iteration == self.total:
+                self._save()
+            if stopped and self.iteration < self.total:
+                self._report_stop()
+
+    def _step(self, batches) -> None:
+        self.monitor.start_step()
+        batch = next(batches)
+        self.monitor.data_ready()
+        self.between_steps = False
+        step = self.iteration + 1
+        seed_all(STEP, self.seed, step, distributed.rank())
+        self.model.update_learning_rate(step, warmup_iter=self.opt["train"].get("warmup_iter") or -1)
+        self.model.feed_data(batch)
+        self.model.optimize_parameters(step)
+        self.iteration = step
+        self.samples += self.samples_per_step
+        self.between_steps = True
+        self.monitor.end_step()
+
+    def _validation_is_due(self) -> bool:
+        if not self.val_loaders or self.validated == self.iteration:
+            return False
+        return self.iteration % int(self.opt["val"]["val_freq"]) == 0 or self.iteration == self.total
+
+    def _validate(self) -> None:
+        """Validate on all sets and keep the weights if they are the best. A stop leaves it undone."""
+        for loader in self.val_loaders:
+            save_images = self.opt["val"]["save_img"]
+            table = self.model.validation(
+                loader, self.iteration, self.scalars, save_images, should_stop=lambda: bool(self.stop)
+            )
+            if table is None:
+                return
+        self.validated = self.iteration
+        metric = self.opt["logger"].get("save_best")
+        first = next(options["name"] for phase, options in sorted(self.opt["datasets"].items()) if phase != "train")
+        if metric and self.model.best_metric_results.get(first, {}).get(metric, {}).get("iter") == self.iteration:
+            self.model.save_weights("best")
+
+    def _save(self) -> None:
+        """Write a checkpoint, then delete those that are too old."""
+        progress = {"samples": self.samples, "seed": self.seed, "validated": self.validated}
+        self.model.save(self.epoch, self.iteration, **progress)
+        self.saved = self.iteration
+        keep = self.opt["logger"].get("keep_last")
+        if keep and distributed.rank() == 0:
+            checkpoint.prune(self.opt["path"]["training_states"], int(keep))
+
+    def _report_stop(self) -> None:
+        self.logger.info(f"Stopped at iteration {self.iteration}, which is saved; {GO_ON}")
+        raise Stopped(distributed.from_first(self.stop.signal_number))
 
 
 @one_line_errors
+@reported_once
 def main(argv: list[str] | None = None) -> int:
-    """Entry point of `drct/train.py`. Returns 0, or 2 if training could not start or go on."""
+    """Entry point of `drct/train.py`.
+
+    Returns:
+        0, 2 if training could not start or go on, or 128 plus the signal's number if Ctrl-C or SIGTERM stopped it.
+    """
     import drct  # noqa: F401 - registers everything
     from drct.engine.log import RunLog
     from drct.engine.options import parse_options
 
-    log = RunLog()
-    try:
+    with StopRequest() as stop, RunLog() as log:
         opt, args = parse_options(Path.cwd(), is_train=True, argv=argv)
         torch.backends.cudnn.benchmark = True  # patches have one size
-        run(opt, args.opt, log)
+        try:
+            TrainingRun(opt, args.opt, log, stop).run()
+        except Stopped as stopped:
+            return stopped.status
         return 0
-    finally:
-        log.close()

@@ -1,8 +1,9 @@
 """DRCTModel: what a training step and a validation do with a super-resolution network, on BasicSR's SRModel."""
 
+import logging
 import math
 import re
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
 from copy import deepcopy
@@ -22,12 +23,13 @@ from torch.utils.data import default_collate
 from tqdm import tqdm
 
 from drct.data.images import IMAGE_SUFFIXES, read_image, write_png
-from drct.engine import checkpoint
+from drct.engine import checkpoint, distributed
 from drct.engine.device import device_for, resolve_num_gpu
 from drct.engine.metrics import MetricTable
 from drct.errors import DRCTError, did_you_mean
 from drct.inference.upscale import round_up_tiles, upscale, upscale_tiled
 
+SKIPPED_AT_MOST = 30  # steps in a row that are not finite; finding the scale of fp16 takes about 16
 UNSUITABLE = {"LBFGS", "Optimizer", "LRScheduler", "ReduceLROnPlateau"}  # their steps take more than the others'
 
 
@@ -35,9 +37,11 @@ UNSUITABLE = {"LBFGS", "Optimizer", "LRScheduler", "ReduceLROnPlateau"}  # their
 class DRCTModel(SRModel):
     """BasicSR's SRModel for networks of windows: any image size, tiles, per-image metrics, safe files.
 
-    Options beyond BasicSR's: `tile: {tile_size, tile_pad}`, `train.precision` (fp32 or bf16), `train.grad_clip`
-    (largest norm of the gradient), `train.ema_warmup` (let the EMA forget the initial weights, for short runs), any
-    optimizer of `torch.optim` and schedule of `torch.optim.lr_scheduler`.
+    Options beyond BasicSR's: `tile: {tile_size, tile_pad}`; `train.precision` (fp32, bf16 or fp16, the latter with
+    scaled losses), `train.accumulation` (parts of a batch, one after the other), `train.grad_clip` (largest norm of
+    the gradient), `train.compile` (torch.compile), `train.ema_warmup` (let the EMA forget the initial weights, for
+    short runs), the optimizers of `torch.optim` and schedules of `torch.optim.lr_scheduler` whose steps take no
+    arguments.
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
@@ -53,9 +57,18 @@ class DRCTModel(SRModel):
     # ------------------------------------------------------------------------------------------------------ network
 
     def model_to_device(self, net: nn.Module) -> nn.Module:
-        """Put the network on the device that `num_gpu` asks for (BasicSR knows CUDA and the CPU only)."""
+        """Put the network on the device that `num_gpu` asks for, and join the networks of several processes."""
         self.device = device_for(self.opt["num_gpu"])
-        return super().model_to_device(net)
+        net = net.to(self.device)
+        if self.is_train and self.opt["train"].get("compile"):
+            net.compile()  # in place: names of parameters stay
+        if self.opt["dist"] and self.is_train:
+            gpus = [torch.cuda.current_device()] if self.device.type == "cuda" else None
+            unused = self.opt.get("find_unused_parameters", False)
+            return nn.parallel.DistributedDataParallel(net, device_ids=gpus, find_unused_parameters=unused)
+        if self.opt["num_gpu"] > 1 and not self.opt["dist"]:
+            return nn.DataParallel(net)
+        return net
 
     def print_network(self, net: nn.Module) -> None:
         """Log the network's name and size; BasicSR also prints every layer."""
@@ -79,12 +92,16 @@ class DRCTModel(SRModel):
     def init_training_settings(self) -> None:
         """Losses, optimizer, schedule and EMA."""
         train_opt = self.opt["train"]
-        self.use_bf16 = train_opt.get("precision", "fp32") == "bf16"
-        if self.use_bf16 and self.opt["num_gpu"] > 1:
+        precision = train_opt.get("precision", "fp32")
+        self.low_precision = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+        if precision == "bf16" and isinstance(self.net_g, nn.DataParallel):
             # Its threads take autocast's default, fp16, which needs scaled losses
-            raise DRCTError("train.precision: bf16 does not go with DataParallel: set num_gpu: 1")
-        self.grad_clip = train_opt.get("grad_clip")
+            raise DRCTError("train.precision: bf16 does not go with DataParallel: use torchrun, or set num_gpu: 1")
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
+        self.accumulation = int(train_opt.get("accumulation") or 1)
+        self.grad_clip = train_opt.get("grad_clip") or math.inf
         self.ema_warmup = bool(train_opt.get("ema_warmup", False))
+        self.skipped_in_a_row = 0
         super().init_training_settings()
         if self.ema_decay > 0 and not self.opt["path"].get("strict_load_g", True):
             self.model_ema(0)  # what the file did not fill is random, and not the same in both networks
@@ -98,6 +115,7 @@ class DRCTModel(SRModel):
         options = dict(self.opt["train"]["scheduler"])
         kind = options.pop("type")
         if kind in ("MultiStepLR", "MultiStepRestartLR", "CosineAnnealingRestartLR"):
+            self.opt["train"]["scheduler"] = dict(self.opt["train"]["scheduler"])  # BasicSR takes out its type
             super().setup_schedulers()
             return
         module, base = torch.optim.lr_scheduler, torch.optim.lr_scheduler.LRScheduler
@@ -105,63 +123,153 @@ class DRCTModel(SRModel):
             _by_name(module, base, "train.scheduler", kind, optimizer, **options) for optimizer in self.optimizers
         ]
 
+    def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
+        """Set the learning rate of a step: the schedule's, times a linear warm-up in the first `warmup_iter` steps.
+
+        As in BasicSR, where the warm-up is right for its own schedules only.
+        """
+        groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
+        for group in groups:  # schedules go on from the rate that they find
+            group["lr"] = group.pop("scheduled_lr", group["lr"])
+        if current_iter > 1:
+            for scheduler in self.schedulers:
+                scheduler.step()
+        if current_iter < warmup_iter:
+            for group in groups:
+                group["scheduled_lr"] = group["lr"]
+                group["lr"] *= current_iter / warmup_iter
+
     def optimize_parameters(self, current_iter: int) -> None:
-        """One step on the batch of `feed_data`."""
+        """One step on the batch of `feed_data`, in `accumulation` parts.
+
+        A step whose loss or gradient is not finite in any process is left out, in all of them, with a warning.
+
+        Raises:
+            DRCTError: if `SKIPPED_AT_MOST` steps in a row were left out.
+        """
         self.optimizer_g.zero_grad()
-        low_precision = torch.autocast(self.device.type, torch.bfloat16) if self.use_bf16 else nullcontext()
-        with low_precision:
-            self.output = self.net_g(self.lq)
-        self.output = self.output.float()
-
-        losses = OrderedDict()
-        if self.cri_pix:
-            losses["l_pix"] = self.cri_pix(self.output, self.gt)
-        if self.cri_perceptual:
-            perceptual, style = self.cri_perceptual(self.output, self.gt)
-            losses |= {"l_percep": perceptual} if perceptual is not None else {}
-            losses |= {"l_style": style} if style is not None else {}
-        torch.stack(list(losses.values())).sum().backward()
-        if self.grad_clip:
-            nn.utils.clip_grad_norm_(self.net_g.parameters(), self.grad_clip)
-        self.optimizer_g.step()
-
-        self.losses = {name: loss.detach() for name, loss in losses.items()}
-        if self.ema_decay > 0:
+        parts = list(zip(self.lq.chunk(self.accumulation), self.gt.chunk(self.accumulation), strict=True))
+        self.losses: dict[str, torch.Tensor] = {}
+        for i, (lq, gt) in enumerate(parts):
+            # Processes add up their gradients after the last part
+            alone = isinstance(self.net_g, nn.parallel.DistributedDataParallel) and i < len(parts) - 1
+            with self.net_g.no_sync() if alone else nullcontext():
+                self._backward(lq, gt, len(lq) / len(self.lq))
+        self.scaler.unscale_(self.optimizer_g)
+        self.grad_norm = nn.utils.clip_grad_norm_(self.net_g.parameters(), self.grad_clip)  # the same in all processes
+        finite = bool(self.grad_norm.isfinite())
+        if finite:
+            self.scaler.step(self.optimizer_g)
+        self.scaler.update()
+        self._count_skipped(finite, current_iter)
+        if finite and self.ema_decay > 0:
             # In a short run the initial weights would keep a share of decay ** iterations in the average
             warm = (1 + current_iter) / (10 + current_iter) if self.ema_warmup else 1
             self.model_ema(decay=min(self.ema_decay, warm))
 
+    def _backward(self, lq: torch.Tensor, gt: torch.Tensor, share: float) -> None:
+        """Add the gradients and losses of a part of the batch."""
+        with torch.autocast(self.device.type, self.low_precision) if self.low_precision else nullcontext():
+            output = self.net_g(lq)
+        losses = self._losses(output.float(), gt)
+        total = torch.stack(list(losses.values())).sum() * share
+        # An infinite loss can have finite gradients: make them show it, in every process
+        sound = torch.where(total.detach().isfinite(), 1.0, math.nan)
+        self.scaler.scale(total * sound).backward()
+        for name, loss in losses.items():
+            self.losses[name] = self.losses.get(name, 0) + loss.detach() * share
+
+    def _losses(self, output: torch.Tensor, gt: torch.Tensor) -> dict[str, torch.Tensor]:
+        losses = {}
+        if self.cri_pix:
+            losses["l_pix"] = self.cri_pix(output, gt)
+        if self.cri_perceptual:
+            perceptual, style = self.cri_perceptual(output, gt)
+            losses |= {"l_percep": perceptual} if perceptual is not None else {}
+            losses |= {"l_style": style} if style is not None else {}
+        return losses
+
+    def _count_skipped(self, finite: bool, current_iter: int) -> None:
+        self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
+        if finite:
+            return
+        losses = ", ".join(f"{name} {loss:.4g}" for name, loss in self.losses.items())
+        if self.skipped_in_a_row >= SKIPPED_AT_MOST:
+            raise DRCTError(
+                f"training stopped at iteration {current_iter}: loss or gradient was not finite in "
+                f"{SKIPPED_AT_MOST} steps in a row ({losses}). The weights before them are in the last checkpoint. "
+                "Try a lower train.optim_g.lr, train.grad_clip, or precision bf16 or fp32, and look at the data"
+            )
+        # With fp16 the scale is found by trying
+        level = logging.DEBUG if self.scaler.is_enabled() and self.losses_are_finite() else logging.WARNING
+        get_root_logger().log(
+            level, f"iteration {current_iter} changes nothing: loss ({losses}) or gradient is not finite"
+        )
+
+    def losses_are_finite(self) -> bool:
+        """Whether those of the last step are, in this process."""
+        return all(math.isfinite(loss) for loss in self.losses.values())
+
     def get_current_log(self) -> dict[str, float]:
-        """Losses of the last step. Asking for them waits for the GPU."""
-        return {name: loss.item() for name, loss in self.losses.items()}
+        """Losses of the last step, averaged over the processes, all of which must ask, and the gradient's norm."""
+        values = distributed.average(torch.stack([*self.losses.values(), self.grad_norm]))
+        return dict(zip([*self.losses, "grad_norm"], values.tolist(), strict=True))
 
-    def save_network(self, net, net_label: str, current_iter: int, param_key="params") -> None:
-        """Write `<models>/<net_label>_<iter>.pth`, whole or not at all; a failure is an error, not a warning."""
-        nets = net if isinstance(net, list) else [net]
-        keys = param_key if isinstance(param_key, list) else [param_key]
+    def save(self, epoch: int, current_iter: int, **progress: Any) -> None:
+        """Write `<models>/net_g_<iter>.pth`, then `<training_states>/<iter>.state`, which makes it a checkpoint.
+
+        Args:
+            epoch: The epoch.
+            current_iter: The iteration; -1 writes `net_g_latest.pth` and no state.
+            progress: More to store in the state.
+        """
+        self.save_weights("latest" if current_iter == -1 else current_iter)
+        if current_iter != -1:
+            self.save_training_state(epoch, current_iter, **progress)
+
+    def save_weights(self, label: int | str) -> None:
+        """Write `<models>/net_g_<label>.pth`, whole or not at all; a failure is an error, not a warning.
+
+        It holds `params` and, with an EMA, `params_ema`. Only the first process writes.
+        """
+        if distributed.rank() != 0:
+            return
+        networks = {"params": self.get_bare_model(self.net_g)}
+        if self.ema_decay > 0:
+            networks["params_ema"] = self.net_g_ema
         content = {
-            key: {name: value.cpu() for name, value in self.get_bare_model(net).state_dict().items()}
-            for key, net in zip(keys, nets, strict=True)
+            key: {name: value.cpu() for name, value in network.state_dict().items()}
+            for key, network in networks.items()
         }
-        label = "latest" if current_iter == -1 else current_iter
-        checkpoint.save(Path(self.opt["path"]["models"], f"{net_label}_{label}.pth"), content)
+        _share_equal(content["params"], content.get("params_ema", {}))
+        checkpoint.save(Path(self.opt["path"]["models"], f"net_g_{label}.pth"), content)
 
-    def save_training_state(self, epoch: int, current_iter: int) -> None:
-        """Write `<training_states>/<iter>.state`, whole or not at all."""
-        if current_iter == -1:
+    def save_training_state(self, epoch: int, current_iter: int, **progress: Any) -> None:
+        """Write `<training_states>/<iter>.state`, whole or not at all. Only the first process writes."""
+        if distributed.rank() != 0:
             return
         state = {
             "epoch": epoch,
             "iter": current_iter,
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "schedulers": [_plain(scheduler.state_dict()) for scheduler in self.schedulers],
+            "scaler": self.scaler.state_dict(),
             "best_metric_results": getattr(self, "best_metric_results", {}),
+            **progress,
         }
         checkpoint.save(Path(self.opt["path"]["training_states"], f"{current_iter}.state"), state)
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:
-        """Go on from a training state."""
-        super().resume_training(resume_state)
+        """Go on from a training state. Raises `DRCTError` if it is that of another optimizer or schedule."""
+        try:
+            super().resume_training(resume_state)
+        except (AssertionError, KeyError, ValueError) as error:
+            raise DRCTError(
+                f"the training state does not fit the option file's optimizer, schedule or network: {error}. To begin "
+                "anew from its weights, use path.pretrain_network_g instead"
+            ) from error
+        if resume_state.get("scaler"):
+            self.scaler.load_state_dict(resume_state["scaler"])
         self.best_metric_results = resume_state.get("best_metric_results", {})
 
     # ---------------------------------------------------------------------------------------------------- inference
@@ -185,10 +293,12 @@ class DRCTModel(SRModel):
         tb_logger,
         save_img: bool = False,
         on_image: Callable[[str, dict[str, np.ndarray], MetricTable], None] | None = None,
-    ) -> MetricTable:
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> MetricTable | None:
         """Upscale every image of a dataset; save images and metrics, per image and their mean.
 
-        An image that cannot be read or processed is reported in the log and in the table; the others go on.
+        An image that cannot be read or processed is reported in the log and in the table; the others go on. Several
+        processes share the images and end with the same table.
 
         Args:
             dataloader: Its dataset is used, one image after the other.
@@ -197,17 +307,22 @@ class DRCTModel(SRModel):
             save_img: Whether to save the upscaled images.
             on_image: Called with the name and the pictures of each image: `lq`, `img` (the result) and, with ground
                 truth, `img2` and `bicubic`; (H, W, 3), BGR, uint8; and the table so far.
+            should_stop: Asked after each image.
 
         Returns:
-            The table. It is also written as `metrics_<dataset>.csv` and `.json` to the run's folder.
+            The table, also written as `metrics_<dataset>.csv` and `.json` to the run's folder; None if any process was
+            told to stop.
         """
         dataset = dataloader.dataset
         table = MetricTable(dataset.opt["name"], int(current_iter) if self.opt["is_train"] else None)
         paths = _image_paths(dataset)
         names = _unique_names(paths)
         order = sorted(range(len(dataset)), key=lambda index: names[index])  # not the file system's
-        progress = tqdm(order, table.dataset, unit="image", leave=False)
+        mine = order[distributed.rank() :: distributed.world_size()]
+        progress = tqdm(mine, table.dataset, unit="image", leave=False, disable=distributed.rank() != 0)
         for index in progress:
+            if should_stop():
+                break
             progress.set_postfix_str(names[index])
             if Path(paths[index]).is_file() and Path(paths[index]).suffix.lower() not in IMAGE_SUFFIXES:
                 get_root_logger().info(f"{paths[index]} is not an image by its name: skipped")
@@ -232,6 +347,10 @@ class DRCTModel(SRModel):
                 table.fail(paths[index], str(error))
             if on_image:
                 on_image(names[index], pictures, table)
+        progress.close()
+        if distributed.any_process(should_stop()):
+            return None
+        table = MetricTable.joined(distributed.gather(table))
         self._finish_validation(table, tb_logger)
         return table
 
@@ -283,7 +402,9 @@ class DRCTModel(SRModel):
         self.metric_results = table.mean()
         if not self.metric_results and not table.failed:
             return
-        if self.opt["is_train"]:
+        if distributed.rank() != 0:
+            pass
+        elif self.opt["is_train"]:
             table.write(Path(self.opt["path"]["experiments_root"], "metrics"), suffix=f"_{table.iteration}")
         else:
             table.write(Path(self.opt["path"]["results_root"]))
@@ -338,6 +459,13 @@ def _metrics(image: np.ndarray, truth: np.ndarray, options: dict[str, dict[str, 
             size = f"{image.shape[1]}x{image.shape[0]}"
             raise ValueError(f"{name} is undefined: the image of {size} is too small, less crop_border")
     return values
+
+
+def _share_equal(entries: dict[str, torch.Tensor], others: dict[str, torch.Tensor]) -> None:
+    """Let equal tensors of two state dicts, such as computed ones, be one, which `torch.save` writes once."""
+    for name in others:
+        if torch.equal(entries[name], others[name]):
+            others[name] = entries[name]
 
 
 def _plain(value: Any) -> Any:
