@@ -17,6 +17,7 @@ setup(
     python_requires=">=3.10,<3.13",  # BasicSR does not install on 3.13
     install_requires=(root / "requirements.txt").read_text(encoding="utf-8").split(),
     extras_require={
-        "dev": ["mypy>=1.8", "pytest>=8.0", "ruff>=0.6", "spandrel>=0.4.1", "types-PyYAML", "types-tqdm"],
+        "curves": ["matplotlib>=3.7"],
+        "dev": ["matplotlib>=3.7", "mypy>=1.8", "pytest>=8.0", "ruff>=0.6", "spandrel>=0.4.1", "types-PyYAML", "types-tqdm"],
     },
 )

@@ -38,6 +38,15 @@ def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], object
             Path(temporary).unlink(missing_ok=True)
 
 
+def make_folder(path: str | os.PathLike) -> Path:
+    """Create a folder and those above it. Raises `DRCTError` if it cannot be."""
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DRCTError(f"cannot write {path}: {error.strerror or error}. Choose another folder.") from error
+    return Path(path)
+
+
 def _sync_folder(folder: Path) -> None:
     """Make a renaming outlast a power failure, where folders can be opened (not on Windows)."""
     if os.name != "posix":

@@ -1,23 +1,31 @@
 """Preparing data, and the dataset that makes its own pairs."""
 
 import os
+import pickle
 import random
 import re
 from pathlib import Path
 
 import basicsr  # noqa: F401
 import cv2
+import lmdb
 import numpy as np
 import pytest
 import torch
+from basicsr.data.paired_image_dataset import PairedImageDataset
+from basicsr.utils import FileClient, bgr2ycbcr, imfrombytes
 from basicsr.utils.lmdb_util import make_lmdb_from_imgs
 from basicsr.utils.matlab_functions import imresize
 from conftest import photo
 from PIL import Image
+from torch.utils.data import DataLoader
 
-from drct.data import prepare
+from drct.analysis import data_benchmark
+from drct.data import lmdb_writer, prepare
+from drct.data.cache import DecodedFiles, cache_images
 from drct.data.imagenet_paired_dataset import ImageNetPairedDataset
 from drct.data.images import list_images, read_image, write_png
+from drct.data.reduction import reduce_region
 from drct.errors import DRCTError
 
 BENCHMARKS = Path(os.environ.get("DRCT_BENCHMARKS", Path(__file__).parents[1] / "datasets"))
@@ -240,7 +248,7 @@ def test_training_pairs_are_patches_of_the_image_and_its_bicubic(gt):
     ]
     assert len(places) == 1
     y, x = places[0]
-    assert torch.equal(reduced[:, y : y + 12, x : x + 12], item["lq"])
+    assert (reduced[:, y : y + 12, x : x + 12] - item["lq"]).abs().max() < 1e-6
 
 
 def test_both_images_of_a_pair_are_flipped_and_turned_alike(gt):
@@ -269,9 +277,9 @@ def test_lists_and_lmdb_give_the_same_images_as_folders(gt):
     make_lmdb_from_imgs("gt", "gt.lmdb", names, [name.removesuffix(".png") for name in names])
     folder = ImageNetPairedDataset(imagenet(phase="val"))
     listed = ImageNetPairedDataset(imagenet(phase="val", meta_info_file="meta.txt"))
-    lmdb = ImageNetPairedDataset(imagenet(phase="val", dataroot_gt="gt.lmdb", io_backend={"type": "lmdb"}))
-    assert len(folder) == len(listed) == len(lmdb) == 3
-    for items in zip(folder, listed, lmdb, strict=False):
+    stored = ImageNetPairedDataset(imagenet(phase="val", dataroot_gt="gt.lmdb", io_backend={"type": "lmdb"}))
+    assert len(folder) == len(listed) == len(stored) == 3
+    for items in zip(folder, listed, stored, strict=False):
         assert all(torch.equal(item["lq"], items[0]["lq"]) for item in items)
         assert all(torch.equal(item["gt"], items[0]["gt"]) for item in items)
         if items[0]["gt_path"].endswith("b.png"):
@@ -293,3 +301,358 @@ def test_files_that_cannot_be_read_are_named(gt):
     with pytest.raises(ValueError, match="there are no images in empty"):
         Path("empty").mkdir()
         ImageNetPairedDataset(imagenet(dataroot_gt="empty"))
+
+
+# ------------------------------------------------------------------------------------------ reducing only the patch
+
+
+def noise(height, width, seed=0):
+    """Every pixel matters: an error of a place or a weight shows."""
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("scale", "height", "width"), [(2, 46, 62), (2, 200, 34), (3, 57, 81), (4, 68, 372), (4, 500, 76)]
+)
+def test_a_region_is_reduced_as_in_the_whole_image(scale, height, width):
+    image = noise(height, width)
+    whole = imresize(image.astype(np.float32) / 255, 1 / scale)
+    h, w = height // scale, width // scale
+    regions = [
+        (0, 0, 5, 7),
+        (h - 5, w - 7, 5, 7),
+        (0, w - 1, 1, 1),
+        (h // 2, w // 3, 6, 4),
+        (0, 0, h, w),
+        (3, 1, h - 4, 3),
+    ]
+    for top, left, rows, columns in regions:
+        for source in (image, image.astype(np.float32) / 255):
+            region = reduce_region(source, scale, top, left, rows, columns)
+            assert region.dtype == np.float32
+            expected = whole[top : top + rows, left : left + columns]
+            assert region.shape == expected.shape
+            assert np.abs(region - expected).max() < 1e-6
+
+
+@pytest.mark.parametrize(("scale", "size"), [(2, 24), (3, 24), (4, 32)])
+@pytest.mark.parametrize(("height", "width"), [(61, 75), (33, 34), (19, 50), (50, 23)])
+def test_training_pairs_are_those_of_reducing_whole_images(workplace, scale, size, height, width):
+    write_png("gt/a.png", noise(height, width))
+    dataset = ImageNetPairedDataset(imagenet(scale=scale, gt_size=size))
+    for seed in range(12):
+        random.seed(seed)
+        plain, after = data_benchmark.plain_pair(Path("gt/a.png"), scale, size), random.random()
+        random.seed(seed)
+        item = dataset[0]
+        assert random.random() == after
+        assert torch.equal(item["gt"], plain["gt"])
+        assert item["lq"].shape == plain["lq"].shape
+        assert (item["lq"] - plain["lq"]).abs().max() < 1e-6
+
+
+def test_the_y_channel_is_that_of_the_plain_pair(gt):
+    random.seed(3)
+    item = ImageNetPairedDataset(imagenet(color="y"))[0]
+    random.seed(3)
+    plain = data_benchmark.plain_pair(Path("gt/n01/a.png"), 2, 24)
+    for key in ("gt", "lq"):
+        bgr = np.ascontiguousarray(plain[key].numpy()[::-1].transpose(1, 2, 0))
+        assert np.abs(bgr2ycbcr(bgr, y_only=True) - item[key][0].numpy()).max() < 1e-5
+
+
+def test_the_patch_must_be_a_multiple_of_the_scale(gt):
+    with pytest.raises(ValueError, match="gt_size 25 is not a multiple of the scale 2"):
+        ImageNetPairedDataset(imagenet(gt_size=25))
+
+
+def test_the_benchmark_compares_times_and_pixels(workplace, capsys, monkeypatch):
+    arguments = ["--width", "90", "--height", "70", "--gt-size", "32", "--repetitions", "2"]
+    threads = torch.get_num_threads()
+    try:
+        assert data_benchmark.main(arguments) == 0
+        output = capsys.readouterr().out
+        assert re.search(r"^whole pair +[\d.]+ +[\d.]+ +[\d.]+x$", output, re.MULTILINE)
+        assert re.search(r"decoding the JPEG takes [\d.]+ ms: \d+% of the plain pair", output)
+
+        def shifted(image, scale, top, left, *size):
+            return reduce_region(image, scale, max(0, top - 1), left, *size)
+
+        monkeypatch.setattr("drct.data.imagenet_paired_dataset.reduce_region", shifted)
+        assert data_benchmark.main(arguments) == 1
+        assert data_benchmark.main(["--gt-size", "30"]) == 2
+    finally:
+        torch.set_num_threads(threads)
+        cv2.setNumThreads(-1)
+
+
+# --------------------------------------------------------------------------------------------------------------- LMDB
+
+
+def store(source, output, *more):
+    return prepare.main(["lmdb", source, "-o", output, "--processes", "1", *more])
+
+
+def names_in(folder):
+    return sorted(path.name for path in Path(folder).iterdir())
+
+
+def stored(folder):
+    """Keys and bytes of an LMDB, by the reader of BasicSR."""
+    keys = [line.split(".")[0] for line in Path(folder, "meta_info.txt").read_text().splitlines()]
+    client = FileClient("lmdb", db_paths=folder, client_keys="gt")
+    return {key: client.get(key, "gt") for key in keys}
+
+
+def test_an_lmdb_holds_the_files_as_they_are(gt, capsys):
+    cv2.imwrite("gt/c.jpg", photo(20, 28, 3))
+    Image.fromarray(photo(8, 12)).save("gt/turned.jpeg", exif=_turned())
+    cv2.imwrite("gt/gray.bmp", photo(9, 8)[..., 0])
+    assert store("gt", "out/gt.lmdb") == 0
+    assert files("out") == ["gt.lmdb/data.mdb", "gt.lmdb/lock.mdb", "gt.lmdb/meta_info.txt"]
+    assert names_in("out") == ["gt.lmdb"]  # nothing hidden either
+    assert Path("out/gt.lmdb/meta_info.txt").read_text().splitlines() == [
+        "c.jpg (20,28,3) 0",
+        "gray.bmp (9,8,3) 0",
+        "n01/a.png (50,61,3) 0",
+        "n01/small.png (15,40,3) 0",
+        "n02/b.png (48,48,3) 0",
+        "turned.jpeg (12,8,3) 0",
+    ]
+    expected = {str(path.relative_to("gt").with_suffix("")): path.read_bytes() for path in list_images("gt", True)}
+    assert stored("out/gt.lmdb") == expected
+    assert "6 of 6 images stored in out/gt.lmdb" in capsys.readouterr().out
+    assert store("gt", "again.lmdb") == 0
+    for name in ("data.mdb", "meta_info.txt"):
+        assert Path("again.lmdb", name).read_bytes() == Path("out/gt.lmdb", name).read_bytes()
+
+
+def test_both_kinds_of_datasets_read_an_lmdb(gt):
+    for name in ("a", "small", "b"):
+        path = next(Path("gt").rglob(f"{name}.png"))
+        write_png(Path("lq", path.relative_to("gt")), prepare.reduce_image(read_image(path), 2))
+    assert store("gt", "gt.lmdb") == store("lq", "lq.lmdb") == 0
+    options = imagenet(phase="val", dataroot_gt="gt.lmdb", io_backend={"type": "lmdb"})
+    folder = ImageNetPairedDataset(imagenet(phase="val"))
+    own = list(map(ImageNetPairedDataset(options).__getitem__, range(3)))  # and closed: LMDBs are not opened twice
+    assert all(torch.equal(own[i]["gt"], folder[i]["gt"]) for i in range(3))
+    paired = PairedImageDataset(options | {"dataroot_lq": "lq.lmdb", "io_backend": {"type": "lmdb"}})
+    assert len(paired) == 3
+    for i in range(3):
+        name = paired[i]["gt_path"]
+        for key in ("gt", "lq"):
+            image = read_image(f"{key}/{name}.png")
+            height, width = paired[i][key].shape[1:]
+            expected = image[:height, :width, ::-1].transpose(2, 0, 1).astype(np.float32) / 255
+            assert np.array_equal(paired[i][key].numpy(), expected)
+
+
+def test_files_that_an_lmdb_cannot_hold_are_reported(gt, capsys):
+    Path("gt/bad.png").write_bytes(b"")
+    for name in ("two words", "v1.0", "größe", "n" * 200 + "/" + "m" * 200 + "/" + "k" * 120):
+        write_png(f"gt/{name}.png", photo(8, 8))
+    assert store("gt", "gt.lmdb") == 1
+    captured = capsys.readouterr()
+    assert "3 of 8 images stored" in captured.out
+    reasons = (r"bad\.png", r"two words\.png: a name with a blank", r"v1\.0\.png: a name with a second point")
+    for reason in (*reasons, r"größe\.png: a name that is not ASCII", r"k\.png: a path of more than the 511 letters"):
+        assert re.search(f"^failed: .*{reason}", captured.err, re.MULTILINE), reason
+    assert sorted(stored("gt.lmdb")) == ["n01/a", "n01/small", "n02/b"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["gt", "out"], "out must end in .lmdb"),
+        (["nowhere", "out.lmdb"], "no such folder: nowhere"),
+        (["same", "out.lmdb"], "would both get the key a: rename one of them"),
+        (["broken", "out.lmdb"], "none of the images of broken can be stored"),
+        (["gt", "there.lmdb"], "there.lmdb exists: choose another name, or --overwrite"),
+        (["gt", "mine.lmdb", "--overwrite"], "mine.lmdb is not an LMDB alone and is not overwritten"),
+        (["gt", "file.lmdb", "--overwrite"], "file.lmdb is not an LMDB alone"),
+        (["gt", "file.lmdb/out.lmdb"], "cannot write file.lmdb/out.lmdb"),
+    ],
+)
+def test_mistakes_of_an_lmdb_are_explained(gt, capsys, arguments, message):
+    Path("file.lmdb").write_text("")
+    write_png("same/a.png", photo(8, 8))
+    cv2.imwrite("same/a.jpg", photo(8, 8))
+    Path("broken").mkdir()
+    Path("broken/a.png").write_bytes(b"")
+    Path("there.lmdb").mkdir()
+    write_png("mine.lmdb/holiday.png", photo(8, 8))
+    before = files(".")
+    assert store(*arguments) == 2
+    assert message in capsys.readouterr().err
+    assert files(".") == before
+
+
+def test_an_lmdb_is_replaced_when_asked(gt):
+    assert store("gt", "gt.lmdb") == 0
+    write_png("gt/n01/z.png", photo(8, 8))
+    assert store("gt", "gt.lmdb") == 2
+    assert store("gt", "gt.lmdb", "--overwrite") == 0
+    assert len(stored("gt.lmdb")) == 4
+    assert names_in(".") == ["gt", "gt.lmdb"]
+
+
+@pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt(), 130), (OSError(28, "No space left"), 2)])
+def test_an_lmdb_that_is_broken_off_leaves_nothing(gt, capsys, monkeypatch, error, status):
+    assert store("gt/n02", "gt.lmdb") == 0
+    put, calls = lmdb_writer._put, []
+
+    def fail(*args):
+        calls.append(args)
+        if len(calls) == 2:
+            raise error
+        put(*args)
+
+    monkeypatch.setattr(lmdb_writer, "_put", fail)
+    assert store("gt", "gt.lmdb", "--overwrite") == status
+    assert len(calls) == 2
+    assert names_in(".") == ["gt", "gt.lmdb"]
+    assert list(stored("gt.lmdb")) == ["b"]  # the older one
+    assert ("No space left" in capsys.readouterr().err) == (status == 2)
+
+
+def test_an_lmdb_grows_with_its_images(workplace, monkeypatch):
+    monkeypatch.setattr(lmdb_writer, "FIRST_MAP_SIZE", 1 << 16)
+    for i in range(6):
+        write_png(f"gt/{i}.png", noise(200, 60 * (i + 1), i))
+    total = sum(path.stat().st_size for path in Path("gt").iterdir())
+    assert total > 1 << 19
+    assert store("gt", "gt.lmdb") == 0
+    assert stored("gt.lmdb") == {str(i): Path(f"gt/{i}.png").read_bytes() for i in range(6)}
+    assert total < Path("gt.lmdb/data.mdb").stat().st_size < 1.2 * total
+    with lmdb.open(
+        "gt.lmdb", map_size=0, readonly=True, lock=False
+    ) as environment:  # on Windows a file is as large as its map
+        assert environment.info()["map_size"] < 4 * total
+
+
+# -------------------------------------------------------------------------------------------------- images in memory
+
+
+@pytest.fixture
+def kinds(workplace):
+    """`kinds/`, images of all kinds that BasicSR's readers take."""
+    Path("kinds").mkdir()
+    image = noise(21, 30)
+    alpha = np.dstack([image, noise(21, 30, 1)[..., 0]])
+    for name, pixels in {
+        "colour": image,
+        "gray": image[..., 0],
+        "alpha": alpha,
+        "deep": noise(21, 30, 2) * 251.3,
+    }.items():
+        cv2.imwrite(f"kinds/{name}.png", pixels.astype(np.uint16) if name == "deep" else pixels)
+    cv2.imwrite("kinds/jpeg.jpg", photo(21, 30))
+    cv2.imwrite("kinds/gray_jpeg.jpg", photo(21, 30)[..., 0])
+    Image.fromarray(photo(8, 12)).save("kinds/turned.jpg", exif=_turned())
+    Image.fromarray(image).quantize(16).save("kinds/palette.png")
+    return workplace
+
+
+def paired(**more):
+    opt = {"dataroot_gt": "gt", "dataroot_lq": "gt", "io_backend": {"type": "disk"}, "phase": "val", "scale": 1}
+    return PairedImageDataset(opt | more)
+
+
+@pytest.mark.parametrize("backend", ["disk", "lmdb"])
+def test_cached_pixels_are_those_of_the_files(kinds, backend):
+    paths = list_images("kinds")
+    if backend == "lmdb":
+        assert store("kinds", "kinds.lmdb") == 0
+        dataset = ImageNetPairedDataset(imagenet(dataroot_gt="kinds.lmdb", io_backend={"type": "lmdb"}))
+    else:
+        dataset = ImageNetPairedDataset(imagenet(dataroot_gt="kinds"))
+    cache_images(dataset)
+    assert len(paths) == 8
+    for path in paths:
+        expected = imfrombytes(path.read_bytes(), float32=True)
+        for _ in range(3):
+            data = dataset.file_client.get(path.stem if backend == "lmdb" else path, "gt")
+            assert data[:2] == b"BM"
+            assert np.array_equal(imfrombytes(data, float32=True), expected), path
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_a_cached_dataset_reads_each_file_once(gt, monkeypatch, started):
+    plain = [ImageNetPairedDataset(imagenet(phase="val"))[i] for i in range(3)]
+    dataset = paired(dataroot_gt="gt/n01", dataroot_lq="gt/n01"), ImageNetPairedDataset(imagenet(phase="val"))
+    read, get = [], FileClient.get
+    if started:  # their file clients are made, and BasicSR's options changed by that
+        assert dataset[0][0]
+        assert dataset[1][0]
+    monkeypatch.setattr(
+        FileClient, "get", lambda self, path, key="default": (read.append((str(path), key)), get(self, path, key))[1]
+    )
+    for each in dataset:
+        cache_images(each)
+        cache_images(each)  # twice is no mistake
+    for _ in range(3):
+        assert all(torch.equal(dataset[1][i]["gt"], plain[i]["gt"]) for i in range(3))
+        assert all(torch.equal(dataset[1][i]["lq"], plain[i]["lq"]) for i in range(3))
+    assert len(read) == 3
+    for _ in range(3):
+        items = {item["gt_path"]: item["gt"] for item in (dataset[0][i] for i in range(2))}
+        for path, image in items.items():
+            expected = read_image(path)[..., ::-1].transpose(2, 0, 1).astype(np.float32) / 255
+            assert np.array_equal(image.numpy(), expected)
+    assert len(read) == 3 + 4  # gt and lq
+
+
+def test_what_is_no_image_is_not_cached(gt):
+    Path("gt/text.png").write_text("no image")
+    Path("gt/empty.png").write_bytes(b"")
+    dataset = ImageNetPairedDataset(imagenet())
+    cache_images(dataset)
+    assert dataset.file_client.get("gt/text.png", "gt") == b"no image"
+    assert dataset.file_client.get("gt/empty.png", "gt") == b""
+    assert dataset.file_client.get_text("gt/text.png") == "no image"
+    with pytest.raises(ValueError, match=r"cannot read image gt/text\.png"):
+        dataset[dataset.paths.index(str(Path("gt/text.png")))]
+    write_png("gt/text.png", photo(8, 8))  # mended meanwhile
+    assert dataset.file_client.get("gt/text.png", "gt")[:2] == b"BM"
+
+
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_loader_workers_have_caches(gt, context):
+    if context not in torch.multiprocessing.get_all_start_methods():
+        pytest.skip(f"no {context} here")
+    assert store("gt", "gt.lmdb") == 0
+    dataset = ImageNetPairedDataset(imagenet(phase="val", dataroot_gt="gt.lmdb", io_backend={"type": "lmdb"}))
+    plain = {path: ImageNetPairedDataset(imagenet(phase="val"))[i] for i, path in enumerate(dataset.paths)}
+    cache_images(dataset)
+    loader = DataLoader(dataset, num_workers=1, multiprocessing_context=context, persistent_workers=True)
+    for _ in range(2):
+        items = {item["gt_path"][0]: item for item in loader}
+        assert len(items) == 3
+        assert all(torch.equal(items[path]["gt"][0], plain[path]["gt"]) for path in items)
+
+
+def test_a_cache_is_sent_to_workers_without_its_images(gt):
+    assert store("gt", "gt.lmdb") == 0
+    dataset = ImageNetPairedDataset(imagenet(phase="val", dataroot_gt="gt.lmdb", io_backend={"type": "lmdb"}))
+    cache_images(dataset)
+    item = dataset[0]
+    assert dataset.file_client.images
+    sent = pickle.dumps(dataset)  # an open LMDB could not be
+    del dataset  # the LMDB is closed: it cannot be open twice in one process
+    copy = pickle.loads(sent)
+    assert isinstance(copy.file_client, DecodedFiles)
+    assert not copy.file_client.images
+    assert torch.equal(copy[0]["gt"], item["gt"])
+    assert copy.file_client.images
+
+
+def test_datasets_without_a_file_client_cannot_be_cached():
+    class Own:
+        paths = ()
+
+    with pytest.raises(DRCTError, match="the images of Own cannot be cached"):
+        cache_images(Own())
+    own = Own()
+    own.file_client = None
+    with pytest.raises(DRCTError, match="remove `cache: true`"):
+        cache_images(own)

@@ -10,7 +10,7 @@ import yaml
 from basicsr.utils.registry import ARCH_REGISTRY
 from conftest import ROOT, test_options, train_options, write_options
 
-from drct.engine.options import KNOWN, load_yaml, override, parse_options
+from drct.engine.options import KNOWN, SECTIONS, load_yaml, override, parse_options
 from drct.errors import DRCTError
 
 TEST_FILES = sorted((ROOT / "options" / "test").glob("*.yml"))
@@ -66,7 +66,7 @@ def test_option_files_name_their_network_and_scale(path):
     assert network.upscale == opt["scale"]
     for metric in opt["val"].get("metrics", {}).values():
         assert (metric["crop_border"], metric["test_y_channel"]) == (opt["scale"], True)
-    for section in ("path", "train", "val", "logger", "tile"):
+    for section in SECTIONS:
         assert set(opt.get(section) or {}) <= KNOWN[section]
     for dataset in opt["datasets"].values():
         assert set(dataset) <= KNOWN["datasets"]
@@ -279,9 +279,9 @@ def test_both_spellings_of_local_rank_are_known(valid):
         parse_options(".", False, ["-opt", file, spelling])
 
 
-def test_several_processes_are_refused_clearly(valid, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    assert "single process" in refused(valid, False, "--launcher", "pytorch")
+def test_a_launcher_that_did_not_launch_is_explained(valid):
+    assert "torchrun --nproc_per_node=2" in refused(valid, False, "--launcher", "pytorch")
+    assert "'SLURM_PROCID' is not set" in refused(valid, False, "--launcher", "slurm")
 
 
 def test_debug_mode_renames_and_shortens(pairs):

@@ -1,19 +1,21 @@
 """ImageNetPairedDataset: pairs made on the fly from ground truth images alone, for pretraining on ImageNet."""
 
+import random
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from basicsr.data.data_util import paths_from_lmdb
-from basicsr.data.transforms import augment, mod_crop, paired_random_crop
+from basicsr.data.transforms import augment
 from basicsr.utils import FileClient, bgr2ycbcr, imfrombytes, img2tensor
 from basicsr.utils.matlab_functions import imresize
 from basicsr.utils.registry import DATASET_REGISTRY
 from torch.utils.data import Dataset
 from torchvision.transforms.functional import normalize
 
-from drct.data.images import list_images
+from drct.data.images import as_float, list_images
+from drct.data.reduction import reduce_region
 
 
 @DATASET_REGISTRY.register()
@@ -21,8 +23,8 @@ class ImageNetPairedDataset(Dataset):
     """Ground truth from a folder, a list of files or an LMDB; the low-resolution image is computed.
 
     The ground truth is cropped to a multiple of the scale, enlarged (bilinear) where a side is below gt_size, and
-    reduced by MATLAB's antialiased bicubic as a float image. Training then takes the same random patch, flip and
-    rotation of both. (As in HAT, arXiv:2205.04437.)
+    reduced by MATLAB's antialiased bicubic as a float image. Training takes the same random patch, flip and rotation
+    of both (as in HAT, arXiv:2205.04437), and reduces no more than that patch.
 
     Args:
         opt: Options of the dataset: `dataroot_gt`; `io_backend` (type: disk or lmdb); optional `meta_info_file`, a
@@ -34,17 +36,19 @@ class ImageNetPairedDataset(Dataset):
         super().__init__()
         self.opt = opt
         self.mean, self.std = opt.get("mean"), opt.get("std")
-        self.backend = dict(opt["io_backend"])
+        self.io_backend_opt = dict(opt["io_backend"])  # named as in BasicSR's datasets
         self.file_client: FileClient | None = None  # made in the process that reads
         root = opt["dataroot_gt"]
-        if self.backend["type"] == "lmdb":
-            self.backend |= {"db_paths": [root], "client_keys": ["gt"]}
+        if self.io_backend_opt["type"] == "lmdb":
+            self.io_backend_opt |= {"db_paths": [root], "client_keys": ["gt"]}
             self.paths = paths_from_lmdb(root)
         elif opt.get("meta_info_file"):
             lines = Path(opt["meta_info_file"]).read_text(encoding="utf-8").splitlines()
             self.paths = [str(Path(root, line.rpartition(" (")[0] or line.strip())) for line in lines if line.strip()]
         else:
             self.paths = [str(path) for path in list_images(root, recursive=True)]
+        if opt["phase"] == "train" and opt["gt_size"] % opt["scale"]:
+            raise ValueError(f"gt_size {opt['gt_size']} is not a multiple of the scale {opt['scale']}")
         if not self.paths:
             raise ValueError(f"there are no images in {root}")
 
@@ -53,16 +57,9 @@ class ImageNetPairedDataset(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """One pair: `lq` (C, h, w) and `gt` (C, h * scale, w * scale), RGB or Y, float32 in about [0, 1]; paths."""
-        path, scale = self.paths[index], self.opt["scale"]
-        gt = self._read(path)
-        gt = mod_crop(gt, scale)
-        height, width = (max(side, self.opt.get("gt_size", 0)) for side in gt.shape[:2])
-        if (height, width) != gt.shape[:2]:
-            gt = cv2.resize(gt, (width, height), interpolation=cv2.INTER_LINEAR)
-        lq = np.ascontiguousarray(imresize(gt, 1 / scale))  # in place flips need it
-        if self.opt["phase"] == "train":
-            gt, lq = paired_random_crop(gt, lq, self.opt["gt_size"], scale, path)
-            gt, lq = augment([gt, lq], self.opt["use_hflip"], self.opt["use_rot"])
+        path = self.paths[index]
+        image = self.prepare(self._read(path))
+        gt, lq = self._random_patch(image) if self.opt["phase"] == "train" else self._whole(image)
         if self.opt.get("color") == "y":
             gt, lq = (bgr2ycbcr(np.ascontiguousarray(image), y_only=True)[..., None] for image in (gt, lq))
         gt, lq = img2tensor([np.ascontiguousarray(gt), np.ascontiguousarray(lq)], bgr2rgb=True, float32=True)
@@ -71,13 +68,42 @@ class ImageNetPairedDataset(Dataset):
             normalize(gt, self.mean, self.std, inplace=True)
         return {"lq": lq, "gt": gt, "lq_path": path, "gt_path": path}
 
+    def prepare(self, image: np.ndarray) -> np.ndarray:
+        """Crop an image, uint8, to a multiple of the scale; enlarge to gt_size, as float32, a side below it."""
+        height, width = (side - side % self.opt["scale"] for side in image.shape[:2])
+        image = image[:height, :width]
+        enlarged = tuple(max(side, self.opt.get("gt_size", 0)) for side in (height, width))
+        if enlarged == (height, width):
+            return image
+        return cv2.resize(as_float(image), enlarged[::-1], interpolation=cv2.INTER_LINEAR)
+
     def _read(self, path: str) -> np.ndarray:
-        """(H, W, 3), BGR, float32 in [0, 1]."""
+        """(H, W, 3), BGR, uint8."""
         if self.file_client is None:
-            options = dict(self.backend)
+            options = dict(self.io_backend_opt)
             self.file_client = FileClient(options.pop("type"), **options)
         data = self.file_client.get(path, "gt")
         try:
-            return imfrombytes(data, float32=True)
+            image = imfrombytes(data)
         except (AttributeError, TypeError, cv2.error) as error:  # what an undecodable file comes to in BasicSR
             raise ValueError(f"cannot read image {path}") from error
+        if image is None:
+            raise ValueError(f"cannot read image {path}")
+        return image
+
+    def _whole(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        gt = as_float(image)
+        return gt, imresize(gt, 1 / self.opt["scale"])
+
+    def _random_patch(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The same random patch, flip and rotation of the image and its reduction, float32.
+
+        Only the patch is reduced. What is drawn, and in which order, is what BasicSR's `paired_random_crop` and
+        `augment` draw.
+        """
+        scale, size = self.opt["scale"], self.opt["gt_size"]
+        small = size // scale
+        top, left = (random.randint(0, side // scale - small) for side in image.shape[:2])
+        gt = as_float(image[top * scale :, left * scale :][:size, :size])
+        lq = reduce_region(image, scale, top, left, small, small)
+        return augment([gt, lq], self.opt["use_hflip"], self.opt["use_rot"])

@@ -44,6 +44,11 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     return pixels
 
 
+def as_float(image: np.ndarray) -> np.ndarray:
+    """Values of 0 to 255 as float32 in [0, 1], exactly as BasicSR makes them; a float image is returned as it is."""
+    return image.astype(np.float32) / 255 if image.dtype == np.uint8 else image
+
+
 def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
     """Write an image, (H, W, 3) BGR or (H, W) gray, uint8, as PNG; the file appears whole or not at all."""
     ok, data = cv2.imencode(".png", image)

@@ -1,4 +1,4 @@
-"""Preparing image folders: low-resolution images, sub-images for training, benchmark layouts, lists of files.
+"""Preparing image folders: low-resolution images, sub-images for training, benchmark layouts, lists of files, LMDBs.
 
 Low-resolution images are MATLAB's antialiased bicubic (BasicSR's `imresize`) of the float image, rounded to 8 bits,
 which is what published super-resolution figures are measured on.
@@ -274,6 +274,33 @@ def _list_images(folder: Path, output: Path, args: argparse.Namespace) -> int:
     return _report(failed)
 
 
+def _run_lmdb(args: argparse.Namespace) -> int:
+    from drct.data.lmdb_writer import check_output, lmdb_key, write_lmdb
+
+    check_output(args.output, args.overwrite)
+    names: dict[Path, str] = {}
+    unusable: dict[Path, str] = {}
+    by_key: dict[str, Path] = {}
+    for source in _sources(args.source, recursive=True):
+        name = source.relative_to(args.source).as_posix()
+        try:
+            key = lmdb_key(name)
+        except ValueError as error:
+            unusable[source] = f"{source}: {error}"
+            continue
+        if key in by_key:
+            raise DRCTError(f"{by_key[key]} and {source} would both get the key {key}: rename one of them")
+        by_key[key], names[source] = source, name
+    sizes, failed = run_parallel({source: partial(_size, source) for source in names}, args.processes, "check")
+    stored = {source: name for source, name in names.items() if source in sizes}
+    if not stored:
+        _report(failed | unusable)
+        raise DRCTError(f"none of the images of {args.source} can be stored")
+    write_lmdb(args.output, stored, sizes)  # type: ignore[arg-type]
+    print(f"{len(stored)} of {len(names) + len(unusable)} images stored in {args.output}")
+    return _report(failed | unusable)
+
+
 def argument_parser() -> argparse.ArgumentParser:
     """The arguments of `drct/prepare.py`."""
     parser = argparse.ArgumentParser(
@@ -283,7 +310,8 @@ def argument_parser() -> argparse.ArgumentParser:
         "  prepare.py benchmark ~/Set5_HR -o datasets/Set5              GTmod12/ and LRbicx2/ LRbicx3/ LRbicx4/\n"
         "  prepare.py subimages ~/DF2K_HR -o datasets/DF2K              DF2K_HR_sub/, DF2K_bicx2_sub/ ..., a list\n"
         "  prepare.py lr datasets/mine/HR -o datasets/mine --scales 4   LRbicx4/\n"
-        "  prepare.py meta-info datasets/ImageNet/GT -o datasets/ImageNet/meta_info_ImageNet_GT.txt\n",
+        "  prepare.py meta-info datasets/ImageNet/GT -o datasets/ImageNet/meta_info_ImageNet_GT.txt\n"
+        "  prepare.py lmdb datasets/ImageNet/GT -o datasets/ImageNet/GT.lmdb    all images in one file\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True)
@@ -304,6 +332,9 @@ def argument_parser() -> argparse.ArgumentParser:
     meta = commands.add_parser("meta-info", parents=[common], help="list the images of a folder and their sizes")
     meta.add_argument("source", type=Path, help="folder, searched recursively")
     meta.add_argument("-o", "--output", type=Path, required=True, help="text file to write")
+    store = commands.add_parser("lmdb", parents=[common], help="store the images of a folder in an LMDB of BasicSR")
+    store.add_argument("source", type=Path, help="folder, searched recursively; the files are stored as they are")
+    store.add_argument("-o", "--output", type=Path, required=True, help="name.lmdb, a folder to make")
     return parser
 
 
@@ -317,4 +348,6 @@ def main(argv: list[str] | None = None) -> int:
         return _run_images(args, _lr)
     if args.command == "subimages":
         return _run_subimages(args)
+    if args.command == "lmdb":
+        return _run_lmdb(args)
     return _run_meta_info(args)

@@ -10,6 +10,7 @@ from basicsr.models import build_model
 from basicsr.utils import get_root_logger
 from torch.utils.data import DataLoader
 
+from drct.data.cache import cache_images
 from drct.data.training_set import SampleOrder, TrainingSet
 from drct.engine import distributed
 from drct.errors import DRCTError
@@ -55,8 +56,6 @@ def training_loader(opt: dict[str, Any], seed: int, start: int) -> tuple[DataLoa
     options = dict(opt["datasets"]["train"])
     images = make_dataset("train", options)
     if options.get("cache"):
-        from drct.data.cache import cache_images
-
         cache_images(images)
     dataset = TrainingSet(images, seed, repeat=int(options.get("dataset_enlarge_ratio") or 1))
     order = SampleOrder(len(dataset), batch_size(opt), seed, start, distributed.rank(), distributed.world_size())

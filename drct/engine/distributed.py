@@ -103,7 +103,9 @@ def meet(port: int | None = None) -> None:
         return
     os.environ.setdefault("MASTER_PORT", str(port or 29500))
     try:
-        _store, _, _ = next(iter(dist.rendezvous("env://", timeout=RENDEZVOUS_TIMEOUT)))
+        store, _, _ = next(iter(dist.rendezvous("env://", timeout=RENDEZVOUS_TIMEOUT)))
+        # A group that is restarted must not read what the one before left
+        _store = dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
     except (ValueError, RuntimeError, OSError) as error:
         where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         raise DRCTError(f"the {world_size()} processes cannot meet at {where}: {_first_line(error)}") from error

@@ -12,9 +12,8 @@ from drct.engine.distributed import reported_once
 from drct.engine.monitor import Monitor, open_scalars
 from drct.engine.stopping import Stopped, StopRequest
 from drct.errors import DRCTError, one_line_errors
-from drct.files import archive, write_atomically
+from drct.files import archive, make_folder, write_atomically
 from drct.seeding import STEP, seed_all
-
 
 GO_ON = "--auto_resume goes on from there"
 
@@ -29,14 +28,13 @@ class TrainingRun:
         opt: Options, as `parse_options` makes them.
         option_file: Copied to the experiment.
         log: The `RunLog`.
-        stop: True once the run is asked to stop.
     """
 
-    def __init__(self, opt: dict[str, Any], option_file: str, log, stop: StopRequest) -> None:
+    def __init__(self, opt: dict[str, Any], option_file: str, log) -> None:
         from drct.engine.build import batch_size, evaluation_loaders, make_model, training_loader
 
         self.opt = opt
-        self.stop = stop
+        self.stop = StopRequest()
         self.logger = logging.getLogger("basicsr")
         self.total = int(opt["train"]["total_iter"])
         self.val_loaders = evaluation_loaders(opt, "val") if opt.get("val") else []
@@ -71,7 +69,7 @@ class TrainingRun:
         unborn = self.opt["auto_resume"] and not any(Path(self.opt["path"]["models"]).glob("*"))
         archived = None if resumed or unborn else archive(self.root)
         for key in ("models", "training_states"):
-            Path(self.opt["path"][key]).mkdir(parents=True, exist_ok=True)
+            make_folder(self.opt["path"][key])
         write_atomically(self.root / Path(option_file).name, lambda file: file.write(recipe))
         log.write_to(self.root / f"train_{self.opt['name']}_{get_time_str()}.log")
         self.logger.debug(options_text(self.opt))
@@ -94,7 +92,7 @@ class TrainingRun:
             f"{max(0, self.total - self.iteration)} iterations to go"
         )
         try:
-            with self.monitor.active():
+            with self.stop, self.monitor.active():
                 self._train()
         except BaseException:
             if self.between_steps and self.iteration > self.saved:
@@ -188,11 +186,11 @@ def main(argv: list[str] | None = None) -> int:
     from drct.engine.log import RunLog
     from drct.engine.options import parse_options
 
-    with StopRequest() as stop, RunLog() as log:
+    with RunLog() as log:
         opt, args = parse_options(Path.cwd(), is_train=True, argv=argv)
         torch.backends.cudnn.benchmark = True  # patches have one size
         try:
-            TrainingRun(opt, args.opt, log, stop).run()
+            TrainingRun(opt, args.opt, log).run()
         except Stopped as stopped:
             return stopped.status
         return 0
