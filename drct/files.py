@@ -29,13 +29,29 @@ def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], object
         os.replace(temporary, path)
         temporary = None
         _sync_folder(path.parent)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
+        cause = _os_error(error)
+        if cause is None:
+            raise
         raise DRCTError(
-            f"cannot write {path}: {error.strerror or error}. Free space or choose another folder."
+            f"cannot write {path}: {cause.strerror or cause}. Free space or choose another folder."
         ) from error
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
+
+
+def _os_error(error: BaseException | None) -> OSError | None:
+    """The operating system's error behind an error (`torch.save` raises its own over it), or None."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def remove_leftovers(folder: str | os.PathLike) -> None:
+    """Delete the temporary files that a process left behind when it was killed while writing."""
+    for path in Path(folder).glob(".*.tmp"):
+        path.unlink(missing_ok=True)
 
 
 def make_folder(path: str | os.PathLike) -> Path:

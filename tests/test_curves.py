@@ -11,7 +11,8 @@ from conftest import ROOT
 from PIL import Image
 
 from drct.analysis import curves
-from drct.analysis.curves import best_point, draw_curves, main, read_scalars, run_names, select_tags, smooth
+from drct.analysis.curves import best_point, draw_curves, main, run_names, select_tags, smooth
+from drct.engine.scalars import read_scalars
 from drct.errors import DRCTError
 
 ROWS = [
@@ -279,7 +280,7 @@ KNOWN = "losses/l_pix train/lr metrics/Set5/psnr metrics/Set5/ssim"
             "other.csv holds no scalars, as its first line is not iteration,tag,value: give the folder of a training "
             "run",
         ),
-        (["runs/a", "runs/new"], "runs/new/scalars.csv has no values yet: wait until the run has logged some"),
+        (["runs/a", "runs/new"], "runs/new has no values yet: wait until the run has logged some"),
         (
             ["runs/a", "--tags", "train/lr", "loses/l_pix"],
             f"no tag matches loses/l_pix (did you mean 'losses/l_pix'?): choose --tags among {KNOWN}",

@@ -1,7 +1,6 @@
 """Draw the losses, metrics and learning rate of training runs, several runs in one picture, from their scalars.csv."""
 
 import argparse
-import csv
 import math
 import os
 import textwrap
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from drct.engine.scalars import FILE_NAME, read_scalars
 from drct.errors import DRCTError, did_you_mean, one_line_errors
 from drct.files import write_atomically
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:  # matplotlib is an extra
 
 Scalars = Mapping[str, tuple[np.ndarray, np.ndarray]]  # of one run: tag -> iterations, values
 
-FILE_NAME = "scalars.csv"
-HEADER = "iteration,tag,value"
 DEFAULT_TAGS = ("losses/*", "metrics/*", "train/lr*")
 LOWER_IS_BETTER = ("niqe", "lpips", "dists", "fid", "mae", "mse", "rmse")
 
@@ -33,63 +31,6 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#0
 DASHES = ("-", "--", ":", "-.")  # of the runs after the last colour
 STARS = ("*", "P", "X", "D")  # at the best value of a line of that dash
 LISTED = 6  # best values that a panel has room for
-
-
-# ------------------------------------------------------------------------------------------------------------ reading
-
-
-def read_scalars(path: str | os.PathLike) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Read what a training run has logged.
-
-    A line that a crash has cut short is left out, and of an iteration that a resumed run logged once more the later
-    value counts.
-
-    Args:
-        path: Folder of the run, or its `scalars.csv`.
-
-    Returns:
-        Per tag, in order of appearance: iterations, (N,), int64, ascending, and values, (N,), float64.
-
-    Raises:
-        DRCTError: if there is no such file or it is of another kind.
-    """
-    path = _scalars_file(Path(path))
-    try:
-        text = path.read_bytes().decode("utf-8-sig", errors="replace").replace("\0", "")
-    except OSError as error:
-        raise DRCTError(f"cannot read {path}: {error.strerror or error}") from error
-    lines = text.split("\n")[:-1]  # a line without its end may lack digits
-    if lines and lines[0].rstrip("\r") != HEADER:
-        raise DRCTError(
-            f"{path} holds no scalars, as its first line is not {HEADER}: give the folder of a training run"
-        )
-    points: dict[str, dict[int, float]] = {}
-    for line in lines[1:]:
-        try:
-            iteration, tag, value = next(csv.reader([line]))
-            points.setdefault(tag, {})[int(iteration)] = float(value)
-        except (StopIteration, ValueError, csv.Error):  # cut short, and appended to later
-            continue
-    return {tag: _sorted(series) for tag, series in points.items() if series}
-
-
-def _sorted(points: Mapping[int, float]) -> tuple[np.ndarray, np.ndarray]:
-    iterations = sorted(points)
-    return np.array(iterations, np.int64), np.array([points[i] for i in iterations], np.float64)
-
-
-def _scalars_file(path: Path) -> Path:
-    if not path.exists():
-        hint = did_you_mean(path.name, [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else [])
-        raise DRCTError(f"{path} does not exist{hint}: give the folder of a training run, experiments/<name>")
-    if not path.is_dir():
-        return path
-    if not (path / FILE_NAME).is_file():
-        raise DRCTError(
-            f"{path} has no {FILE_NAME}: give the folder of a training run, experiments/<name>, where training writes "
-            "that file"
-        )
-    return path / FILE_NAME
 
 
 def run_names(paths: Iterable[str | os.PathLike]) -> dict[str, Path]:
@@ -383,7 +324,7 @@ def main(argv: list[str] | None = None) -> int:
     runs = {name: read_scalars(path) for name, path in paths.items()}
     for name, path in paths.items():
         if not runs[name]:
-            raise DRCTError(f"{_scalars_file(path)} has no values yet: wait until the run has logged some")
+            raise DRCTError(f"{path} has no values yet: wait until the run has logged some")
     tags = select_tags(runs, args.tags)
     figure = draw_curves(runs, tags, args.smooth)
     write_atomically(args.output, lambda file: figure.savefig(file, format="png"))

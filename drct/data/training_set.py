@@ -1,6 +1,7 @@
 """What a training run reads: an endless sequence of samples that can be entered anywhere."""
 
 import logging
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -65,36 +66,37 @@ class TrainingSet(Dataset):
     Args:
         dataset: BasicSR's.
         seed: Of the run.
-        repeat: How many samples of an epoch are made of each image (BasicSR's dataset_enlarge_ratio).
+        ratio: How many samples an epoch makes of an image (BasicSR's dataset_enlarge_ratio).
         patience: After how many unusable images in a row to give up.
 
     Raises:
         DRCTError: on access, if `patience` images in a row cannot be used.
     """
 
-    def __init__(self, dataset, seed: int, repeat: int = 1, patience: int = 20) -> None:
+    def __init__(self, dataset, seed: int, ratio: float = 1, patience: int = 20) -> None:
         self.dataset = dataset
         self.seed = seed
-        self.repeat = repeat
+        self.ratio = ratio
         self.patience = min(patience, len(dataset))
         self.unusable: set[int] = set()
+        # The order of a folder is the file system's, and not that of a copy of it or of an LMDB
+        self.by_name = sorted(range(len(dataset)), key=self._name)
 
     def __len__(self) -> int:
         """Samples of an epoch."""
-        return len(self.dataset) * self.repeat
+        return math.ceil(len(self.dataset) * self.ratio)
 
     def __getitem__(self, key: tuple[int, int]) -> Any:
         """The sample of (epoch, sample number below `len`)."""
         epoch, sample = key
         reason = ""
         for offset in range(self.patience):
-            i = (sample + offset) % len(self.dataset)
+            i = self.by_name[(sample + offset) % len(self.dataset)]
             seed_all(SAMPLE, self.seed, epoch, sample)
             try:
                 return self.dataset[i]
             except Exception as error:  # a broken file raises whatever its decoder raises
-                path = self.dataset.paths[i]
-                reason = f"{path['gt_path'] if isinstance(path, dict) else path}: {' '.join(map(str, error.args))}"
+                reason = f"{self._path(i)}: {' '.join(map(str, error.args))}"
                 if i not in self.unusable:
                     self.unusable.add(i)
                     logger.warning(f"training goes on without an image that cannot be used: {reason}")
@@ -102,3 +104,12 @@ class TrainingSet(Dataset):
             f"datasets.train: {self.patience} images in a row cannot be used. gt_size must not be larger than the "
             f"images, and those of dataroot_lq must be those of dataroot_gt reduced by the scale. The last: {reason}"
         )
+
+    def _path(self, i: int) -> str:
+        """The file of the i-th ground truth; of datasets that do not tell, its number."""
+        paths = getattr(self.dataset, "paths", None)
+        path = paths[i] if paths else f"{i:09d}"
+        return path["gt_path"] if isinstance(path, dict) else str(path)
+
+    def _name(self, i: int) -> str:
+        return self._path(i).rpartition(".")[0] or self._path(i)

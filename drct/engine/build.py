@@ -14,6 +14,7 @@ from drct.data.cache import cache_images
 from drct.data.training_set import SampleOrder, TrainingSet
 from drct.engine import distributed
 from drct.errors import DRCTError
+from drct.models.drct_model import DRCTModel
 
 
 def make_dataset(phase: str, options: dict[str, Any]) -> Any:
@@ -39,6 +40,11 @@ def make_model(opt: dict[str, Any]) -> Any:
             model = build_model(opt)
         for warning in caught:
             get_root_logger().warning(str(warning.message))
+        if not isinstance(model, DRCTModel):
+            raise DRCTError(
+                f"model_type {opt['model_type']} is not made from DRCTModel: BasicSR's own train.py and test.py run such models, "
+                "after `import drct` too"
+            )
         return model
     except (AssertionError, KeyError, NotImplementedError, TypeError, ValueError) as error:
         problem = f"there is no {error}" if isinstance(error, KeyError) else str(error)
@@ -47,8 +53,13 @@ def make_model(opt: dict[str, Any]) -> Any:
 
 def batch_size(opt: dict[str, Any]) -> int:
     """Images that this process takes per step: per GPU, for all GPUs that it feeds, and for all parts of a step."""
-    gpus = 1 if opt["dist"] else max(1, opt["num_gpu"])
-    return int(opt["datasets"]["train"]["batch_size_per_gpu"]) * gpus * int(opt["train"].get("accumulation") or 1)
+    accumulation = int(opt["train"].get("accumulation") or 1)
+    return int(opt["datasets"]["train"]["batch_size_per_gpu"]) * _gpus(opt) * accumulation
+
+
+def _gpus(opt: dict[str, Any]) -> int:
+    """How many GPUs this process feeds: with DataParallel all, else one."""
+    return 1 if opt["dist"] else max(1, opt["num_gpu"])
 
 
 def training_loader(opt: dict[str, Any], seed: int, start: int) -> tuple[DataLoader, int]:
@@ -57,12 +68,12 @@ def training_loader(opt: dict[str, Any], seed: int, start: int) -> tuple[DataLoa
     images = make_dataset("train", options)
     if options.get("cache"):
         cache_images(images)
-    dataset = TrainingSet(images, seed, repeat=int(options.get("dataset_enlarge_ratio") or 1))
+    dataset = TrainingSet(images, seed, ratio=options.get("dataset_enlarge_ratio") or 1)
     order = SampleOrder(len(dataset), batch_size(opt), seed, start, distributed.rank(), distributed.world_size())
     loader = DataLoader(
         dataset,
         batch_sampler=order,
-        num_workers=options["num_worker_per_gpu"],
+        num_workers=options["num_worker_per_gpu"] * _gpus(opt),
         pin_memory=opt["num_gpu"] > 0 and torch.cuda.is_available(),
         worker_init_fn=_leave_signals_to_parent,
     )

@@ -3,6 +3,7 @@
 import logging
 import os
 import pickle
+import time
 import zipfile
 import zlib
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from drct.engine import distributed
 from drct.errors import DRCTError
-from drct.files import write_atomically
+from drct.files import make_folder, write_atomically
 
 
 def save(path: str | os.PathLike, content: object) -> None:
@@ -165,11 +166,7 @@ def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
     of the experiment, here the newest that is whole; otherwise `path.resume_state` names one. The first process
     chooses for all.
     """
-    path: str | os.PathLike | None = opt["path"].get("resume_state")
-    if opt["auto_resume"]:
-        path = distributed.from_first(
-            newest_usable_state(opt["path"]["training_states"]) if distributed.rank() == 0 else None
-        )
+    path = distributed.from_first(_state_to_resume(opt) if distributed.rank() == 0 else None)
     if path is None:
         return None
     state = _read_state(path)
@@ -181,8 +178,36 @@ def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
     return state
 
 
+def _state_to_resume(opt: dict[str, Any]) -> str | os.PathLike | None:
+    newest = newest_usable_state(opt["path"]["training_states"]) if opt["auto_resume"] else None
+    given = opt["path"].get("resume_state")
+    if newest is None and given is not None:
+        verify(given)
+    return newest or given
+
+
+def set_aside(folder: str | os.PathLike, iteration: int) -> Path | None:
+    """Move checkpoints of later iterations, damaged or of a course that is given up, to a folder beside theirs.
+
+    The run would otherwise take them for its own. Returns the folder, or None if there were none.
+    """
+    later = [path for path in states(folder) if int(path.stem) > iteration]
+    if not later:
+        return None
+    target = Path(folder).parent / f"set_aside_{time.strftime('%Y%m%d_%H%M%S')}"
+    make_folder(target)
+    for path in later:
+        for file in (path, network_of(path, path.stem)):
+            if file.exists():
+                file.rename(target / file.name)
+    return target
+
+
 def prune(folder: str | os.PathLike, keep: int) -> None:
     """Delete all but the newest `keep` checkpoints: the states in a folder and their weight files, nothing else."""
     for path in states(folder)[keep:]:
-        path.unlink(missing_ok=True)  # first, since weights without a state resume nothing
-        network_of(path, path.stem).unlink(missing_ok=True)
+        try:
+            path.unlink(missing_ok=True)  # first, since weights without a state resume nothing
+            network_of(path, path.stem).unlink(missing_ok=True)
+        except OSError as error:
+            logging.getLogger("drct").warning(f"cannot delete {path} or its weights: {error.strerror or error}")

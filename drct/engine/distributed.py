@@ -5,6 +5,7 @@ All of it works, and does nothing, in a single process. Where a process is alone
 
 import logging
 import os
+import socket
 import subprocess
 import sys
 import traceback
@@ -18,9 +19,10 @@ from torch import distributed as dist
 
 from drct.errors import DRCTError, report
 
+LOST_PEER = 75  # exit status after which trying again may help, unlike after 2
 RENDEZVOUS_TIMEOUT = timedelta(minutes=30)  # the processes of a cluster do not start at once
 
-_store: dist.Store | None = None  # shared by the processes; tells which of them failed first
+_store: "dist.Store | None" = None  # shared by the processes; tells which of them failed first
 
 
 def rank() -> int:
@@ -104,8 +106,9 @@ def meet(port: int | None = None) -> None:
     os.environ.setdefault("MASTER_PORT", str(port or 29500))
     try:
         store, _, _ = next(iter(dist.rendezvous("env://", timeout=RENDEZVOUS_TIMEOUT)))
-        # A group that is restarted must not read what the one before left
-        _store = dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+        # A group that torchrun restarts may get the store of the one before, and must not read what that left
+        group = (store.add("arrivals", 1) - 1) // world_size()
+        _store = dist.PrefixStore(f"group {group}", store)
     except (ValueError, RuntimeError, OSError) as error:
         where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         raise DRCTError(f"the {world_size()} processes cannot meet at {where}: {_first_line(error)}") from error
@@ -122,12 +125,16 @@ def start(backend: str, num_gpu: int, logger: logging.Logger) -> None:
     if world_size() == 1:
         return
     if num_gpu and torch.cuda.is_available():
-        if local_rank() >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        alone = count == 1 and "SLURM_LOCALID" in os.environ  # SLURM may show each process its own GPU only
+        if local_rank() >= count and not alone:
             raise DRCTError(
-                f"there are more processes than the {torch.cuda.device_count()} GPUs of this machine: "
-                f"--nproc_per_node={torch.cuda.device_count()}"
+                f"there are more processes than the {count} GPUs of this machine: start {count} per machine"
             )
-        torch.cuda.set_device(local_rank())
+        torch.cuda.set_device(0 if alone else local_rank())
+        if backend == "nccl" and not dist.is_nccl_available():  # on Windows
+            logger.info("dist_params.backend: nccl is not there: taking gloo")
+            backend = "gloo"
         # Small messages between the steps go by gloo, which does not wait for the GPU
         backend = "cpu:gloo,cuda:nccl" if backend == "nccl" else backend
     elif backend != "gloo":
@@ -141,11 +148,15 @@ def start(backend: str, num_gpu: int, logger: logging.Logger) -> None:
         raise DRCTError(f"cannot start {world_size()} processes with {backend}: {_first_line(error)}") from error
 
 
+def _grouped() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
 def finish() -> None:
     """Leave the process group, when all is done."""
     global _store
-    if dist.is_initialized():
-        dist.barrier()
+    if _grouped():
+        barrier()
         dist.destroy_process_group()
     _store = None
 
@@ -157,7 +168,7 @@ def barrier() -> None:
 
 def any_process(flag: bool) -> bool:
     """Whether the flag is set in any process. All must ask."""
-    if not dist.is_initialized():
+    if not _grouped():
         return flag
     value = torch.tensor([flag], dtype=torch.int32)
     dist.all_reduce(value, dist.ReduceOp.MAX)
@@ -166,7 +177,7 @@ def any_process(flag: bool) -> bool:
 
 def average(values: torch.Tensor) -> torch.Tensor:
     """Mean of a float tensor over the processes. All must ask."""
-    if not dist.is_initialized():
+    if not _grouped():
         return values
     values = values.detach().cpu().double()
     dist.all_reduce(values)
@@ -175,7 +186,7 @@ def average(values: torch.Tensor) -> torch.Tensor:
 
 def gather(part: Any) -> list[Any]:
     """The parts of all processes, in the order of their numbers. All must ask."""
-    if not dist.is_initialized():
+    if not _grouped():
         return [part]
     parts: list[Any] = [None] * world_size()
     dist.all_gather_object(parts, part)
@@ -193,8 +204,8 @@ def failed_first() -> bool:
         return local_rank() == 0
     try:
         return _store.add("failed", 1) == 1
-    except RuntimeError:  # the process that keeps the store has gone: it failed before
-        return False
+    except RuntimeError:  # the first process, which keeps the store, has gone, perhaps without a word
+        return local_rank() == 0
 
 
 def reported_once(main: Callable[..., int]) -> Callable[..., int]:
@@ -209,14 +220,18 @@ def reported_once(main: Callable[..., int]) -> Callable[..., int]:
         except Exception as error:
             if world_size() == 1:
                 raise
+            status = 2 if isinstance(error, DRCTError) else 1
             if lost_peer(error):
+                status = LOST_PEER
                 error = DRCTError(
                     "another process ended without a word or cannot be reached: out of memory, killed, or a network "
                     f"failure ({_first_line(error)}). --auto_resume goes on from the last checkpoint"
                 )
-            status = 2 if isinstance(error, DRCTError) else 1
-            if failed_first() and report(error) is None:
-                traceback.print_exception(error)
+            if failed_first():
+                if isinstance(error, DRCTError) and rank() != 0:
+                    error = DRCTError(f"{error} (process {rank()}, on {socket.gethostname()})")
+                if report(error) is None:
+                    traceback.print_exception(error)
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(status)  # leaving in order waits for the others, who may wait for this one
@@ -226,11 +241,9 @@ def reported_once(main: Callable[..., int]) -> Callable[..., int]:
 
 def lost_peer(error: BaseException) -> bool:
     """Whether an error says that another process cannot be reached any more."""
-    if not dist.is_initialized():
-        return False
     text = str(error).lower()
     signs = ("connection closed", "connection reset", "broken pipe", "timed out", "timeout", "remote process")
-    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and any(s in text for s in signs))
+    return _grouped() and isinstance(error, RuntimeError) and "cuda error" not in text and any(s in text for s in signs)
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,9 +1,8 @@
-"""Seeing a training run: progress bar, log lines, TensorBoard, Weights & Biases, and a CSV of all scalars."""
+"""Seeing a training run: progress bar, log lines, TensorBoard, Weights & Biases, scalars.csv."""
 
-import csv
-import io
 import logging
 import math
+import secrets
 import sys
 import time
 from collections.abc import Iterator
@@ -17,81 +16,42 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from drct.engine import distributed
 from drct.engine.log import LOGGERS
+from drct.engine.scalars import FILE_NAME, Scalars
 from drct.errors import DRCTError
 from drct.files import archive, write_atomically
-
-HEADER = ["iteration", "tag", "value"]
-
-
-class Scalars:
-    """Named numbers by iteration, written to a CSV and to TensorBoard.
-
-    Args:
-        path: The CSV, one line `iteration,tag,value` per number, with TensorBoard's tags. What an earlier part of the
-            run wrote up to `iteration` is kept, later lines, which the run is about to repeat, are dropped.
-        iteration: The run's.
-        metrics_again: Whether the run is about to validate at this iteration again.
-        tensorboard: A `SummaryWriter`, or None.
-
-    Raises:
-        DRCTError: if the CSV cannot be written.
-    """
-
-    def __init__(self, path: Path, iteration: int, metrics_again: bool = False, tensorboard: Any | None = None) -> None:
-        self.path = path
-        self.tensorboard = tensorboard
-        last_metrics = iteration - metrics_again
-        rows = [row for row in _rows(path) if int(row[0]) <= (last_metrics if "metrics/" in row[1] else iteration)]
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([HEADER, *rows])
-        write_atomically(path, lambda file: file.write(text.getvalue().encode()))
-
-    def add_scalar(self, tag: str, value: float, iteration: int) -> None:
-        """Record a number. The method has the name and arguments of TensorBoard's."""
-        try:
-            with open(self.path, "a", encoding="utf-8", newline="") as file:
-                file.write(f"{iteration},{tag},{value!r}\n")
-        except OSError as error:
-            raise DRCTError(f"cannot write {self.path}: {error.strerror or error}") from error
-        if self.tensorboard:
-            self.tensorboard.add_scalar(tag, value, iteration)
-
-    def close(self) -> None:
-        """Write what is left."""
-        if self.tensorboard:
-            self.tensorboard.close()
-
-
-def _rows(path: Path) -> list[list[str]]:
-    """The whole lines of a CSV of scalars; a process that was killed may have left a part of one."""
-    if not path.exists():
-        return []
-    with open(path, encoding="utf-8", newline="") as file:
-        lines = [line for line in file if line.endswith("\n")]
-    return [row for row in csv.reader(lines) if len(row) == len(HEADER) and row[0].isdigit()]
 
 
 def open_scalars(opt: dict[str, Any], iteration: int, metrics_again: bool) -> Scalars | None:
     """The scalars of a run, with TensorBoard and Weights & Biases as `logger` says; None but in the first process."""
     if distributed.rank() != 0:
         return None
-    from basicsr.utils import init_wandb_logger
-    from torch.utils.tensorboard import SummaryWriter
-
     root = Path(opt["path"]["experiments_root"])
     tensorboard = None
     if opt["logger"]["use_tb_logger"] and not opt["name"].startswith("debug"):
+        from torch.utils.tensorboard import SummaryWriter
+
         folder = root.parents[1] / "tb_logger" / opt["name"]
         if iteration == 0:
             archive(folder)
         if (opt["logger"].get("wandb") or {}).get("project"):
-            try:
-                init_wandb_logger(opt)
-            except ImportError as error:
-                raise DRCTError("logger.wandb.project is set, but wandb is not installed: pip install wandb") from error
+            _start_wandb(opt, root / "wandb_id.txt")
         # What the run is about to repeat is hidden
         tensorboard = SummaryWriter(log_dir=str(folder), purge_step=iteration + 1 if iteration else None)
-    return Scalars(root / "scalars.csv", iteration, metrics_again, tensorboard)
+    return Scalars(root / FILE_NAME, iteration, metrics_again, tensorboard)
+
+
+def _start_wandb(opt: dict[str, Any], id_file: Path) -> None:
+    """Let Weights & Biases follow TensorBoard, in one run of theirs for all parts of one of ours."""
+    from basicsr.utils import init_wandb_logger
+
+    if not id_file.exists():
+        identifier = opt["logger"]["wandb"].get("resume_id") or secrets.token_hex(4)
+        write_atomically(id_file, lambda file: file.write(identifier.encode()))
+    opt["logger"]["wandb"]["resume_id"] = id_file.read_text(encoding="utf-8")
+    try:
+        init_wandb_logger(opt)
+    except ImportError as error:
+        raise DRCTError("logger.wandb.project is set, but wandb is not installed: pip install wandb") from error
 
 
 class Monitor:

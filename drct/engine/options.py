@@ -299,6 +299,17 @@ def _check_numbers(opt: dict[str, Any], is_train: bool, file: str) -> None:
     if best is not None and best not in metrics:
         known = f"one of {', '.join(metrics)}" if metrics else "and there are no val.metrics"
         raise DRCTError(f"{file}: logger.save_best must name a metric, {known}, not {best!r}")
+    if best is not None and not any(phase.startswith("val") for phase in opt["datasets"]):
+        raise DRCTError(f"{file}: logger.save_best needs a dataset called val or val_1")
+    pixel = opt["train"].get("pixel_opt") or {}
+    if opt["train"].get("accumulation", 1) != 1 and pixel.get("reduction", "mean") != "mean":
+        raise DRCTError(f"{file}: train.accumulation goes with losses whose reduction is mean only")
+    seed = opt.get("manual_seed")
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
+        raise DRCTError(f"{file}: manual_seed must be 0 or a whole number above, not {seed!r}")
+    ratio = opt["datasets"]["train"].get("dataset_enlarge_ratio")
+    if ratio is not None and (isinstance(ratio, bool) or not isinstance(ratio, int | float) or ratio <= 0):
+        raise DRCTError(f"{file}: datasets.train.dataset_enlarge_ratio must be a number above 0, not {ratio!r}")
     workers = opt["datasets"]["train"]["num_worker_per_gpu"]
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 0:
         raise DRCTError(f"{file}: datasets.train.num_worker_per_gpu must be 0 or a whole number, not {workers!r}")
@@ -373,7 +384,7 @@ def parse_options(
     if opt.get("manual_seed") is None:
         opt["manual_seed"] = distributed.from_first(random.randint(1, 10000))
     set_random_seed(opt["manual_seed"])
-    opt["is_train"], opt["auto_resume"] = is_train, args.auto_resume or distributed.restarted()
+    opt["is_train"], opt["auto_resume"] = is_train, args.auto_resume or distributed.any_process(distributed.restarted())
     opt["name"] = str(opt["name"])
     if args.debug and not opt["name"].startswith("debug"):
         opt["name"] = f"debug_{opt['name']}"

@@ -2,14 +2,10 @@
 
 import os
 import signal
-import sys
-import time
 from types import FrameType
 from typing import Any
 
 from drct.engine import distributed
-
-ECHO = 5.0  # seconds after Ctrl-C in which torchrun passes it on to processes that the terminal has already told
 
 
 class Stopped(Exception):  # noqa: N818 - not an error
@@ -29,7 +25,8 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal_number: int | None = None
-        self._asked_at = 0.0
+        # torchrun passes Ctrl-C on to processes that the terminal has already told
+        self._echoes = 1 if distributed.under_torchrun() else 0
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "StopRequest":
@@ -46,12 +43,11 @@ class StopRequest:
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.signal_number is None:
-            self.signal_number, self._asked_at = number, time.monotonic()
+            self.signal_number = number
             if distributed.rank() == 0:
-                again = "; Ctrl-C again ends at once" if number == signal.SIGINT else ""
-                print(f"\nstopping after this step and saving{again}", file=sys.stderr, flush=True)
-        elif number == signal.SIGINT and not self._is_echo():
+                again = b"; Ctrl-C again ends at once" if number == signal.SIGINT else b""
+                os.write(2, b"\nstopping after this step and saving" + again + b"\n")  # print might be at work itself
+        elif number == signal.SIGINT and self._echoes:
+            self._echoes -= 1
+        elif number == signal.SIGINT:
             os._exit(128 + number)
-
-    def _is_echo(self) -> bool:
-        return distributed.under_torchrun() and time.monotonic() - self._asked_at < ECHO

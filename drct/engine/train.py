@@ -12,7 +12,7 @@ from drct.engine.distributed import reported_once
 from drct.engine.monitor import Monitor, open_scalars
 from drct.engine.stopping import Stopped, StopRequest
 from drct.errors import DRCTError, one_line_errors
-from drct.files import archive, make_folder, write_atomically
+from drct.files import archive, make_folder, remove_leftovers, write_atomically
 from drct.seeding import STEP, seed_all
 
 GO_ON = "--auto_resume goes on from there"
@@ -44,7 +44,6 @@ class TrainingRun:
         self.samples_per_step = batch_size(opt) * opt["world_size"]
         self.samples = state.get("samples", self.iteration * self.samples_per_step)
         self.validated = state.get("validated", self.iteration)  # iteration of the last validation
-        self.between_steps = True  # what is in memory is the result of whole steps, and can be saved
         self.loader, self.epoch_size = training_loader(opt, self.seed, self.samples)
         self.model = make_model(opt)
 
@@ -66,15 +65,18 @@ class TrainingRun:
 
         recipe = Path(option_file).read_bytes()  # it may lie in the folder that is moved
         # With --auto_resume a run that ended before its first checkpoint begins again in its place
-        unborn = self.opt["auto_resume"] and not any(Path(self.opt["path"]["models"]).glob("*"))
+        unborn = self.opt["auto_resume"] and not any(Path(self.opt["path"]["models"]).glob("*.pth"))
         archived = None if resumed or unborn else archive(self.root)
         for key in ("models", "training_states"):
-            make_folder(self.opt["path"][key])
+            remove_leftovers(make_folder(self.opt["path"][key]))
+        later = checkpoint.set_aside(self.opt["path"]["training_states"], self.iteration)
         write_atomically(self.root / Path(option_file).name, lambda file: file.write(recipe))
         log.write_to(self.root / f"train_{self.opt['name']}_{get_time_str()}.log")
         self.logger.debug(options_text(self.opt))
         if archived:
             self.logger.info(f"Moved the earlier experiment of this name to {archived}")
+        if later:
+            self.logger.warning(f"Moved the checkpoints of later iterations to {later}")
 
     @property
     def epoch(self) -> int:
@@ -82,7 +84,7 @@ class TrainingRun:
         return self.samples // self.epoch_size
 
     def run(self) -> None:
-        """Train to the end. Whatever ends the run between two steps, it saves before.
+        """Train to the end. Whatever ends the run, the last whole step is saved before, if its weights are in memory.
 
         Raises:
             Stopped: when asked to, and saved.
@@ -95,10 +97,10 @@ class TrainingRun:
             with self.stop, self.monitor.active():
                 self._train()
         except BaseException:
-            if self.between_steps and self.iteration > self.saved:
+            if not self.model.changing and self.iteration > self.saved:
                 with suppress(DRCTError):  # the disk may be what failed
                     self._save()
-                    self.logger.info(f"Stopped at iteration {self.iteration}, which is saved; {GO_ON}")
+                    self.logger.info(f"Stopped at iteration {self.iteration}, {self._saved()}; {GO_ON}")
             raise
         finally:
             if self.scalars:
@@ -122,14 +124,13 @@ class TrainingRun:
             due = self.iteration % int(self.opt["logger"]["save_checkpoint_freq"]) == 0
             if due or stopped or self.iteration == self.total:
                 self._save()
-            if stopped and self.iteration < self.total:
+            if stopped and (self.iteration < self.total or self._validation_is_due()):
                 self._report_stop()
 
     def _step(self, batches) -> None:
         self.monitor.start_step()
         batch = next(batches)
         self.monitor.data_ready()
-        self.between_steps = False
         step = self.iteration + 1
         seed_all(STEP, self.seed, step, distributed.rank())
         self.model.update_learning_rate(step, warmup_iter=self.opt["train"].get("warmup_iter") or -1)
@@ -137,7 +138,6 @@ class TrainingRun:
         self.model.optimize_parameters(step)
         self.iteration = step
         self.samples += self.samples_per_step
-        self.between_steps = True
         self.monitor.end_step()
 
     def _validation_is_due(self) -> bool:
@@ -154,14 +154,17 @@ class TrainingRun:
             )
             if table is None:
                 return
-        self.validated = self.iteration
         metric = self.opt["logger"].get("save_best")
-        first = next(options["name"] for phase, options in sorted(self.opt["datasets"].items()) if phase != "train")
-        if metric and self.model.best_metric_results.get(first, {}).get(metric, {}).get("iter") == self.iteration:
+        first: Any = self.val_loaders[0].dataset
+        best = self.model.best_metric_results.get(first.opt["name"], {}).get(metric)
+        if best and best["iter"] == self.iteration:
             self.model.save_weights("best")
+        self.validated = self.iteration
 
     def _save(self) -> None:
-        """Write a checkpoint, then delete those that are too old."""
+        """Write a checkpoint, then delete those that are too old; but no weights that give no finite loss any more."""
+        if self.model.skipped_in_a_row:
+            return
         progress = {"samples": self.samples, "seed": self.seed, "validated": self.validated}
         self.model.save(self.epoch, self.iteration, **progress)
         self.saved = self.iteration
@@ -170,8 +173,11 @@ class TrainingRun:
             checkpoint.prune(self.opt["path"]["training_states"], int(keep))
 
     def _report_stop(self) -> None:
-        self.logger.info(f"Stopped at iteration {self.iteration}, which is saved; {GO_ON}")
-        raise Stopped(distributed.from_first(self.stop.signal_number))
+        self.logger.info(f"Stopped at iteration {self.iteration}, {self._saved()}; {GO_ON}")
+        raise Stopped(next(number for number in distributed.gather(self.stop.signal_number) if number is not None))
+
+    def _saved(self) -> str:
+        return "which is saved" if self.saved == self.iteration else f"iteration {self.saved} is saved"
 
 
 @one_line_errors

@@ -3,6 +3,7 @@
 import logging
 import math
 import re
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -30,6 +31,8 @@ from drct.errors import DRCTError, did_you_mean
 from drct.inference.upscale import round_up_tiles, upscale, upscale_tiled
 
 SKIPPED_AT_MOST = 30  # steps in a row that are not finite; finding the scale of fp16 takes about 16
+PROGRESS_OF_SCHEDULES = {"last_epoch", "_step_count", "_last_lr", "T_cur", "T_i", "_is_initial"}
+PROGRESS_OF_SCHEDULES |= {"_get_lr_called_within_step", "base_lrs", "verbose"}
 UNSUITABLE = {"LBFGS", "Optimizer", "LRScheduler", "ReduceLROnPlateau"}  # their steps take more than the others'
 
 
@@ -102,6 +105,9 @@ class DRCTModel(SRModel):
         self.grad_clip = train_opt.get("grad_clip") or math.inf
         self.ema_warmup = bool(train_opt.get("ema_warmup", False))
         self.skipped_in_a_row = 0
+        self.changing = False  # whether the weights are being changed, and cannot be saved
+        # Of fp16, whose first steps may be left out until the scale is found
+        warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
         super().init_training_settings()
         if self.ema_decay > 0 and not self.opt["path"].get("strict_load_g", True):
             self.model_ema(0)  # what the file did not fill is random, and not the same in both networks
@@ -131,8 +137,9 @@ class DRCTModel(SRModel):
         groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
         for group in groups:  # schedules go on from the rate that they find
             group["lr"] = group.pop("scheduled_lr", group["lr"])
-        if current_iter > 1:
-            for scheduler in self.schedulers:
+        for scheduler in self.schedulers:
+            # Not a second time after resuming from a step that failed
+            if scheduler.last_epoch < current_iter - 1:
                 scheduler.step()
         if current_iter < warmup_iter:
             for group in groups:
@@ -145,8 +152,30 @@ class DRCTModel(SRModel):
         A step whose loss or gradient is not finite in any process is left out, in all of them, with a warning.
 
         Raises:
-            DRCTError: if `SKIPPED_AT_MOST` steps in a row were left out.
+            DRCTError: if `SKIPPED_AT_MOST` steps in a row were left out, or the GPU's memory does not suffice.
         """
+        try:
+            self._compute_gradients()
+        except torch.cuda.OutOfMemoryError as error:
+            raise DRCTError(
+                "out of memory: set a smaller batch_size_per_gpu (train.accumulation makes up for it), network_g."
+                "use_checkpoint: true or train.precision: bf16"
+            ) from error
+        self.scaler.unscale_(self.optimizer_g)
+        self.grad_norm = nn.utils.clip_grad_norm_(self.net_g.parameters(), self.grad_clip)  # the same in all processes
+        finite = bool(self.grad_norm.isfinite())
+        self.changing = True
+        if finite:
+            self.scaler.step(self.optimizer_g)
+        self.scaler.update()
+        if finite and self.ema_decay > 0:
+            # In a short run the initial weights would keep a share of decay ** iterations in the average
+            warm = (1 + current_iter) / (10 + current_iter) if self.ema_warmup else 1
+            self.model_ema(decay=min(self.ema_decay, warm))
+        self.changing = False
+        self._count_skipped(finite, current_iter)
+
+    def _compute_gradients(self) -> None:
         self.optimizer_g.zero_grad()
         parts = list(zip(self.lq.chunk(self.accumulation), self.gt.chunk(self.accumulation), strict=True))
         self.losses: dict[str, torch.Tensor] = {}
@@ -155,17 +184,6 @@ class DRCTModel(SRModel):
             alone = isinstance(self.net_g, nn.parallel.DistributedDataParallel) and i < len(parts) - 1
             with self.net_g.no_sync() if alone else nullcontext():
                 self._backward(lq, gt, len(lq) / len(self.lq))
-        self.scaler.unscale_(self.optimizer_g)
-        self.grad_norm = nn.utils.clip_grad_norm_(self.net_g.parameters(), self.grad_clip)  # the same in all processes
-        finite = bool(self.grad_norm.isfinite())
-        if finite:
-            self.scaler.step(self.optimizer_g)
-        self.scaler.update()
-        self._count_skipped(finite, current_iter)
-        if finite and self.ema_decay > 0:
-            # In a short run the initial weights would keep a share of decay ** iterations in the average
-            warm = (1 + current_iter) / (10 + current_iter) if self.ema_warmup else 1
-            self.model_ema(decay=min(self.ema_decay, warm))
 
     def _backward(self, lq: torch.Tensor, gt: torch.Tensor, share: float) -> None:
         """Add the gradients and losses of a part of the batch."""
@@ -253,6 +271,7 @@ class DRCTModel(SRModel):
             "iter": current_iter,
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "schedulers": [_plain(scheduler.state_dict()) for scheduler in self.schedulers],
+            "kinds": self._kinds(),
             "scaler": self.scaler.state_dict(),
             "best_metric_results": getattr(self, "best_metric_results", {}),
             **progress,
@@ -262,15 +281,43 @@ class DRCTModel(SRModel):
     def resume_training(self, resume_state: dict[str, Any]) -> None:
         """Go on from a training state. Raises `DRCTError` if it is that of another optimizer or schedule."""
         try:
+            own, theirs = self._kinds(), resume_state.get("kinds")
+            if theirs not in (None, own):
+                raise ValueError(f"{', '.join(theirs)} is not {', '.join(own)}")
+            self._compare_schedules(resume_state["schedulers"])
             super().resume_training(resume_state)
         except (AssertionError, KeyError, ValueError) as error:
             raise DRCTError(
                 f"the training state does not fit the option file's optimizer, schedule or network: {error}. To begin "
                 "anew from its weights, use path.pretrain_network_g instead"
             ) from error
+        warmup = self.opt["train"].get("warmup_iter") or -1
+        for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
+            if resume_state["iter"] < warmup and "scheduled_lr" not in group:  # saved by BasicSR
+                group["scheduled_lr"] = group["initial_lr"]
         if resume_state.get("scaler"):
             self.scaler.load_state_dict(resume_state["scaler"])
         self.best_metric_results = resume_state.get("best_metric_results", {})
+
+    def _kinds(self) -> list[str]:
+        """The classes of optimizers and schedules."""
+        return [type(thing).__name__ for thing in (*self.optimizers, *self.schedulers)]
+
+    def _compare_schedules(self, saved: list[dict[str, Any]]) -> None:
+        """Tell that a state's schedule goes on where the option file has another one."""
+        for scheduler, theirs in zip(self.schedulers, saved, strict=True):
+            own = _plain(scheduler.state_dict())
+            changed = [
+                f"{key} {value} (the option file: {own[key]})"
+                for key, value in theirs.items()
+                if key in own and key not in PROGRESS_OF_SCHEDULES and own[key] != value
+            ]
+            if changed:
+                get_root_logger().warning(f"the schedule of the training state goes on: {', '.join(changed)}")
+            if theirs.get("total_steps", math.inf) < int(self.opt["train"]["total_iter"]):
+                raise ValueError(
+                    f"its schedule ends after total_steps {theirs['total_steps']}, before train.total_iter"
+                )
 
     # ---------------------------------------------------------------------------------------------------- inference
 

@@ -1,0 +1,118 @@
+"""The numbers of a training run, one `iteration,tag,value` per line of its scalars.csv: writing and reading."""
+
+import csv
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from drct.errors import DRCTError, did_you_mean
+from drct.files import write_atomically
+
+FILE_NAME = "scalars.csv"
+HEADER = ["iteration", "tag", "value"]
+
+
+class Scalars:
+    """Named numbers by iteration, written to a CSV and to TensorBoard.
+
+    Args:
+        path: The CSV, one line `iteration,tag,value` per number, with TensorBoard's tags. What an earlier part of the
+            run wrote up to `iteration` is kept, later lines, which the run is about to repeat, are dropped.
+        iteration: The run's.
+        metrics_again: Whether the run is about to validate at this iteration again.
+        tensorboard: A `SummaryWriter`, or None.
+
+    Raises:
+        DRCTError: if the CSV cannot be written.
+    """
+
+    def __init__(self, path: Path, iteration: int, metrics_again: bool = False, tensorboard: Any | None = None) -> None:
+        self.path = path
+        self.tensorboard = tensorboard
+        last_metrics = iteration - metrics_again
+        rows = [row for row in _rows(path) if int(row[0]) <= (last_metrics if "metrics/" in row[1] else iteration)]
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([HEADER, *rows])
+        write_atomically(path, lambda file: file.write(text.getvalue().encode()))
+
+    def add_scalar(self, tag: str, value: float, iteration: int) -> None:
+        """Record a number. The method has the name and arguments of TensorBoard's."""
+        try:
+            with open(self.path, "a", encoding="utf-8", newline="") as file:
+                csv.writer(file, lineterminator="\n").writerow([iteration, tag, float(value)])
+        except OSError as error:
+            raise DRCTError(f"cannot write {self.path}: {error.strerror or error}") from error
+        if self.tensorboard:
+            self.tensorboard.add_scalar(tag, value, iteration)
+
+    def close(self) -> None:
+        """Write what is left."""
+        if self.tensorboard:
+            self.tensorboard.close()
+
+
+def _rows(path: Path) -> list[list[str]]:
+    """The whole lines of a CSV of scalars; a process that was killed may have left a part of one."""
+    if not path.exists():
+        return []
+    with open(path, encoding="utf-8", newline="") as file:
+        lines = [line for line in file if line.endswith("\n")]
+    return [row for row in csv.reader(lines) if len(row) == len(HEADER) and row[0].isdigit()]
+
+
+def read_scalars(path: str | os.PathLike) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Read what a training run has logged.
+
+    A line that a crash has cut short is left out, and of an iteration that a resumed run logged once more the later
+    value counts.
+
+    Args:
+        path: Folder of the run, or its `scalars.csv`.
+
+    Returns:
+        Per tag, in order of appearance: iterations, (N,), int64, ascending, and values, (N,), float64.
+
+    Raises:
+        DRCTError: if there is no such file or it is of another kind.
+    """
+    path = _scalars_file(Path(path))
+    try:
+        text = path.read_bytes().decode("utf-8-sig", errors="replace").replace("\0", "")
+    except OSError as error:
+        raise DRCTError(f"cannot read {path}: {error.strerror or error}") from error
+    lines = text.split("\n")[:-1]  # a line without its end may lack digits
+    if lines and lines[0].rstrip("\r") != ",".join(HEADER):
+        raise DRCTError(
+            f"{path} holds no scalars, as its first line is not {','.join(HEADER)}: give the folder of a training run"
+        )
+    points: dict[str, dict[int, float]] = {}
+    for line in lines[1:]:
+        try:
+            iteration, tag, value = next(csv.reader([line]))
+            points.setdefault(tag, {})[int(iteration)] = float(value)
+        except (StopIteration, ValueError, csv.Error):  # cut short, and appended to later
+            continue
+    return {tag: _sorted(series) for tag, series in points.items() if series}
+
+
+def _sorted(points: Mapping[int, float]) -> tuple[np.ndarray, np.ndarray]:
+    iterations = sorted(points)
+    return np.array(iterations, np.int64), np.array([points[i] for i in iterations], np.float64)
+
+
+def _scalars_file(path: Path) -> Path:
+    if not path.exists():
+        hint = did_you_mean(path.name, [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else [])
+        raise DRCTError(f"{path} does not exist{hint}: give the folder of a training run, experiments/<name>")
+    if not path.is_dir():
+        return path
+    if not (path / FILE_NAME).is_file():
+        raise DRCTError(
+            f"{path} has no {FILE_NAME}: give the folder of a training run, experiments/<name>, where training writes "
+            "that file"
+        )
+    return path / FILE_NAME
