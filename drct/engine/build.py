@@ -42,8 +42,8 @@ def make_model(opt: dict[str, Any]) -> Any:
             get_root_logger().warning(str(warning.message))
         if not isinstance(model, DRCTModel):
             raise DRCTError(
-                f"model_type {opt['model_type']} is not made from DRCTModel: BasicSR's own train.py and test.py run such models, "
-                "after `import drct` too"
+                f"model_type {opt['model_type']} is not made from DRCTModel: BasicSR's own train.py and test.py "
+                "run it, after `import drct` too"
             )
         return model
     except (AssertionError, KeyError, NotImplementedError, TypeError, ValueError) as error:
