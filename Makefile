@@ -26,8 +26,9 @@ test: .venv/installed-dev
 slow: .venv/installed-dev
 	$(BIN)/pytest -m slow
 
-figures: demo
+figures: demo .venv/installed-dev
 	cp results/DRCT-XS_SRx4_demo/comparison_demo.png figures/demo.png
+	$(BIN)/python drct/curves.py experiments/pretrained_models/DRCT-XS_SRx4 -o figures/DRCT-XS_training.png
 
 install: .venv/installed
 

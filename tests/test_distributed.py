@@ -2,14 +2,17 @@
 
 import logging
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import ROOT
 from torch import distributed as dist
 
 from drct.engine import distributed
 from drct.engine.device import resolve_num_gpu
+from drct.engine.options import parse_options
 from drct.errors import DRCTError
 
 LOGGER = logging.getLogger("test")
@@ -108,3 +111,27 @@ def test_a_single_process_needs_no_group(clean):
     assert (distributed.gather("part"), distributed.any_process(True), distributed.from_first(3)) == (["part"], True, 3)
     distributed.barrier()
     distributed.finish()
+
+
+@pytest.mark.parametrize(("status", "again"), [(0, False), (2, False), (1, True), (75, True), (143, True)])
+def test_the_slurm_script_goes_on_after_failures_but_not_after_mistakes(tmp_path, status, again):
+    for name, code in {"srun": f'echo "$@" > srun.txt; exit {status}', "scontrol": 'echo "$@" > scontrol.txt'}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{code}\n")
+        (tmp_path / name).chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "123456"}
+    script = ["bash", str(ROOT / "options" / "slurm.sbatch"), "some.yml"]
+    done = subprocess.run(script, cwd=tmp_path, env=environment | {"SLURM_CPUS_PER_TASK": "8"}, check=False)
+    assert done.returncode == status
+    assert "drct/train.py -opt some.yml --launcher slurm --auto_resume" in (tmp_path / "srun.txt").read_text()
+    requeued = tmp_path / "scontrol.txt"
+    assert (requeued.read_text() if requeued.exists() else "") == ("requeue 123456\n" if again else "")
+
+
+def test_a_mistake_in_the_arguments_is_told_by_one_process(clean, capsys):
+    for number in ("0", "1"):
+        clean.setenv("RANK", number)
+        clean.setenv("LOCAL_RANK", number)
+        clean.setenv("WORLD_SIZE", "2")
+        with pytest.raises(SystemExit):
+            parse_options(".", True, ["--opt"])
+    assert capsys.readouterr().err.count("usage:") == 1

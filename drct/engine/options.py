@@ -5,11 +5,13 @@ safe loader, and every mistake that can be found before work begins is reported 
 """
 
 import argparse
+import io
 import logging
 import os
 import random
 import re
 from collections.abc import Iterator
+from contextlib import nullcontext, redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -365,7 +367,8 @@ def parse_options(
 
     from drct.engine.device import resolve_num_gpu
 
-    args = argument_parser().parse_args(argv)
+    with redirect_stderr(io.StringIO()) if distributed.local_rank() else nullcontext():  # a mistake is told once
+        args = argument_parser().parse_args(argv)
     distributed.identify(args.launcher)
     opt = load_yaml(args.opt)
     for entry in args.force_yml:

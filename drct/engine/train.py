@@ -46,15 +46,15 @@ class TrainingRun:
         self.validated = state.get("validated", self.iteration)  # iteration of the last validation
         self.loader, self.epoch_size = training_loader(opt, self.seed, self.samples)
         self.model = make_model(opt)
+        if state:
+            self.model.resume_training(state)
+            self.logger.info(f"Resuming from iteration {self.iteration}, {opt['path']['resume_state']}")
 
         # Nothing is moved or written before here, where most mistakes have been found
         self.root = Path(opt["path"]["experiments_root"])
         if distributed.rank() == 0:
             self._make_folder(option_file, log, resumed=bool(state))
         distributed.barrier()
-        if state:
-            self.model.resume_training(state)
-            self.logger.info(f"Resuming from iteration {self.iteration}, {opt['path']['resume_state']}")
         self.scalars = open_scalars(opt, self.iteration, self._validation_is_due())
         self.monitor = Monitor(opt, self.iteration, self.samples_per_step, self.scalars)
 
@@ -96,6 +96,8 @@ class TrainingRun:
         try:
             with self.stop, self.monitor.active():
                 self._train()
+        except Stopped:
+            raise
         except BaseException:
             if not self.model.changing and self.iteration > self.saved:
                 with suppress(DRCTError):  # the disk may be what failed
