@@ -366,7 +366,7 @@ class DRCTModel(SRModel):
         names = _unique_names(paths)
         order = sorted(range(len(dataset)), key=lambda index: names[index])  # not the file system's
         mine = order[distributed.rank() :: distributed.world_size()]
-        progress = tqdm(mine, table.dataset, unit="image", leave=False, disable=distributed.rank() != 0)
+        progress = tqdm(mine, table.dataset, unit="image", leave=False, disable=True if distributed.rank() else None)
         for index in progress:
             if should_stop():
                 break
