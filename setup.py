@@ -18,6 +18,14 @@ setup(
     install_requires=(root / "requirements.txt").read_text(encoding="utf-8").split(),
     extras_require={
         "curves": ["matplotlib>=3.7"],
-        "dev": ["matplotlib>=3.7", "mypy>=1.8", "pytest>=8.0", "ruff>=0.6", "spandrel>=0.4.1", "types-PyYAML", "types-tqdm"],
+        "dev": [
+            "matplotlib>=3.7",
+            "mypy>=1.8",
+            "pytest>=8.0",
+            "ruff>=0.6",
+            "spandrel>=0.4.1",
+            "types-PyYAML",
+            "types-tqdm",
+        ],
     },
 )
