@@ -54,6 +54,34 @@ def test_benchmark_layout_from_a_folder_of_images(workplace, capsys):
     assert "2 of 2 images prepared in out: 8 files written" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("command", [["benchmark"], ["subimages", "--size", "24", "--step", "24"]])
+def test_copies_reduced_by_factors_are_prepared_like_images(workplace, command):
+    original = photo(50, 64)
+    write_png("hr/a.png", original)
+    write_png("all/a.png", original)
+    reduced = imresize(original.astype(np.float32) / 255, 0.6)
+    write_png("all/a_x0.6.png", (reduced.clip(0, 1) * 255).round().astype(np.uint8))
+    assert read_image("all/a_x0.6.png").shape == (30, 39, 3)
+    assert prepare.main([*command, "hr", "-o", "made/out", "--factors", "1", "0.6"]) == 0
+    assert prepare.main([*command, "all", "-o", "given/out", "--processes", "1"]) == 0
+    assert files("made") == files("given")
+    images = [name for name in files("made") if name.endswith(".png")]
+    assert any("a_x0.6" in name for name in images)
+    for name in images:
+        assert np.array_equal(read_image(f"made/{name}"), read_image(f"given/{name}")), name
+
+
+def test_copies_with_the_name_of_another_image_are_refused(workplace, capsys):
+    for name in ("a", "a_x0.5"):
+        write_png(f"hr/{name}.png", photo(48, 48))
+    assert prepare.main(["benchmark", "hr", "-o", "out", "--factors", "1", "0.5"]) == 2
+    assert "a_x0.5.png has the name of a copy of " in capsys.readouterr().err
+    assert not Path("out").exists()
+    with pytest.raises(SystemExit):
+        prepare.main(["benchmark", "hr", "-o", "out", "--factors", "2"])
+    assert "2 is not in (0, 1]" in capsys.readouterr().err
+
+
 def test_benchmark_layout_from_hr_and_lr_files(workplace):
     for name in ("img_001_SRF_4_HR", "img_002_SRF_4_HR", "baby_HR"):
         write_png(f"files/{name}.png", photo(24, 24))

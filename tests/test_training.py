@@ -519,7 +519,9 @@ def test_torchrun_restarts_a_group_that_resumes_by_itself(images):
         "os.kill(os.getpid(), signal.SIGKILL)", launch=[*launch, "--max_restarts=1"], name="restarted"
     )
     assert status == 0, output
-    assert "Resuming from iteration 3" in output
+    # The state at 3 was written before; that at 4 is written if the other process was between two steps when it noticed
+    resumed = re.findall(r"Resuming from iteration (\d+)", output)
+    assert resumed in (["3"], ["4"]), output
     assert train(options() | {"name": "whole"}, processes=2)[0] == 0
     assert_same_run("restarted", "whole")
 

@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import partial
@@ -30,13 +30,28 @@ BENCHMARK_NAME = re.compile(r"(?P<name>.*?)[_-]?(SRF_\d+[_-]?)?(?P<kind>HR|LR)")
 
 def reduce_image(image: np.ndarray, scale: int) -> np.ndarray:
     """Reduce an image by MATLAB's antialiased bicubic: (H, W, 3) -> (H // scale, W // scale, 3), uint8."""
-    from basicsr.utils.matlab_functions import imresize
-
     height, width = (side - side % scale for side in image.shape[:2])
     if min(height, width) < 2 * scale + 1:  # the filter reaches that far
         raise DRCTError(f"the image of {image.shape[1]}x{image.shape[0]} is too small to be reduced {scale} times")
-    reduced = imresize(image[:height, :width].astype(np.float32) / 255, 1 / scale)
-    return (reduced * 255).round().clip(0, 255).astype(np.uint8)
+    return _resize(image[:height, :width], 1 / scale)
+
+
+def _resize(image: np.ndarray, factor: float) -> np.ndarray:
+    from basicsr.utils.matlab_functions import imresize
+
+    resized = imresize(image.astype(np.float32) / 255, factor)
+    return (resized * 255).round().clip(0, 255).astype(np.uint8)
+
+
+def copy_name(name: str, factor: float) -> str:
+    """What the copy of an image is called that is reduced by a factor: `name_x0.8`; the image itself stays `name`."""
+    return name if factor == 1 else f"{name}_x{factor:g}"
+
+
+def _copies(image: np.ndarray, name: str, factors: Iterable[float]) -> Iterator[tuple[str, np.ndarray]]:
+    """Names and copies of an image, reduced by factors in (0, 1]. Sides are rounded up, as by MATLAB."""
+    for factor in factors:
+        yield copy_name(name, factor), image if factor == 1 else _resize(image, factor)
 
 
 def crop_to_multiple(image: np.ndarray, multiple: int) -> np.ndarray:
@@ -75,25 +90,34 @@ def _lr(source: Path, name: str, out: Path, scales: list[int], overwrite: bool) 
     return _write_missing(outputs, overwrite)
 
 
-def _benchmark(source: Path, name: str, out: Path, scales: list[int], overwrite: bool) -> Written:
-    image = crop_to_multiple(read_image(source), GT_MULTIPLE)
-    outputs = {out / f"GTmod{GT_MULTIPLE}" / f"{name}.png": lambda: image}
-    outputs |= {out / f"LRbicx{s}" / f"{name}.png": partial(reduce_image, image, s) for s in scales}
+def _benchmark(source: Path, name: str, out: Path, scales: list[int], overwrite: bool, factors: list[float]) -> Written:
+    outputs: dict[Path, Callable[[], np.ndarray]] = {}
+    for file, copy in _copies(read_image(source), name, factors):
+        image = crop_to_multiple(copy, GT_MULTIPLE)
+        outputs[out / f"GTmod{GT_MULTIPLE}" / f"{file}.png"] = partial(np.asarray, image)
+        outputs |= {out / f"LRbicx{s}" / f"{file}.png": partial(reduce_image, image, s) for s in scales}
     return _write_missing(outputs, overwrite)
 
 
 def _subimages(
-    source: Path, name: str, out: Path, scales: list[int], overwrite: bool, prefix: str, size: int, step: int
+    source: Path,
+    name: str,
+    out: Path,
+    scales: list[int],
+    overwrite: bool,
+    factors: list[float],
+    prefix: str,
+    size: int,
+    step: int,
 ) -> Written:
     """Reduce the whole image, then cut it and its reductions at the same places: no border inside the picture."""
-    image = crop_to_multiple(read_image(source), GT_MULTIPLE)
-    reduced = {s: reduce_image(image, s) for s in scales}
     outputs: dict[Path, Callable[[], np.ndarray]] = {}
-    number = 0
-    for y in _starts(image.shape[0], size, step):
-        for x in _starts(image.shape[1], size, step):
-            number += 1
-            file = f"{name}_s{number:03d}.png"
+    for stem, copy in _copies(read_image(source), name, factors):
+        image = crop_to_multiple(copy, GT_MULTIPLE)
+        reduced = {s: reduce_image(image, s) for s in scales}
+        corners = ((y, x) for y in _starts(image.shape[0], size, step) for x in _starts(image.shape[1], size, step))
+        for number, (y, x) in enumerate(corners, 1):
+            file = f"{stem}_s{number:03d}.png"
             outputs[out / f"{prefix}_HR_sub" / file] = partial(_cut, image, y, x, size)
             for s, small in reduced.items():
                 outputs[out / f"{prefix}_bicx{s}_sub" / file] = partial(_cut, small, y // s, x // s, size // s)
@@ -197,6 +221,16 @@ def ground_truths(sources: Iterable[Path]) -> dict[Path, str]:
     return high
 
 
+def _check_copies(names: Mapping[Path, str], factors: Iterable[float]) -> None:
+    """Refuse factors whose copies would get the name of another image."""
+    by_name = {name: source for source, name in names.items()}
+    for source, name in names.items():
+        for factor in factors:
+            other = by_name.get(copy_name(name, factor), source)
+            if other != source:
+                raise DRCTError(f"{other} has the name of a copy of {source} reduced by {factor:g}: rename one of them")
+
+
 def meta_info(sizes: dict[str, tuple[int, int]]) -> str:
     """A list of files as BasicSR reads it: one `name (h,w,c)` per line, sorted."""
     return "".join(f"{name} ({height},{width},3)\n" for name, (height, width) in sorted(sizes.items()))
@@ -207,6 +241,7 @@ def meta_info(sizes: dict[str, tuple[int, int]]) -> str:
 
 def _run_images(args: argparse.Namespace, work: Callable[..., Written], **options) -> int:
     names = ground_truths(_sources(args.source))
+    _check_copies(names, options.get("factors", []))
     jobs: dict[Path, Callable] = {
         source: partial(work, source, name, args.output, args.scales, args.overwrite, **options)
         for source, name in names.items()
@@ -231,7 +266,7 @@ def _run_subimages(args: argparse.Namespace) -> int:
             raise DRCTError(f"--{key} must be a multiple of {GT_MULTIPLE}, not {getattr(args, key)}")
     prefix = args.name or args.output.resolve().name
     _check_same_cut(args, prefix)
-    status = _run_images(args, _subimages, prefix=prefix, size=args.size, step=args.step)
+    status = _run_images(args, _subimages, factors=args.factors, prefix=prefix, size=args.size, step=args.step)
     folder = args.output / f"{prefix}_HR_sub"
     if not folder.is_dir():  # every image failed
         return status
@@ -301,6 +336,13 @@ def _run_lmdb(args: argparse.Namespace) -> int:
     return _report(failed | unusable)
 
 
+def _factor(text: str) -> float:
+    factor = float(text)
+    if not 0 < factor <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not in (0, 1]")
+    return factor
+
+
 def argument_parser() -> argparse.ArgumentParser:
     """The arguments of `drct/prepare.py`."""
     parser = argparse.ArgumentParser(
@@ -323,9 +365,20 @@ def argument_parser() -> argparse.ArgumentParser:
     common.add_argument("--overwrite", action="store_true", help="replace existing files instead of keeping them")
     common.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="default: one per core")
 
-    commands.add_parser("benchmark", parents=[images, common], help="crop HR images and reduce them: the test layout")
+    several = argparse.ArgumentParser(add_help=False)
+    several.add_argument(
+        "--factors",
+        type=_factor,
+        nargs="+",
+        default=[1.0],
+        help="also make copies of each image reduced by these: more and sharper images to train on; default 1",
+    )
+
+    layout = "crop HR images and reduce them: the test layout"
+    commands.add_parser("benchmark", parents=[images, several, common], help=layout)
     commands.add_parser("lr", parents=[images, common], help="only reduce images")
-    sub = commands.add_parser("subimages", parents=[images, common], help="reduce and cut into patches for training")
+    cut = "reduce and cut into patches for training"
+    sub = commands.add_parser("subimages", parents=[images, several, common], help=cut)
     sub.add_argument("--name", help="prefix of the folders; default: the name of the output folder")
     sub.add_argument("--size", type=int, default=480, help="side of a patch in HR pixels, default 480")
     sub.add_argument("--step", type=int, default=240, help="distance of patches in HR pixels, default 240")
@@ -343,7 +396,7 @@ def main(argv: list[str] | None = None) -> int:
     """Entry point of `drct/prepare.py`. Returns 0, 1 if some files failed, 2 if nothing could be done."""
     args = argument_parser().parse_args(argv)
     if args.command == "benchmark":
-        return _run_images(args, _benchmark)
+        return _run_images(args, _benchmark, factors=args.factors)
     if args.command == "lr":
         return _run_images(args, _lr)
     if args.command == "subimages":

@@ -2,6 +2,8 @@
 
 import signal
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -84,6 +86,21 @@ def _leave_signals_to_parent(worker: int) -> None:
     """Ctrl-C and the signals of a job scheduler reach loader workers too, which must serve until the run has saved."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def batches_of(loader: DataLoader) -> Iterator[Iterator[Any]]:
+    """Iterate over a loader, whose workers end with the block, whatever ends it.
+
+    By themselves they end when the iterator is collected. An error's traceback may keep it until the interpreter
+    exits, which then waits for workers that leave signals to their parent, and would wait for ever.
+    """
+    batches = iter(loader)
+    try:
+        yield batches
+    finally:
+        if loader.num_workers:
+            batches._shutdown_workers()  # type: ignore[attr-defined]  # PyTorch has no public way
 
 
 def evaluation_loaders(opt: dict[str, Any], phase: str) -> list[DataLoader]:

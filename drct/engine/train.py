@@ -1,6 +1,7 @@
 """The training run: steps, checkpoints and validation as an option file says, in one process or several."""
 
 import logging
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -89,13 +90,15 @@ class TrainingRun:
         Raises:
             Stopped: when asked to, and saved.
         """
+        from drct.engine.build import batches_of
+
         self.logger.info(
             f"{self.epoch_size} samples per epoch, {self.samples_per_step} per iteration, "
             f"{max(0, self.total - self.iteration)} iterations to go"
         )
         try:
-            with self.stop, self.monitor.active():
-                self._train()
+            with self.stop, self.monitor.active(), batches_of(self.loader) as batches:
+                self._train(batches)
         except Stopped:
             raise
         except BaseException:
@@ -110,8 +113,7 @@ class TrainingRun:
         self.model.save_weights("latest")
         self.logger.info(f"Trained {self.iteration} iterations: {self.root / 'models' / 'net_g_latest.pth'}")
 
-    def _train(self) -> None:
-        batches = iter(self.loader)
+    def _train(self, batches: Iterator[dict[str, Any]]) -> None:
         if self._validation_is_due():  # the run was stopped before or in it
             self._validate()
         while self.iteration < self.total:
@@ -129,7 +131,7 @@ class TrainingRun:
             if stopped and (self.iteration < self.total or self._validation_is_due()):
                 self._report_stop()
 
-    def _step(self, batches) -> None:
+    def _step(self, batches: Iterator[dict[str, Any]]) -> None:
         self.monitor.start_step()
         batch = next(batches)
         self.monitor.data_ready()
