@@ -9,7 +9,8 @@ from conftest import TINY, VARIANTS, pair, rescale_
 from spandrel.architectures.DRCT import DRCT as OriginalDRCT  # noqa: N811
 from torch.nn import functional as F
 
-from drct.archs import drct_arch
+from drct.archs import products
+from drct.archs import windows as geometry
 from drct.archs.drct_arch import DRCT
 
 SIZES = [(64, 64), (48, 80), (16, 16), (128, 32)]
@@ -180,24 +181,89 @@ def test_masks_are_those_of_swin_transformer(rows_and_columns, w):
     regions = rows[:, None] * 3 + columns[None, :]
     windows = regions.view(height // w, w, width // w, w).transpose(1, 2).reshape(-1, w * w)
     expected = (windows[:, :, None] != windows[:, None, :]) * -100.0
-    assert torch.equal(drct_arch.shift_attention_mask(height, width, w, shift), expected)
+    assert torch.equal(geometry.shift_attention_mask(height, width, w, shift), expected)
 
 
 def test_windows_are_cut_and_merged_in_row_major_order():
     x = torch.arange(2 * 8 * 12 * 3.0).view(2, 8, 12, 3)
-    windows = drct_arch.window_partition(x, 4)
+    windows = geometry.window_partition(x, 4)
     assert windows.shape == (2, 6, 16, 3)
     assert torch.equal(windows[1, 4].view(4, 4, 3), x[1, 4:8, 4:8])  # second row, second column
-    assert torch.equal(drct_arch.window_merge(windows, 4, 12), x)
+    assert torch.equal(geometry.window_merge(windows, 4, 12), x)
 
 
-@pytest.mark.parametrize("band_tokens", [1, 300, 1000, 10**9])
-def test_results_do_not_depend_on_how_many_windows_are_computed_at_a_time(band_tokens):
+@pytest.mark.parametrize("at_most", [1, 3, 100])
+@pytest.mark.parametrize("grid", [(1, 1), (1, 3), (4, 1), (3, 5)])
+@pytest.mark.parametrize("shift", [0, 2])
+def test_regions_are_the_windows_of_a_rolled_image(grid, shift, at_most):
+    w, (rows, columns) = 4, grid
+    x = torch.arange(2 * rows * columns * w * w * 3.0).view(2, rows * w, columns * w, 3)
+    every = geometry.window_partition(torch.roll(x, (-shift, -shift), (1, 2)), w).unflatten(1, grid)
+    kinds = geometry.window_kinds(rows, columns, x.device).view(grid)
+    seen, copy = torch.zeros(grid), torch.full_like(x, -1)
+    for region in geometry.regions(rows, columns, shift > 0, at_most):
+        part = (slice(region.row, region.row + region.rows), slice(region.column, region.column + region.columns))
+        assert region.rows * region.columns <= at_most
+        assert (kinds[part] == region.kind).all() or not shift
+        seen[part] += 1
+        windows = geometry.read_region(x, region, w, shift)
+        assert torch.equal(windows, every[:, part[0], part[1]].flatten(1, 2))
+        geometry.write_region(copy, windows, region, w, shift)
+    assert (seen == 1).all()
+    assert torch.equal(copy, x)
+
+
+@pytest.mark.parametrize("masks", [0, 1, 3])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_recomputed_attention_has_the_gradients_of_attention(masks, dtype):
+    torch.manual_seed(0)
+    n, heads, tokens, d = 6, 2, 9, 5  # more windows than are recomputed at a time
+    q, k, v = (torch.randn(n, heads, tokens, d, dtype=dtype, requires_grad=True) for _ in range(3))
+    bias = torch.randn(heads, tokens, tokens, dtype=dtype, requires_grad=True)
+    mask = (torch.rand(masks, tokens, tokens) < 0.3).to(dtype) * geometry.MASKED if masks else None
+    weight = torch.randn(n, heads, tokens, d, dtype=dtype)
+    logits = q.double() @ k.double().transpose(-2, -1) + bias.double()
+    if mask is not None:
+        logits = logits + mask.repeat(n // masks, 1, 1)[:, None]
+    expected = logits.softmax(-1) @ v.double()
+    result = products.attention(q, k, v, bias, mask)
+    bound = 1e-12 if dtype == torch.float64 else 1e-5
+    assert (result - expected).abs().max() <= bound
+    for a, b in zip(
+        *(torch.autograd.grad((x * weight).sum(), (q, k, v, bias)) for x in (result, expected)), strict=True
+    ):
+        assert (a - b).abs().max() <= bound * b.abs().max()
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_linear_has_the_gradients_of_linear(bias):
+    torch.manual_seed(0)
+    x, weight = torch.randn(2, 3, 7, 5, requires_grad=True), torch.randn(6, 5, requires_grad=True)
+    inputs = (x, weight, torch.randn(6, requires_grad=True)) if bias else (x, weight)
+    seed = torch.randn(2, 3, 7, 6)
+    result = products.linear(*inputs) if bias else products.linear(*inputs, None)
+    expected = F.linear(*inputs)
+    assert (result - expected).abs().max() <= 1e-5
+    for a, b in zip(*(torch.autograd.grad((y * seed).sum(), inputs) for y in (result, expected)), strict=True):
+        assert (a - b).abs().max() <= 1e-5 * b.abs().max()
+
+
+def test_training_keeps_no_attention_matrix():
+    stored = []
+    network = DRCT(**VARIANTS["DRCT-XS"] | {"window_size": 6, "img_size": 36})
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: (stored.append(x.shape), x)[1], lambda x: x):
+        network.train()(torch.rand(2, 3, 42, 48))
+    matrices = [shape.numel() // 36**2 for shape in stored if shape[-2:] == (36, 36)]
+    assert max(matrices) == 56  # a mask for each window of an image, but nothing for each window of each image
+
+
+@pytest.mark.parametrize("tokens", [1, 300, 1000, 10**9])
+def test_results_do_not_depend_on_how_many_windows_are_computed_at_a_time(tokens):
     _, network = pair(2, torch.float64, **VARIANTS["DRCT-XS"])
     x = torch.rand(2, 3, 40, 24, dtype=torch.float64)
     with torch.enable_grad():
         expected = network(x).detach()  # all windows at once
-    network.band_tokens = band_tokens
+    network.tokens_at_a_time = tokens
     with torch.no_grad():
         assert (network(x) - expected).abs().max() <= 1e-12
 

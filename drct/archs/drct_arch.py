@@ -3,11 +3,13 @@
 Source: C.-C. Hsu, C.-M. Lee, Y.-S. Chou, "DRCT: Saving Image Super-resolution away from Information Bottleneck",
 CVPR Workshops (NTIRE) 2024, arXiv:2404.00722. The blocks are those of Swin Transformer (arXiv:2103.14030).
 
-The file reads top-down from the geometry of windows to the network. Feature maps are tokens of shape (B, H, W, C)
+The file reads from the attention of a window up to the network. Feature maps are tokens of shape (B, H, W, C)
 throughout the body. Everything between two feature maps of a dense group - normalization, attention, MLP and the 1x1
 convolution - acts on each window alone. So a block is written once, for *any* group of windows (B, n, N, C), and
-the network decides how many windows it hands over at a time: all of them in training, a few rows of windows in
-inference. Names of parameters are those of the original implementation: its weight files load here, ours load there.
+the network decides how many windows it hands over at a time: all of them in training; in inference a few, whose
+results go straight into the group's feature map, so that of nothing but this map all of the image ever exists. In the
+same way the convolutions before and after the body are written for any rows of the image. Names of parameters are
+those of the original implementation: its weight files load here, ours load there.
 
 Letters in shapes: B images, H x W tokens, C channels, w = window_size, N = w * w tokens of a window, n windows,
 h heads, d channels of a head.
@@ -16,9 +18,9 @@ h heads, d channels of a head.
 import math
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Sequence
 from inspect import signature
+from typing import Any, NamedTuple
 
 import torch
 from einops import rearrange
@@ -27,87 +29,42 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from drct.archs.products import attention, linear
+from drct.archs.windows import (
+    read_region,
+    regions,
+    relative_position_index,
+    shift_attention_mask,
+    shift_masks,
+    window_kinds,
+    window_merge,
+    window_partition,
+    write_region,
+)
 from drct.errors import did_you_mean
 
 __all__ = ["DRCT"]
 
 RGB_MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K, in [0, 1]
 UPSAMPLER_CHANNELS = 64
+BEFORE_UPSAMPLER_SLOPE = 0.01  # of a leaky ReLU
 DENSE_SCALE = 0.2  # residual scaling of a dense group, as in ESRGAN's dense blocks
-MASKED = -100.0  # added to the logits of token pairs that must not see each other; not -inf, as the weights expect
 SHIFTED_BLOCKS = (2, 4)  # of the five of a dense group
 HAT_OPTIONS = {"compress_ratio", "squeeze_factor", "conv_scale", "overlap_ratio"}  # in option files, without effect
-CPU_BAND_TOKENS = 4096  # tokens handed to a block at a time in inference: a band's activations stay in the cache
-GPU_BAND_TOKENS = 65536
-
-
-# ---------------------------------------------------------------------------------------------- geometry of windows
-
-
-def window_partition(x: Tensor, w: int) -> Tensor:
-    """Cut a feature map into windows: (B, H, W, C) -> (B, H/w * W/w, w*w, C), windows and tokens in row-major order."""
-    return rearrange(x, "b (nh wh) (nw ww) c -> b (nh nw) (wh ww) c", wh=w, ww=w)
-
-
-def window_merge(windows: Tensor, w: int, width: int) -> Tensor:
-    """Undo `window_partition`: (B, n, w*w, C) -> (B, H, W, C), where W = `width`."""
-    return rearrange(windows, "b (nh nw) (wh ww) c -> b (nh wh) (nw ww) c", nw=width // w, wh=w, ww=w)
-
-
-def _cached(build: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Remember the last results of `build`. They are usable in training even if first asked for in inference mode."""
-
-    @lru_cache(maxsize=32)
-    def build_normal_tensor(*args) -> Tensor:
-        with torch.inference_mode(False), torch.no_grad():
-            return build(*args)
-
-    return build_normal_tensor
-
-
-@_cached
-def relative_position_index(w: int, device: torch.device) -> Tensor:
-    """Row of the bias table for each pair of tokens of a window: (N, N), int64, values in [0, (2w-1)^2)."""
-    side = torch.arange(w, device=device)
-    y, x = torch.meshgrid(side, side, indexing="ij")
-    dy = y.flatten()[:, None] - y.flatten()[None, :] + w - 1  # (N, N), 0 .. 2w-2
-    dx = x.flatten()[:, None] - x.flatten()[None, :] + w - 1
-    return dy * (2 * w - 1) + dx
-
-
-@_cached
-def shift_masks(w: int, shift: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """The four attention masks that a cyclic shift needs, whatever the size of the image: (4, N, N), 0 or -100.
-
-    A window in the last column (row) of the rolled image holds columns (rows) of both borders of the image, which
-    must not see each other. Kind 0: an inner window, no mask; 1: last column; 2: last row; 3: the corner.
-    """
-    wrapped = torch.arange(w, device=device) >= w - shift  # of a border window: from the opposite border?
-    by_row, by_column = wrapped.repeat_interleave(w), wrapped.repeat(w)  # (N,)
-    rows_differ = by_row[:, None] != by_row[None, :]  # (N, N)
-    columns_differ = by_column[:, None] != by_column[None, :]
-    differ = torch.stack([torch.zeros_like(rows_differ), columns_differ, rows_differ, rows_differ | columns_differ])
-    return differ.to(dtype) * MASKED
-
-
-@_cached
-def window_kinds(rows: int, columns: int, device: torch.device) -> Tensor:
-    """Which of the `shift_masks` each window of a rolled image needs: (rows * columns,), int64, values 0 to 3."""
-    last_row = torch.arange(rows, device=device) == rows - 1
-    last_column = torch.arange(columns, device=device) == columns - 1
-    return (2 * last_row[:, None] + last_column[None, :].long()).flatten()
-
-
-def shift_attention_mask(height: int, width: int, w: int, shift: int) -> Tensor:
-    """The mask of every window of a height x width image: (n, N, N), float32, on the CPU.
-
-    Not used to compute anything: the original keeps it in its weight files.
-    """
-    cpu = torch.device("cpu")
-    return shift_masks(w, shift, cpu, torch.float32)[window_kinds(height // w, width // w, cpu)]
+HEAD_MULTIPLE = 8  # kernels are made for heads of such sizes
+CPU_TOKENS = 4096  # handed to a block at a time in inference, for their activations to stay in the cache
+GPU_TOKENS = 65536
 
 
 # ------------------------------------------------------------------------------------------------------- Swin block
+
+
+class Linear(nn.Linear):
+    """A linear layer that computes by `products.linear`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in_features) -> (..., out_features)."""
+        return linear(x, self.weight, self.bias)
 
 
 class WindowAttention(nn.Module):
@@ -144,37 +101,48 @@ class WindowAttention(nn.Module):
         self.proj_drop = nn.Dropout(proj_drop)
         trunc_normal_(self.relative_position_bias_table, std=0.02)
 
-    def position_bias(self) -> Tensor:
-        """Relative position bias of the logits: (h, N, N)."""
+    def prepare(self, dtype: torch.dtype) -> "AttentionWeights":
+        """The weights as the products take them. The same for all windows, so it is done once for a feature map."""
+        heads, d = self.num_heads, len(self.proj.weight) // self.num_heads
+        more = -d % HEAD_MULTIPLE
+
+        def padded(x: Tensor) -> Tensor:
+            q, k, v = rearrange(x, "(three h d) ... -> three h d (...)", three=3, h=heads)
+            return F.pad(torch.stack([q * self.scale, k, v]), (0, 0, 0, more)).flatten(0, 2).to(dtype)
+
         index = relative_position_index(self.window_size, self.relative_position_bias_table.device)
-        return rearrange(self.relative_position_bias_table[index.flatten()], "(q k) h -> h q k", q=len(index))
+        bias = rearrange(self.relative_position_bias_table[index.flatten()], "(q k) h -> h q k", q=len(index))
+        return AttentionWeights(
+            padded(self.qkv.weight),
+            None if self.qkv.bias is None else padded(self.qkv.bias).flatten(),
+            F.pad(self.proj.weight.unflatten(1, (heads, d)), (0, more)).flatten(1).to(dtype),
+            self.proj.bias,
+            bias.to(dtype).contiguous(),
+        )
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Attend within each window: (B, n, N, C) -> (B, n, N, C). `mask`: (n, N, N), added to the logits, or None."""
-        q, k, v = rearrange(self.qkv(x), "b n t (three h d) -> three b n h t d", three=3, h=self.num_heads)
-        bias = self.position_bias().to(q.dtype)  # (h, N, N)
-        if mask is not None:
-            bias = bias + mask[:, None].to(q.dtype)  # (n, h, N, N)
-        x = self._fused_attention(q, k, v, bias) if self._fused(x) else self._attention(q, k, v, bias)
-        return self.proj_drop(self.proj(rearrange(x, "b n h t d -> b n t (h d)")))
+    def forward(self, x: Tensor, weights: "AttentionWeights", mask: Tensor | None = None) -> Tensor:
+        """Attend within each window: (B, n, N, C) -> (B, n, N, C).
 
-    @staticmethod
-    def _fused(x: Tensor) -> bool:
-        # PyTorch's fused attention on the CPU has no gradient for a bias, and what it falls back to is the slower one.
-        return x.device.type != "cpu" or not torch.is_grad_enabled()
+        Args:
+            x: Windows.
+            weights: What `prepare` returns.
+            mask: (1 or n, N, N), added to the logits, or None.
+        """
+        qkv = linear(x, weights.qkv, weights.qkv_bias)
+        q, k, v = rearrange(qkv, "b n t (three h d) -> three (b n) h t d", three=3, h=self.num_heads)
+        out = attention(q, k, v, weights.bias, mask, self.attn_drop if self.training else 0.0)
+        out = rearrange(out, "(b n) h t d -> b n t (h d)", b=len(x))
+        return self.proj_drop(linear(out, weights.proj, weights.proj_bias))
 
-    def _attention(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-        weights = ((q * self.scale) @ k.transpose(-2, -1) + bias).softmax(dim=-1)  # (B, n, h, N, N)
-        return F.dropout(weights, self.attn_drop, self.training).to(v.dtype) @ v  # (B, n, h, N, d)
 
-    def _fused_attention(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-        batch, n = q.shape[:2]
-        q, k, v = (t.flatten(0, 1) for t in (q, k, v))  # the kernels take (B * n, h, N, d)
-        # The fast kernels take a bias of four dimensions only
-        bias = bias[None] if bias.ndim == 3 else bias.repeat(batch, 1, 1, 1)  # (1 or B * n, h, N, N)
-        dropout = self.attn_drop if self.training else 0.0
-        out = F.scaled_dot_product_attention(q, k, v, bias, dropout, scale=self.scale)
-        return out.unflatten(0, (batch, n))  # (B, n, h, N, d)
+class AttentionWeights(NamedTuple):
+    """Weights of a `WindowAttention` with heads padded by zeros to d' channels, the queries' scaled."""
+
+    qkv: Tensor  # (3 * h * d', C)
+    qkv_bias: Tensor | None
+    proj: Tensor  # (C, h * d')
+    proj_bias: Tensor
+    bias: Tensor  # of relative positions: (h, N, N)
 
 
 class SwinBlock(nn.Module):
@@ -212,17 +180,17 @@ class SwinBlock(nn.Module):
         self.norm2 = norm_layer(dim)
         self.mlp = nn.Sequential(
             OrderedDict(
-                fc1=nn.Linear(dim, hidden),
+                fc1=Linear(dim, hidden),
                 act=nn.GELU(),
                 drop1=nn.Dropout(drop),
-                fc2=nn.Linear(hidden, dim),
+                fc2=Linear(hidden, dim),
                 drop2=nn.Dropout(drop),
             )
         )
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """(B, n, N, C) -> (B, n, N, C). `mask`: (n, N, N) or None."""
-        x = x + self.drop_path(self.attn(self.norm1(x), mask))
+    def forward(self, x: Tensor, weights: AttentionWeights, mask: Tensor | None = None) -> Tensor:
+        """(B, n, N, C) -> (B, n, N, C). `weights`, `mask`: See `WindowAttention`."""
+        x = x + self.drop_path(self.attn(self.norm1(x), weights, mask))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
@@ -256,6 +224,8 @@ class DenseGroup(nn.Module):
         **block_options,
     ) -> None:
         super().__init__()
+        self.dim = dim
+        self.growth = growth
         self.window_size = window_size
         self.shift = shift
         if dim % num_heads:
@@ -272,52 +242,103 @@ class DenseGroup(nn.Module):
             self.add_module(f"swin{k}", block)
             self.add_module(f"adjust{k}", nn.Conv2d(width, growth if k < 5 else dim, 1))
 
-    def forward(self, x: Tensor, band_rows: int, use_checkpoint: bool = False) -> Tensor:
-        """(B, H, W, C) -> (B, H, W, C), H and W multiples of the window.
+    def forward(self, x: Tensor, use_checkpoint: bool = False) -> Tensor:
+        """All windows at a time: (B, H, W, C) -> (B, H, W, C), H and W multiples of the window.
 
         Args:
             x: Feature map.
-            band_rows: How many rows of windows are computed at a time. Does not change the result.
             use_checkpoint: Recompute the blocks in the backward pass instead of storing their activations.
         """
-        features = x
-        for k in range(1, 5):
-            # Only gc new channels leave a block, so only they are carried back to a feature map.
-            new = F.leaky_relu(self._map_bands(k, features, band_rows, use_checkpoint), 0.2)
-            features = torch.cat([features, new], dim=-1)
-        return self._map_bands(5, features, band_rows, use_checkpoint) * DENSE_SCALE + x
-
-    def _map_bands(self, k: int, features: Tensor, band_rows: int, use_checkpoint: bool) -> Tensor:
-        """Block k and its 1x1 convolution on all windows, a band of window rows at a time: (B, H, W, gc or C)."""
-        w, shift = self.window_size, self.shift if k in SHIFTED_BLOCKS else 0
-        rows, columns = features.shape[1] // w, features.shape[2] // w
-        if shift:
-            features = torch.roll(features, (-shift, -shift), dims=(1, 2))
-        bands = []
-        for row in range(0, rows, band_rows):
-            band = features[:, row * w : (row + band_rows) * w]
-            mask = self._band_mask(rows, columns, row, band_rows, features) if shift else None
+        w = self.window_size
+        for k in range(1, 6):
+            shift = self._shift(k)
+            rolled = torch.roll(x, (-shift, -shift), dims=(1, 2)) if shift else x
+            mask = self._masks(x)[window_kinds(x.shape[1] // w, x.shape[2] // w, x.device)] if shift else None
+            arguments = (k, window_partition(rolled, w), self._attention(k).prepare(x.dtype), mask)
             if use_checkpoint:
-                bands.append(checkpoint(self._apply_block, k, band, mask, use_reentrant=False))
+                new = checkpoint(self._apply_block, *arguments, use_reentrant=False)
             else:
-                bands.append(self._apply_block(k, band, mask))
-        out = torch.cat(bands, dim=1) if len(bands) > 1 else bands[0]
-        return torch.roll(out, (shift, shift), dims=(1, 2)) if shift else out
+                new = self._apply_block(*arguments)
+            new = window_merge(new, w, x.shape[2])
+            new = torch.roll(new, (shift, shift), dims=(1, 2)) if shift else new
+            x = torch.cat([x, new], dim=-1) if k < 5 else new
+        return x
 
-    def _band_mask(self, rows: int, columns: int, row: int, band_rows: int, like: Tensor) -> Tensor:
-        """Masks of the windows of a band: (n, N, N)."""
-        kinds = window_kinds(rows, columns, like.device)[row * columns : (row + band_rows) * columns]
-        return shift_masks(self.window_size, self.shift, like.device, like.dtype)[kinds]
+    def run_in_place(self, features: Tensor, tokens: int) -> None:
+        """The same for inference: a few windows at a time, each through a whole block, without another feature map.
 
-    def _apply_block(self, k: int, band: Tensor, mask: Tensor | None) -> Tensor:
+        Args:
+            features: (B, H, W, C + 4 gc), whose first C channels are the input and become the output. The others are
+                overwritten.
+            tokens: How many tokens to compute at a time. Does not change the result.
+        """
+        w = self.window_size
+        batch, height, width, _ = features.shape
+        at_most = max(1, tokens // (w * w * batch))
+        for k in range(1, 6):
+            shift = self._shift(k)
+            end = self.dim + (k - 1) * self.growth
+            # What a window's tokens are written to, no other window reads: block 5, which replaces the input, has
+            # no shift, and the others write channels that no block has read yet
+            target = features[..., end : end + self.growth] if k < 5 else features[..., : self.dim]
+            weights = self._attention(k).prepare(features.dtype)
+            for region in regions(height // w, width // w, shift > 0, at_most):
+                mask = self._masks(features)[region.kind, None] if region.kind else None
+                windows = read_region(features[..., :end], region, w, shift)
+                write_region(target, self._apply_block(k, windows, weights, mask), region, w, shift)
+
+    def _apply_block(self, k: int, windows: Tensor, weights: AttentionWeights, mask: Tensor | None) -> Tensor:
+        """What block k adds, (B, n, N, C + (k-1) gc) -> (B, n, N, gc); the fifth: the output, (B, n, N, C)."""
         block: SwinBlock = getattr(self, f"swin{k}")
         adjust: nn.Conv2d = getattr(self, f"adjust{k}")
-        windows = block(window_partition(band, self.window_size), mask)
-        new = F.linear(windows, adjust.weight.flatten(1), adjust.bias)  # a 1x1 convolution of tokens
-        return window_merge(new, self.window_size, band.shape[2])
+        new = linear(block(windows, weights, mask), adjust.weight.flatten(1), adjust.bias)  # a 1x1 convolution
+        return F.leaky_relu(new, 0.2) if k < 5 else new * DENSE_SCALE + windows[..., : self.dim]
+
+    def _attention(self, k: int) -> WindowAttention:
+        return getattr(self, f"swin{k}").attn
+
+    def _shift(self, k: int) -> int:
+        return self.shift if k in SHIFTED_BLOCKS else 0
+
+    def _masks(self, like: Tensor) -> Tensor:
+        return shift_masks(self.window_size, self.shift, like.device, like.dtype)
 
 
 # ---------------------------------------------------------------------------------------------------------- network
+
+
+Rows = Callable[[int, int], Tensor]  # computes the rows from one to before another of an image: (B, C, rows, W)
+
+
+def _convolved(conv: Any, rows: Rows, height: int) -> Rows:
+    """Rows of a 3x3 convolution with zero padding, from rows of its input, which has a given height."""
+
+    def convolved(top: int, bottom: int) -> Tensor:
+        x = rows(max(top - 1, 0), min(bottom + 1, height))
+        above, below = int(top == 0), int(bottom == height)  # zeros beyond the image, neighbours within
+        if above != below:
+            x = F.pad(x, (0, 0, above, below))
+            above = 0
+        bias = None if conv.bias is None else conv.bias.to(x.dtype)
+        return F.conv2d(x, conv.weight.to(x.dtype), bias, padding=(above, 1))
+
+    return convolved
+
+
+def _upscaled(factor: int, rows: Rows) -> Rows:
+    """Rows of sub-pixel shuffled rows."""
+
+    def upscaled(top: int, bottom: int) -> Tensor:
+        first = top // factor
+        x = F.pixel_shuffle(rows(first, -(-bottom // factor)), factor)
+        return x[:, :, top - first * factor : bottom - first * factor]
+
+    return upscaled
+
+
+def _strips(height: int, rows: int) -> Iterator[tuple[int, int]]:
+    for top in range(0, height, rows):
+        yield top, min(top + rows, height)
 
 
 def _upsampler(scale: int, channels: int) -> nn.Sequential:
@@ -417,7 +438,8 @@ class DRCT(nn.Module):
         self.img_range = img_range
         self.upsampler = upsampler
         self.use_checkpoint = use_checkpoint
-        self.band_tokens: int | None = None  # tokens per band in inference; None: by device
+        self.tokens_at_a_time: int | None = None  # in inference; None: by device
+        self.growth = gc
         mean = RGB_MEAN if in_chans == 3 else (0.0,) * in_chans
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
 
@@ -452,7 +474,7 @@ class DRCT(nn.Module):
         # reconstruction
         if upsampler:
             self.conv_before_upsample = nn.Sequential(
-                nn.Conv2d(embed_dim, UPSAMPLER_CHANNELS, 3, 1, 1), nn.LeakyReLU(0.01, inplace=True)
+                nn.Conv2d(embed_dim, UPSAMPLER_CHANNELS, 3, 1, 1), nn.LeakyReLU(BEFORE_UPSAMPLER_SLOPE, inplace=True)
             )
             self.upsample = _upsampler(upscale, UPSAMPLER_CHANNELS)
             self.conv_last = nn.Conv2d(UPSAMPLER_CHANNELS, in_chans, 3, 1, 1)
@@ -478,21 +500,74 @@ class DRCT(nn.Module):
             RuntimeError: if the network has no reconstruction head (upsampler '').
         """
         self._check_input(x)
-        x = (x - self.mean) * self.img_range
-        shallow = self.conv_first(x)  # (B, C, H, W)
-        x = self.conv_after_body(self.forward_features(shallow)) + shallow
-        x = self.conv_last(self.upsample(self.conv_before_upsample(x)))
-        return x / self.img_range + self.mean
+        if torch.is_grad_enabled() or self.training or torch.jit.is_tracing() or torch.compiler.is_compiling():
+            height = x.shape[2]
+            x = (x - self.mean) * self.img_range
+            features = self._embed(self._shallow(x)(0, height), slice(None))
+            for group in self.layers:
+                features = group(features, self.use_checkpoint and torch.is_grad_enabled())
+            return self._reconstruct(x, features)(0, height * self.upscale) / self.img_range + self.mean
+        return self._run_in_place(x)
 
-    def forward_features(self, x: Tensor) -> Tensor:
-        """Deep features from shallow ones: (B, C, H, W) -> (B, C, H, W)."""
-        x = self.patch_embed(x.permute(0, 2, 3, 1))  # (B, H, W, C), the layout of the whole body
-        if self.absolute_pos_embed is not None:
-            x = x + self.absolute_pos_embed.view(1, *self.input_size, -1)
-        x = self.pos_drop(x)
+    def _run_in_place(self, x: Tensor) -> Tensor:
+        """The same for inference, in the memory of one dense feature map and a few rows of the reconstruction."""
+        batch, channels, height, width = x.shape
+        low = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
+        tokens = self.tokens_at_a_time or (CPU_TOKENS if x.device.type == "cpu" else GPU_TOKENS)
+        strip = max(self.window_size, tokens // (batch * width))  # rows
+        centred = (x - self.mean) * self.img_range
+        shallow = self._shallow(centred)
+        features = x.new_empty((batch, height, width, self.conv_first.out_channels + 4 * self.growth), dtype=low)
+        body = features[..., : self.conv_first.out_channels]
+        for top, bottom in _strips(height, strip):
+            body[:, top:bottom] = self._embed(shallow(top, bottom), slice(top, bottom))
         for group in self.layers:
-            x = group(x, self._band_rows(x), self.use_checkpoint and torch.is_grad_enabled())
-        return self.norm(x).permute(0, 3, 1, 2)
+            assert isinstance(group, DenseGroup)
+            group.run_in_place(features, tokens)
+        scale = self.upscale
+        out = x.new_empty((batch, channels, height * scale, width * scale))
+        reconstruct = self._reconstruct(centred, body)
+        for top, bottom in _strips(height, strip):
+            rows = slice(top * scale, bottom * scale)
+            out[:, :, rows] = reconstruct(rows.start, rows.stop) / self.img_range + self.mean
+        return out
+
+    def _shallow(self, x: Tensor) -> "Rows":
+        """Shallow features (B, C, rows, W) of a centred image."""
+        return _convolved(self.conv_first, lambda top, bottom: x[:, :, top:bottom], x.shape[2])
+
+    def _embed(self, x: Tensor, rows: slice) -> Tensor:
+        """Tokens of rows of shallow features: (B, C, rows, W) -> (B, rows, W, C)."""
+        x = self.patch_embed(x.permute(0, 2, 3, 1))
+        if self.absolute_pos_embed is not None:
+            x = x + self.absolute_pos_embed.view(1, *self.input_size, -1)[:, rows]
+        return self.pos_drop(x)
+
+    def _reconstruct(self, x: Tensor, features: Tensor) -> "Rows":
+        """Rows of the upscaled image (B, in_chans, rows, W * upscale) from the centred image and the deep features."""
+        height = x.shape[2]
+        shallow = self._shallow(x)
+
+        def normalized(top: int, bottom: int) -> Tensor:
+            return self.norm(features[:, top:bottom]).permute(0, 3, 1, 2)
+
+        conv = self.conv_after_body
+        after_body = _convolved(conv, normalized, height) if isinstance(conv, nn.Conv2d) else normalized
+
+        def deep(top: int, bottom: int) -> Tensor:
+            return after_body(top, bottom) + shallow(top, bottom)
+
+        before_upsample = _convolved(self.conv_before_upsample[0], deep, height)
+
+        def activated(top: int, bottom: int) -> Tensor:
+            return F.leaky_relu(before_upsample(top, bottom), BEFORE_UPSAMPLER_SLOPE)
+
+        rows: Rows = activated
+        for i in range(0, len(self.upsample), 2):
+            shuffle: Any = self.upsample[i + 1]
+            rows = _upscaled(shuffle.upscale_factor, _convolved(self.upsample[i], rows, height))
+            height *= shuffle.upscale_factor
+        return _convolved(self.conv_last, rows, height)
 
     def _computed_entries(self) -> dict[str, Tensor]:
         """What the original's state dict holds besides weights, though it follows from the arguments.
@@ -517,15 +592,6 @@ class DRCT(nn.Module):
         for name in self._computed_entries():
             state_dict.pop(prefix + name, None)  # before the blocks, which come next, find them unexpected
         super()._load_from_state_dict(state_dict, prefix, *args)
-
-    def _band_rows(self, x: Tensor) -> int:
-        """How many rows of windows to compute at a time: all in training, as many as fit the budget in inference."""
-        batch, height, width, _ = x.shape
-        rows = height // self.window_size
-        if torch.is_grad_enabled():
-            return rows
-        budget = self.band_tokens or (CPU_BAND_TOKENS if x.device.type == "cpu" else GPU_BAND_TOKENS)
-        return max(1, min(rows, budget // (batch * self.window_size * width)))
 
     def _check_input(self, x: Tensor) -> None:
         if not self.upsampler:
