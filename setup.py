@@ -25,6 +25,7 @@ setup(
             "ruff>=0.6",
             "spandrel>=0.4.1",
             "types-PyYAML",
+            "types-psutil",
             "types-tqdm",
         ],
     },

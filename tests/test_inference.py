@@ -1,13 +1,16 @@
 """Padding and tiles."""
 
 import logging
+import subprocess
+import sys
 
 import pytest
 import torch
-from conftest import TINY, pair
+from conftest import TINY, VARIANTS, pair
 from torch.nn import functional as F
 
-from drct.inference import pad_to_multiple, upscale, upscale_tiled
+from drct.archs.drct_arch import DRCT
+from drct.inference import choose_tile, free_memory, pad_to_multiple, upscale, upscale_tiled
 from drct.inference.upscale import round_up_tiles
 
 
@@ -68,3 +71,87 @@ def test_tile_sizes_are_rounded_up_with_a_warning(caplog):
     caplog.clear()
     assert round_up_tiles(128, 0, 16, logger) == (128, 0)
     assert not caplog.text
+
+
+# ------------------------------------------------------------------------------------------------------------- memory
+
+CPU = torch.device("cpu")
+
+MEASURE = """
+import gc, sys, threading, time
+import psutil, torch
+from drct.archs.drct_arch import DRCT
+
+options, low, sizes = eval(sys.argv[1]), sys.argv[2] == "bf16", eval(sys.argv[3])
+network, process, peaks, running = DRCT(**options).eval(), psutil.Process(), [0], True
+
+def watch():
+    while running:
+        peaks[-1] = max(peaks[-1], process.memory_info().rss)
+        time.sleep(0.002)
+
+threading.Thread(target=watch, daemon=True).start()
+with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=low):
+    network(torch.rand(1, 3, 16, 16))
+    gc.collect()
+    start = process.memory_info().rss
+    for height, width in sizes:
+        network(torch.rand(1, 3, height, width))
+        peaks.append(0)
+running = False
+print([peak - start for peak in peaks[:-1]])
+"""
+
+
+def measured_memory(options, precision, *sizes):
+    """Peak memory above the loaded network, for each image of a fresh process, in bytes."""
+    command = [sys.executable, "-c", MEASURE, repr(options), precision, repr(sizes)]
+    return eval(subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout)
+
+
+@pytest.mark.parametrize(("size", "precision"), [((128, 128), "fp32"), ((320, 256), "fp32"), ((256, 256), "bf16")])
+def test_the_estimate_of_memory_is_not_exceeded_and_not_far_off(size, precision):
+    options = VARIANTS["DRCT-XS"]
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+    estimate = DRCT(**options).memory_needed(*size, dtype, CPU)
+    (measured,) = measured_memory(options, precision, size)
+    assert measured <= estimate <= 2 * measured + 100e6
+
+
+def test_a_network_needs_a_few_feature_maps():
+    """1024x1024 with the released network in bf16: 646 MB for one dense feature map, 201 MB for the result."""
+    with torch.device("meta"):
+        network = DRCT()
+    assert network.memory_needed(1024, 1024, torch.bfloat16, CPU) < 2e9
+    assert network.memory_needed(256, 256, torch.float32, CPU) < 0.4e9
+
+
+def test_tiles_are_chosen_where_memory_does_not_suffice():
+    network = DRCT(**VARIANTS["DRCT-XS"])
+
+    def tile(height, width, free):
+        return choose_tile(network, height, width, torch.float32, CPU, free)
+
+    whole = network.memory_needed(500, 700, torch.float32, CPU)
+    assert tile(500, 700, 1.3 * whole) is None
+    earlier = 700
+    for share in (1.0, 0.8, 0.7):
+        size, pad = tile(500, 700, share * whole)
+        assert size % 8 == pad % 8 == 0
+        assert size <= earlier
+        earlier = size
+        result = 3 * 500 * 700 * 17 * 4
+        assert result + network.memory_needed(
+            *(min(side, size + 2 * pad) for side in (500, 700)), torch.float32, CPU
+        ) <= (0.8 * share * whole)
+    assert tile(500, 700, 0) == (8, 32)
+    assert free_memory(CPU) > 1e6
+
+
+def test_many_sizes_do_not_fill_the_memory():
+    generator = torch.Generator().manual_seed(0)
+    sizes = [tuple(side) for side in (torch.randint(1, 15, (100, 2), generator=generator) * 8).tolist()]
+    largest = (112, 112)
+    options = VARIANTS["DRCT-XS"] | {"depths": (6,), "num_heads": (4,)}
+    peaks = measured_memory(options, "fp32", largest, *sizes, largest)
+    assert peaks[-1] <= peaks[0] + 60e6, peaks

@@ -157,6 +157,8 @@ def test_mistakes_are_explained_in_one_line(valid):
     assert "no such file: weihgts.pth. Put the weight file there" in changed(
         lambda o: o["path"].update(pretrain_network_g="weihgts.pth")
     )
+    assert "precision must be fp32, bf16 or fp16, not 'half'" in changed(lambda o: o.update(precision="half"))
+    assert "tile must be a section of keys" in changed(lambda o: o.update(tile="automatic"))
     assert "tile needs whole numbers" in changed(lambda o: o.update(tile={"tile_size": "big"}))
     assert "a dataset is called" in changed(lambda o: o["datasets"].update(tset_1={}))
     assert "scale must be" in changed(lambda o: o.update(scale="x4"))

@@ -22,10 +22,12 @@ from basicsr.utils.matlab_functions import imresize
 from conftest import ROOT, TINY, VARIANTS, pair, photo, test_options, train_options, write_options
 from spandrel import ModelLoader
 
+from drct.archs.drct_arch import DRCT
 from drct.data.images import list_images, read_image, write_png
 from drct.engine import test as test_run
 from drct.engine import train as train_run
 from drct.inference import pad_to_multiple
+from drct.models import drct_model
 
 DISK = {"io_backend": {"type": "disk"}}
 SHIPPED = ROOT / "experiments" / "pretrained_models" / "DRCT-XS_SRx4.pth"
@@ -88,6 +90,34 @@ def test_images_and_metrics_are_those_of_the_original(weights, pairs, tile):
     assert rows[0] == ["image", "psnr", "ssim"]
     assert [row[0] for row in rows[1:]] == [*table["images"], "mean"]
     assert float(rows[-1][1]) == table["mean"]["psnr"]
+
+
+def test_tiles_are_taken_where_memory_does_not_suffice(weights, pairs, monkeypatch, capfd):
+    assert run_test(test_options(weights, name="whole", tile="auto")) == 0
+    monkeypatch.setattr(drct_model, "free_memory", lambda device: 1)
+    assert run_test(test_options(weights, name="tiled", tile="auto")) == 0
+    assert re.search(r"pixels need about 0\.\d\d GB, 0\.00 GB are free: tiles of 4 pixels", capfd.readouterr().err)
+    for path in Path("results/whole/visualization/set").iterdir():
+        tiled = read_image(Path("results/tiled/visualization/set", path.name.replace("_whole", "_tiled")))
+        whole = read_image(path)
+        assert tiled.shape == whole.shape
+        assert np.abs(tiled.astype(int) - whole).mean() < 2
+
+
+def test_low_precision_is_close_to_fp32(workplace):
+    """The shipped weights on the demo images."""
+    images = [read_image(path)[..., ::-1] for path in sorted((ROOT / "datasets/demo/LRbicx4").glob("*.png"))]
+    network = DRCT(**VARIANTS["DRCT-XS"])
+    network.load_state_dict(torch.load(SHIPPED, weights_only=True)["params_ema"])
+    network.eval()
+    for image in images:
+        x = pad_to_multiple(img2tensor([image.astype(np.float32) / 255], bgr2rgb=False)[0][None], 8)
+        with torch.no_grad():
+            expected = network(x)
+            with torch.autocast("cpu", torch.bfloat16):
+                result = network(x)
+        assert result.dtype == torch.float32
+        assert 0 < (result - expected).square().mean() <= 1e-5  # 50 dB
 
 
 def test_a_tile_as_large_as_the_image_changes_nothing(weights, pairs):

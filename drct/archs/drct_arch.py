@@ -18,7 +18,7 @@ h heads, d channels of a head.
 import math
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from inspect import signature
 from typing import Any, NamedTuple
 
@@ -54,6 +54,7 @@ HAT_OPTIONS = {"compress_ratio", "squeeze_factor", "conv_scale", "overlap_ratio"
 HEAD_MULTIPLE = 8  # kernels are made for heads of such sizes
 CPU_TOKENS = 4096  # handed to a block at a time in inference, for their activations to stay in the cache
 GPU_TOKENS = 65536
+TILE_HALO = 8  # rows and columns, four at each side, that the convolutions after the body see of a tile's surroundings
 
 
 # ------------------------------------------------------------------------------------------------------- Swin block
@@ -307,38 +308,71 @@ class DenseGroup(nn.Module):
 # ---------------------------------------------------------------------------------------------------------- network
 
 
-Rows = Callable[[int, int], Tensor]  # computes the rows from one to before another of an image: (B, C, rows, W)
+# Computes a part of an image, of which it is told the first row, the first column, the number of rows and of columns:
+# (B, C, rows, columns). It may reach beyond the image, where there are zeros, as convolutions pad.
+Tile = Callable[[int, int, int, int], Tensor]
 
 
-def _convolved(conv: Any, rows: Rows, height: int) -> Rows:
-    """Rows of a 3x3 convolution with zero padding, from rows of its input, which has a given height."""
+def _inside(
+    top: int, left: int, rows: int, columns: int, height: int, width: int
+) -> tuple[tuple[slice, slice], tuple[int, int, int, int]]:
+    """What of a tile lies inside the image, and how much beyond, in the order that `F.pad` takes."""
+    above, before = max(0, -top), max(0, -left)
+    below, after = max(0, top + rows - height), max(0, left + columns - width)
+    inside = slice(top + above, top + rows - below), slice(left + before, left + columns - after)
+    return inside, (before, after, above, below)
 
-    def convolved(top: int, bottom: int) -> Tensor:
-        x = rows(max(top - 1, 0), min(bottom + 1, height))
-        above, below = int(top == 0), int(bottom == height)  # zeros beyond the image, neighbours within
-        if above != below:
-            x = F.pad(x, (0, 0, above, below))
-            above = 0
+
+def _tile_of(x: Tensor) -> Tile:
+    def tile(*place: int) -> Tensor:
+        inside, beyond = _inside(*place, *x.shape[2:])
+        return F.pad(x[:, :, inside[0], inside[1]], beyond)
+
+    return tile
+
+
+def _convolved(conv: Any, tile: Tile, height: int, width: int) -> Tile:
+    """Tiles of a 3x3 convolution of an image of a given size."""
+
+    def convolve(x: Tensor, padding: int) -> Tensor:
         bias = None if conv.bias is None else conv.bias.to(x.dtype)
-        return F.conv2d(x, conv.weight.to(x.dtype), bias, padding=(above, 1))
+        return F.conv2d(x, conv.weight.to(x.dtype), bias, padding=padding)
+
+    def convolved(top: int, left: int, rows: int, columns: int) -> Tensor:
+        if (top, left, rows, columns) == (0, 0, height, width):
+            return convolve(tile(0, 0, height, width), padding=1)
+        x = convolve(tile(top - 1, left - 1, rows + 2, columns + 2), padding=0)
+        _, (before, after, above, below) = _inside(top, left, rows, columns, height, width)
+        x[:, :, :above] = 0
+        x[:, :, rows - below :] = 0
+        x[..., :before] = 0
+        x[..., columns - after :] = 0
+        return x
 
     return convolved
 
 
-def _upscaled(factor: int, rows: Rows) -> Rows:
-    """Rows of sub-pixel shuffled rows."""
+def _upscaled(factor: int, tile: Tile) -> Tile:
+    """Tiles of a sub-pixel shuffled image."""
 
-    def upscaled(top: int, bottom: int) -> Tensor:
-        first = top // factor
-        x = F.pixel_shuffle(rows(first, -(-bottom // factor)), factor)
-        return x[:, :, top - first * factor : bottom - first * factor]
+    def upscaled(top: int, left: int, rows: int, columns: int) -> Tensor:
+        first_row, first_column = top // factor, left // factor
+        source_rows = -(-(top + rows) // factor) - first_row
+        source_columns = -(-(left + columns) // factor) - first_column
+        x = F.pixel_shuffle(tile(first_row, first_column, source_rows, source_columns), factor)
+        above, before = top - first_row * factor, left - first_column * factor
+        return x[:, :, above : above + rows, before : before + columns]
 
     return upscaled
 
 
-def _strips(height: int, rows: int) -> Iterator[tuple[int, int]]:
-    for top in range(0, height, rows):
-        yield top, min(top + rows, height)
+def _tile_side(height: int, width: int, tokens: int) -> int:
+    """Side of the tiles for the convolutions: of those with so many tokens, the one that makes the least work.
+
+    It is always one of a few: every size of a convolution leaves some 100 KB in PyTorch's caches.
+    """
+    sides = [side for side in (2**i for i in range(4, 12)) if side**2 <= tokens] or [16]
+    return min(sides, key=lambda side: -(-height // side) * -(-width // side) * (side + TILE_HALO) ** 2)
 
 
 def _upsampler(scale: int, channels: int) -> nn.Sequential:
@@ -434,6 +468,7 @@ class DRCT(nn.Module):
         if min(self.input_size) <= window_size:  # the image is a single window, or a single row of them
             window_size, shift = min(self.input_size), 0
         self.window_size, self.shift = window_size, shift
+        self.num_heads = tuple(num_heads)
         self.upscale = upscale
         self.img_range = img_range
         self.upsampler = upsampler
@@ -501,73 +536,105 @@ class DRCT(nn.Module):
         """
         self._check_input(x)
         if torch.is_grad_enabled() or self.training or torch.jit.is_tracing() or torch.compiler.is_compiling():
-            height = x.shape[2]
+            height, width = x.shape[2:]
             x = (x - self.mean) * self.img_range
-            features = self._embed(self._shallow(x)(0, height), slice(None))
+            features = self._embed(self._shallow(x)(0, 0, height, width))
             for group in self.layers:
                 features = group(features, self.use_checkpoint and torch.is_grad_enabled())
-            return self._reconstruct(x, features)(0, height * self.upscale) / self.img_range + self.mean
+            upscaled = self._reconstruct(x, features)(0, 0, height * self.upscale, width * self.upscale)
+            return upscaled / self.img_range + self.mean
         return self._run_in_place(x)
+
+    def memory_needed(self, height: int, width: int, dtype: torch.dtype, device: torch.device) -> int:
+        """Bytes that inference on one image needs at its peak besides weights and image. Rather too many than too few.
+
+        Args:
+            height, width: Of the image, in pixels.
+            dtype: What is computed in: float32, or that of autocast.
+            device: Where it is computed.
+        """
+        window = self.window_size
+        height, width = (-(-side // window) * window for side in (height, width))
+        channels = self.conv_first.out_channels + 4 * self.growth
+        tokens = max(min(self._tokens(device), height * width), window**2)
+        block = 8 * channels * tokens  # queries, keys and values are three of these, the hidden layer of the MLP two
+        if device.type == "cpu" and dtype == torch.bfloat16:  # attention matrices of all windows at a time, three times
+            block += 3 * tokens * window**2 * max(self.num_heads)
+        tile = (_tile_side(height, width, tokens) + TILE_HALO) ** 2
+        tile *= 5 * UPSAMPLER_CHANNELS * self.upscale**2 // 2  # of the largest feature maps there are about 2.5
+        image = self.conv_first.in_channels * height * width * 4
+        tensors = (height * width * channels + max(block, tile)) * dtype.itemsize + image * (2 + self.upscale**2)
+        weights = sum(p.nbytes for p in self.parameters())
+        # Not all that is freed is used again, and kernels keep weights in orders of their own
+        return int(1.3 * tensors) + weights + 64 * 2**20
+
+    def _tokens(self, device: torch.device) -> int:
+        return self.tokens_at_a_time or (CPU_TOKENS if device.type == "cpu" else GPU_TOKENS)
 
     def _run_in_place(self, x: Tensor) -> Tensor:
         """The same for inference, in the memory of one dense feature map and a few rows of the reconstruction."""
         batch, channels, height, width = x.shape
         low = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
-        tokens = self.tokens_at_a_time or (CPU_TOKENS if x.device.type == "cpu" else GPU_TOKENS)
-        strip = max(self.window_size, tokens // (batch * width))  # rows
+        tokens = self._tokens(x.device)
+        side, scale = _tile_side(height, width, tokens // batch), self.upscale
+        tiles = [(top, left) for top in range(0, height, side) for left in range(0, width, side)]
         centred = (x - self.mean) * self.img_range
         shallow = self._shallow(centred)
         features = x.new_empty((batch, height, width, self.conv_first.out_channels + 4 * self.growth), dtype=low)
         body = features[..., : self.conv_first.out_channels]
-        for top, bottom in _strips(height, strip):
-            body[:, top:bottom] = self._embed(shallow(top, bottom), slice(top, bottom))
+        for top, left in tiles:
+            part = body[:, top : top + side, left : left + side]
+            part.copy_(self._embed(shallow(top, left, side, side)[:, :, : part.shape[1], : part.shape[2]], top, left))
         for group in self.layers:
             assert isinstance(group, DenseGroup)
             group.run_in_place(features, tokens)
-        scale = self.upscale
         out = x.new_empty((batch, channels, height * scale, width * scale))
         reconstruct = self._reconstruct(centred, body)
-        for top, bottom in _strips(height, strip):
-            rows = slice(top * scale, bottom * scale)
-            out[:, :, rows] = reconstruct(rows.start, rows.stop) / self.img_range + self.mean
+        for top, left in ((top * scale, left * scale) for top, left in tiles):
+            part = out[:, :, top : top + side * scale, left : left + side * scale]
+            upscaled = reconstruct(top, left, side * scale, side * scale)[:, :, : part.shape[2], : part.shape[3]]
+            part.copy_(upscaled / self.img_range + self.mean)
         return out
 
-    def _shallow(self, x: Tensor) -> "Rows":
-        """Shallow features (B, C, rows, W) of a centred image."""
-        return _convolved(self.conv_first, lambda top, bottom: x[:, :, top:bottom], x.shape[2])
+    def _shallow(self, x: Tensor) -> "Tile":
+        """Shallow features (B, C, rows, columns) of a centred image."""
+        return _convolved(self.conv_first, _tile_of(x), *x.shape[2:])
 
-    def _embed(self, x: Tensor, rows: slice) -> Tensor:
-        """Tokens of rows of shallow features: (B, C, rows, W) -> (B, rows, W, C)."""
+    def _embed(self, x: Tensor, top: int = 0, left: int = 0) -> Tensor:
+        """Tokens of shallow features, of which it is told where they lie: (B, C, H, W) -> (B, H, W, C)."""
         x = self.patch_embed(x.permute(0, 2, 3, 1))
         if self.absolute_pos_embed is not None:
-            x = x + self.absolute_pos_embed.view(1, *self.input_size, -1)[:, rows]
+            embedding = self.absolute_pos_embed.view(1, *self.input_size, -1)
+            x = x + embedding[:, top : top + x.shape[1], left : left + x.shape[2]]
         return self.pos_drop(x)
 
-    def _reconstruct(self, x: Tensor, features: Tensor) -> "Rows":
-        """Rows of the upscaled image (B, in_chans, rows, W * upscale) from the centred image and the deep features."""
-        height = x.shape[2]
+    def _reconstruct(self, x: Tensor, features: Tensor) -> "Tile":
+        """Upscaled image (B, in_chans, H * upscale, W * upscale) from the centred image and the deep features."""
+        size = x.shape[2:]
         shallow = self._shallow(x)
 
-        def normalized(top: int, bottom: int) -> Tensor:
-            return self.norm(features[:, top:bottom]).permute(0, 3, 1, 2)
+        def normalized(top: int, left: int, rows: int, columns: int) -> Tensor:
+            inside, beyond = _inside(top, left, rows, columns, *size)
+            return F.pad(self.norm(features[:, inside[0], inside[1]]).permute(0, 3, 1, 2), beyond)
 
         conv = self.conv_after_body
-        after_body = _convolved(conv, normalized, height) if isinstance(conv, nn.Conv2d) else normalized
+        after_body = _convolved(conv, normalized, *size) if isinstance(conv, nn.Conv2d) else normalized
 
-        def deep(top: int, bottom: int) -> Tensor:
-            return after_body(top, bottom) + shallow(top, bottom)
+        def deep(*place: int) -> Tensor:
+            return after_body(*place) + shallow(*place)
 
-        before_upsample = _convolved(self.conv_before_upsample[0], deep, height)
+        before_upsample = _convolved(self.conv_before_upsample[0], deep, *size)
 
-        def activated(top: int, bottom: int) -> Tensor:
-            return F.leaky_relu(before_upsample(top, bottom), BEFORE_UPSAMPLER_SLOPE)
+        def activated(*place: int) -> Tensor:
+            return F.leaky_relu(before_upsample(*place), BEFORE_UPSAMPLER_SLOPE)
 
-        rows: Rows = activated
+        tile: Tile = activated
+        height, width = size
         for i in range(0, len(self.upsample), 2):
             shuffle: Any = self.upsample[i + 1]
-            rows = _upscaled(shuffle.upscale_factor, _convolved(self.upsample[i], rows, height))
-            height *= shuffle.upscale_factor
-        return _convolved(self.conv_last, rows, height)
+            tile = _upscaled(shuffle.upscale_factor, _convolved(self.upsample[i], tile, height, width))
+            height, width = height * shuffle.upscale_factor, width * shuffle.upscale_factor
+        return _convolved(self.conv_last, tile, height, width)
 
     def _computed_entries(self) -> dict[str, Tensor]:
         """What the original's state dict holds besides weights, though it follows from the arguments.

@@ -99,10 +99,16 @@ def regions(rows: int, columns: int, shifted: bool, at_most: int) -> Iterator[Re
 
 
 def _pieces(start: int, length: int, at_most: int) -> Iterator[tuple[int, int]]:
-    """Start and length of pieces of about equal length."""
-    size = -(-length // max(1, -(-length // at_most)))
-    for offset in range(0, length, size or 1):
-        yield start + offset, min(size, length - offset)
+    """Start and length of pieces.
+
+    Lengths are powers of two, so that whatever the image, groups of windows have one of a few sizes: every size of a
+    matrix product leaves something in PyTorch's caches.
+    """
+    end = start + length
+    while start < end:
+        size = 2 ** (min(at_most, end - start).bit_length() - 1)
+        yield start, size
+        start += size
 
 
 def read_region(features: Tensor, region: Region, w: int, shift: int) -> Tensor:

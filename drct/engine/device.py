@@ -4,6 +4,8 @@ import torch
 
 from drct.errors import DRCTError
 
+PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}  # what autocast computes in
+
 
 def accelerator() -> str | None:
     """Type of the accelerator that this machine has: 'cuda', 'mps' or None."""

@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from drct.engine import distributed
+from drct.engine.device import PRECISIONS
 from drct.errors import DRCTError, did_you_mean
 
 PREPARE_HINT = "Put the images there or prepare them with `python drct/prepare.py` (see datasets/README.md)."
@@ -30,7 +31,8 @@ REQUIRED_TRAIN = ["train", "logger"]
 SECTIONS = ["path", "train", "val", "logger", "tile", "dist_params"]
 # Keys of the format, to find misspelt ones. A key that resembles none of them may belong to somebody's own class.
 KNOWN: dict[str, set[str]] = {
-    "": {*REQUIRED, *REQUIRED_TRAIN, "manual_seed", "val", "tile", "dist_params", "find_unused_parameters"},
+    "": {*REQUIRED, *REQUIRED_TRAIN, "manual_seed", "val", "tile", "precision", "dist_params"}
+    | {"find_unused_parameters"},
     "path": {"pretrain_network_g", "param_key_g", "strict_load_g", "resume_state", "ignore_resume_networks"},
     "train": {"ema_decay", "optim_g", "scheduler", "total_iter", "warmup_iter", "pixel_opt", "perceptual_opt"}
     | {"precision", "accumulation", "grad_clip", "compile", "ema_warmup"},
@@ -126,14 +128,14 @@ def check_options(opt: dict[str, Any], is_train: bool, file: str, logger: loggin
         if opt.get(key) is None:
             raise DRCTError(f"{file} has no '{key}'{did_you_mean(key, opt)}")
     for key in ("datasets", "network_g", "path", "train", "val", "logger", "tile", "dist_params"):
-        if opt.get(key) is not None and not isinstance(opt[key], dict):
+        if opt.get(key) is not None and not isinstance(opt[key], dict) and (key, opt[key]) != ("tile", "auto"):
             raise DRCTError(f"{file}: {key} must be a section of keys, not {opt[key]!r}")
     if not isinstance(opt["scale"], int) or opt["scale"] < 1:
         raise DRCTError(f"{file}: scale must be a whole number, not {opt['scale']!r}")
     if not re.fullmatch(r"[^/\\]+", str(opt["name"])) or str(opt["name"]) in (".", ".."):
         raise DRCTError(f"{file}: name becomes a folder's name, which {opt['name']!r} cannot be")
 
-    sections = {"": opt} | {key: opt.get(key) or {} for key in SECTIONS}
+    sections = {"": opt} | {key: opt[key] for key in SECTIONS if isinstance(opt.get(key), dict)}
     sections |= {f"datasets.{phase}": dataset for phase, dataset in _datasets(opt, file)}
     sections |= {f"val.metrics.{name}": metric for name, metric in _metrics(opt, file)}
     for section, content in sections.items():
@@ -256,7 +258,10 @@ def _check_dataset(
 
 
 def _check_numbers(opt: dict[str, Any], is_train: bool, file: str) -> None:
-    if opt.get("tile") is not None:
+    for where, section in (("", opt), ("train.", opt.get("train") or {})):
+        if section.get("precision", "fp32") not in PRECISIONS:
+            raise DRCTError(f"{file}: {where}precision must be fp32, bf16 or fp16, not {section['precision']!r}")
+    if opt.get("tile") not in (None, "auto"):
         size, pad = opt["tile"].get("tile_size"), opt["tile"].get("tile_pad", 0)
         if not isinstance(size, int) or size < 1 or not isinstance(pad, int) or pad < 0:
             raise DRCTError(f"{file}: tile needs whole numbers tile_size > 0 and tile_pad >= 0, not {size!r}, {pad!r}")
@@ -288,9 +293,6 @@ def _check_numbers(opt: dict[str, Any], is_train: bool, file: str) -> None:
     wandb = opt["logger"].get("wandb")
     if wandb and wandb.get("project") and not opt["logger"].get("use_tb_logger"):
         raise DRCTError(f"{file}: logger.wandb follows TensorBoard: set use_tb_logger: true too")
-    precision = opt["train"].get("precision", "fp32")
-    if precision not in ("fp32", "bf16", "fp16"):
-        raise DRCTError(f"{file}: train.precision must be fp32, bf16 or fp16, not {precision!r}")
     for section, key in (("train", "accumulation"), ("logger", "keep_last")):
         if opt[section].get(key) is not None:
             _check_positive(opt[section], key, f"{file}: {section}")

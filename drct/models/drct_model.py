@@ -6,7 +6,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,10 @@ from tqdm import tqdm
 
 from drct.data.images import IMAGE_SUFFIXES, read_image, write_png
 from drct.engine import checkpoint, distributed
-from drct.engine.device import device_for, resolve_num_gpu
+from drct.engine.device import PRECISIONS, device_for, resolve_num_gpu
 from drct.engine.metrics import MetricTable
 from drct.errors import DRCTError, did_you_mean
+from drct.inference.memory import choose_tile, free_memory
 from drct.inference.upscale import round_up_tiles, upscale, upscale_tiled
 
 SKIPPED_AT_MOST = 30  # steps in a row that are not finite; finding the scale of fp16 takes about 16
@@ -40,7 +41,8 @@ UNSUITABLE = {"LBFGS", "Optimizer", "LRScheduler", "ReduceLROnPlateau"}  # their
 class DRCTModel(SRModel):
     """BasicSR's SRModel for networks of windows: any image size, tiles, per-image metrics, safe files.
 
-    Options beyond BasicSR's: `tile: {tile_size, tile_pad}`; `train.precision` (fp32, bf16 or fp16, the latter with
+    Options beyond BasicSR's: `tile: {tile_size, tile_pad}`, or `tile: auto` for tiles where an image needs more memory
+    than is free; `precision` (of inference: fp32, bf16 or fp16); `train.precision` (fp32, bf16 or fp16, the latter with
     scaled losses), `train.accumulation` (parts of a batch, one after the other), `train.grad_clip` (largest norm of
     the gradient), `train.compile` (torch.compile), `train.ema_warmup` (let the EMA forget the initial weights, for
     short runs), the optimizers of `torch.optim` and schedules of `torch.optim.lr_scheduler` whose steps take no
@@ -53,7 +55,9 @@ class DRCTModel(SRModel):
         super().__init__(opt)
         self.window_size = getattr(self.get_bare_model(self.net_g), "window_size", 1)
         self.tile: tuple[int, int] | None = None
-        if opt.get("tile"):
+        self.tile_as_needed = opt.get("tile") == "auto"
+        self.precision = PRECISIONS[opt.get("precision", "fp32")]  # of inference
+        if opt.get("tile") and not self.tile_as_needed:
             tile = opt["tile"]
             self.tile = round_up_tiles(tile["tile_size"], tile.get("tile_pad", 0), self.window_size, get_root_logger())
 
@@ -96,7 +100,7 @@ class DRCTModel(SRModel):
         """Losses, optimizer, schedule and EMA."""
         train_opt = self.opt["train"]
         precision = train_opt.get("precision", "fp32")
-        self.low_precision = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+        self.low_precision = PRECISIONS[precision]
         if precision == "bf16" and isinstance(self.net_g, nn.DataParallel):
             # Its threads take autocast's default, fp16, which needs scaled losses
             raise DRCTError("train.precision: bf16 does not go with DataParallel: use torchrun, or set num_gpu: 1")
@@ -187,7 +191,7 @@ class DRCTModel(SRModel):
 
     def _backward(self, lq: torch.Tensor, gt: torch.Tensor, share: float) -> None:
         """Add the gradients and losses of a part of the batch."""
-        with torch.autocast(self.device.type, self.low_precision) if self.low_precision else nullcontext():
+        with self._autocast(self.low_precision):
             output = self.net_g(lq)
         losses = self._losses(output.float(), gt)
         total = torch.stack(list(losses.values())).sum() * share
@@ -327,11 +331,35 @@ class DRCTModel(SRModel):
         was_training = network.training
         network.eval()
         scale = self.opt.get("scale", 1)
-        if self.tile:
-            self.output = upscale_tiled(network, self.lq, self.window_size, scale, *self.tile, progress=True)
-        else:
-            self.output = upscale(network, self.lq, self.window_size, scale)
+        tile = self._tile_as_needed(network) if self.tile_as_needed else self.tile
+        with self._autocast(self.precision):
+            if tile:
+                self.output = upscale_tiled(network, self.lq, self.window_size, scale, *tile, progress=True)
+            else:
+                self.output = upscale(network, self.lq, self.window_size, scale)
         network.train(was_training)
+
+    def _tile_as_needed(self, network: Any) -> tuple[int, int] | None:
+        """Tiles if the image of `feed_data` is too large for the memory that is free."""
+        height, width = self.lq.shape[-2:]
+        free, dtype = free_memory(self.device), self.precision or torch.float32
+        try:
+            needed = network.memory_needed(height, width, dtype, self.device)
+        except AttributeError as error:
+            raise DRCTError(
+                f"tile: auto needs a network that knows its memory, which {type(network).__name__} does not: set "
+                "tile: {tile_size: 256, tile_pad: 32}"
+            ) from error
+        tile = choose_tile(network, height, width, dtype, self.device, free)
+        how = f"tiles of {tile[0]} pixels" if tile else "as a whole"
+        get_root_logger().log(
+            logging.INFO if tile else logging.DEBUG,
+            f"{width}x{height} pixels need about {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free: {how}",
+        )
+        return tile
+
+    def _autocast(self, dtype: torch.dtype | None) -> AbstractContextManager[Any]:
+        return torch.autocast(self.device.type, dtype) if dtype else nullcontext()
 
     def validation(
         self,
@@ -380,8 +408,8 @@ class DRCTModel(SRModel):
                 pictures = self._pictures()
             except torch.cuda.OutOfMemoryError as error:
                 raise DRCTError(
-                    f"out of memory on {paths[index]}, {tuple(self.lq.shape[-2:])} pixels: set tile: {{tile_size: "
-                    "256, tile_pad: 32} or a smaller tile_size in the option file"
+                    f"out of memory on {paths[index]}, {tuple(self.lq.shape[-2:])} pixels: set tile: auto, or tile: "
+                    "{tile_size: 256, tile_pad: 32} or a smaller tile_size, in the option file"
                 ) from error
             except Exception as error:  # a broken file raises whatever its decoder raises
                 table.fail(paths[index], str(error) or type(error).__name__)

@@ -1,0 +1,48 @@
+"""How much memory an image needs, how much there is, and the tiles that make it fit."""
+
+from typing import Any
+
+import psutil
+import torch
+
+SHARE = 0.8  # of the free memory that is taken; estimates and other programs are not exact
+TILE_PAD = 32  # input pixels; more changes the result of tiles hardly any more
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can be allocated on a device."""
+    if device.type == "cuda":
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
+    return psutil.virtual_memory().available  # MPS shares the machine's
+
+
+def choose_tile(
+    network: Any, height: int, width: int, dtype: torch.dtype, device: torch.device, free: int
+) -> tuple[int, int] | None:
+    """The fewest tiles with which an image fits in memory.
+
+    Args:
+        network: Has `memory_needed`, `window_size`, `upscale` and `conv_first`, as a DRCT has.
+        height, width: Of the image, in pixels.
+        dtype: What is computed in.
+        device: Where it is computed.
+        free: Free memory, in bytes.
+
+    Returns:
+        Tile size and overlap in input pixels, multiples of the window, for `upscale_tiled`; None for the whole image.
+        If not even tiles of a window fit, these are returned.
+    """
+    if network.memory_needed(height, width, dtype, device) <= SHARE * free:
+        return None
+    window = network.window_size
+    pad = -(-TILE_PAD // window) * window
+    # The tiles' results are put together in the whole one
+    result = network.conv_first.in_channels * height * width * (1 + network.upscale**2) * 4
+    longest = -(-max(height, width) // window)  # windows
+    for parts in range(2, longest + 1):
+        size = -(-longest // parts) * window
+        padded = [min(side, size + 2 * pad) for side in (height, width)]
+        if result + network.memory_needed(*padded, dtype, device) <= SHARE * free:
+            return size, pad
+    return window, pad
