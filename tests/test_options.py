@@ -188,6 +188,9 @@ def test_mistakes_in_training_options_are_explained(pairs):
     assert "train has no 'total_iter' (did you mean 'total_itre'?)" in changed(
         lambda o: o["train"].update(total_itre=o["train"].pop("total_iter"))
     )
+    missing = changed(lambda o: o["logger"].pop("save_checkpoint_freq"))
+    assert "logger has no 'save_checkpoint_freq'" in missing
+    assert "did you mean" not in missing  # what resembles it has a meaning of its own
     assert "gt_size 15 is not a multiple" in changed(lambda o: o["datasets"]["train"].update(gt_size=15))
     assert "precision must be" in changed(lambda o: o["train"].update(precision="fp8"))
     assert "opt.yml has no 'logger'" in changed(lambda o: o.pop("logger"))

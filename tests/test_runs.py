@@ -509,6 +509,13 @@ def test_training_goes_on_without_an_image_that_cannot_be_used(pairs, capfd):
     assert "without an image that cannot be used: " in capfd.readouterr().err
 
 
+def test_a_schedule_that_cannot_be_made_is_named(pairs, capfd):
+    options = train_options()
+    options["train"]["scheduler"] = {"type": "MultiStepLR", "milestones": 5, "gamma": 0.5}
+    assert run_train(options) == 2
+    assert "error: train.scheduler: MultiStepLR: " in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_images_too_small_for_the_patch_are_explained(pairs, capfd, workers):
     options = train_options()

@@ -126,7 +126,7 @@ def check_options(opt: dict[str, Any], is_train: bool, file: str, logger: loggin
     """Find mistakes in an option file. Raises `DRCTError` for the first; warns about keys that look misspelt."""
     for key in REQUIRED + REQUIRED_TRAIN * is_train:
         if opt.get(key) is None:
-            raise DRCTError(f"{file} has no '{key}'{did_you_mean(key, opt)}")
+            raise DRCTError(f"{file} has no '{key}'{_misspelt(key, opt)}")
     for key in ("datasets", "network_g", "path", "train", "val", "logger", "tile", "dist_params"):
         if opt.get(key) is not None and not isinstance(opt[key], dict) and (key, opt[key]) != ("tile", "auto"):
             raise DRCTError(f"{file}: {key} must be a section of keys, not {opt[key]!r}")
@@ -223,13 +223,13 @@ def _check_dataset(
 ) -> None:
     for key in ("name", "io_backend"):
         if dataset.get(key) is None:
-            raise DRCTError(f"{where} has no '{key}'{did_you_mean(key, dataset)}")
+            raise DRCTError(f"{where} has no '{key}'{_misspelt(key, dataset, 'datasets')}")
     if not isinstance(dataset["io_backend"], dict) or dataset["io_backend"].get("type") not in ("disk", "lmdb"):
         raise DRCTError(f"{where}.io_backend must be a section with type: disk or type: lmdb")
     roots = {"PairedImageDataset": ["dataroot_gt", "dataroot_lq"], "SingleImageDataset": ["dataroot_lq"]}
     for key in roots.get(dataset["type"], ["dataroot_gt"] if dataset["type"] == "ImageNetPairedDataset" else []):
         if dataset.get(key) is None:
-            raise DRCTError(f"{where} has no '{key}'{did_you_mean(key, dataset)}")
+            raise DRCTError(f"{where} has no '{key}'{_misspelt(key, dataset, 'datasets')}")
         folder = Path(dataset[key]).expanduser()
         if not folder.is_dir():
             raise DRCTError(f"{where}.{key}: no such folder: {folder}. {PREPARE_HINT}")
@@ -250,7 +250,7 @@ def _check_dataset(
     if phase.split("_")[0] == "train" and is_train:
         for key in ("gt_size", "use_hflip", "use_rot", "num_worker_per_gpu", "batch_size_per_gpu"):
             if dataset.get(key) is None:
-                raise DRCTError(f"{where} has no '{key}'{did_you_mean(key, dataset)}")
+                raise DRCTError(f"{where} has no '{key}'{_misspelt(key, dataset, 'datasets')}")
         for key in ("gt_size", "batch_size_per_gpu"):
             _check_positive(dataset, key, where)
         if dataset["gt_size"] % scale:
@@ -273,7 +273,7 @@ def _check_numbers(opt: dict[str, Any], is_train: bool, file: str) -> None:
     for section, keys in needed.items():
         for key in keys:
             if opt[section].get(key) is None:
-                raise DRCTError(f"{file}: {section} has no '{key}'{did_you_mean(key, opt[section])}")
+                raise DRCTError(f"{file}: {section} has no '{key}'{_misspelt(key, opt[section], section)}")
     for key in ("optim_g", "scheduler"):
         if not isinstance(opt["train"][key], dict) or "type" not in opt["train"][key]:
             raise DRCTError(f"{file}: train.{key} must be a section with a type")
@@ -317,6 +317,11 @@ def _check_numbers(opt: dict[str, Any], is_train: bool, file: str) -> None:
     workers = opt["datasets"]["train"]["num_worker_per_gpu"]
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 0:
         raise DRCTError(f"{file}: datasets.train.num_worker_per_gpu must be 0 or a whole number, not {workers!r}")
+
+
+def _misspelt(key: str, content: dict[str, Any], section: str = "") -> str:
+    """A hint for a key that is missing: one that is there, resembles it and is not a key of the format itself."""
+    return did_you_mean(key, content.keys() - KNOWN[section])
 
 
 def _check_positive(section: dict[str, Any], key: str, where: str) -> None:

@@ -126,7 +126,10 @@ class DRCTModel(SRModel):
         kind = options.pop("type")
         if kind in ("MultiStepLR", "MultiStepRestartLR", "CosineAnnealingRestartLR"):
             self.opt["train"]["scheduler"] = dict(self.opt["train"]["scheduler"])  # BasicSR takes out its type
-            super().setup_schedulers()
+            try:
+                super().setup_schedulers()
+            except (AssertionError, TypeError, ValueError) as error:
+                raise DRCTError(f"train.scheduler: {kind}: {error}") from error
             return
         module, base = torch.optim.lr_scheduler, torch.optim.lr_scheduler.LRScheduler
         self.schedulers = [
