@@ -449,6 +449,17 @@ def test_many_steps_that_are_not_finite_stop_the_run(images, capfd):
     assert "Resuming from iteration 6" in capfd.readouterr().err
 
 
+def test_a_failing_validation_leaves_the_network_in_training(images, monkeypatch):
+    monkeypatch.setattr(drct_model, "upscale", lambda *_: 1 / 0)
+    opt = options(ema_decay=0)
+    opt["val"]["val_freq"], opt["train"]["total_iter"] = 1, 1
+    modes = []
+    original = DRCTModel.validation
+    monkeypatch.setattr(DRCTModel, "validation", lambda self, *a, **k: (original(self, *a, **k), modes.append(self))[0])
+    assert run_here(opt) == 0
+    assert modes[0].net_g.training
+
+
 # ---------------------------------------------------------------------------------------- faults of several processes
 
 FAULTY = """

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from drct.archs.products import attention, linear
+from drct.archs.products import attention, is_traced, linear
 from drct.archs.windows import (
     read_region,
     regions,
@@ -54,6 +54,7 @@ HAT_OPTIONS = {"compress_ratio", "squeeze_factor", "conv_scale", "overlap_ratio"
 HEAD_MULTIPLE = 8  # kernels are made for heads of such sizes
 CPU_TOKENS = 4096  # handed to a block at a time in inference, for their activations to stay in the cache
 GPU_TOKENS = 65536
+TILE_COST = 1000  # what starting the convolutions of a tile takes, in pixels
 TILE_HALO = 8  # rows and columns, four at each side, that the convolutions after the body see of a tile's surroundings
 
 
@@ -283,7 +284,7 @@ class DenseGroup(nn.Module):
             # no shift, and the others write channels that no block has read yet
             target = features[..., end : end + self.growth] if k < 5 else features[..., : self.dim]
             weights = self._attention(k).prepare(features.dtype)
-            for region in regions(height // w, width // w, shift > 0, at_most):
+            for region in regions(height // w, width // w, shift > 0, at_most, features.device.type == "cpu"):
                 mask = self._masks(features)[region.kind, None] if region.kind else None
                 windows = read_region(features[..., :end], region, w, shift)
                 write_region(target, self._apply_block(k, windows, weights, mask), region, w, shift)
@@ -326,22 +327,22 @@ def _inside(
 def _tile_of(x: Tensor) -> Tile:
     def tile(*place: int) -> Tensor:
         inside, beyond = _inside(*place, *x.shape[2:])
-        return F.pad(x[:, :, inside[0], inside[1]], beyond)
+        return _padded(x[:, :, inside[0], inside[1]], beyond)
 
     return tile
+
+
+def _padded(x: Tensor, beyond: tuple[int, int, int, int]) -> Tensor:
+    return F.pad(x, beyond) if any(beyond) else x
 
 
 def _convolved(conv: Any, tile: Tile, height: int, width: int) -> Tile:
     """Tiles of a 3x3 convolution of an image of a given size."""
 
-    def convolve(x: Tensor, padding: int) -> Tensor:
-        bias = None if conv.bias is None else conv.bias.to(x.dtype)
-        return F.conv2d(x, conv.weight.to(x.dtype), bias, padding=padding)
-
     def convolved(top: int, left: int, rows: int, columns: int) -> Tensor:
         if (top, left, rows, columns) == (0, 0, height, width):
-            return convolve(tile(0, 0, height, width), padding=1)
-        x = convolve(tile(top - 1, left - 1, rows + 2, columns + 2), padding=0)
+            return F.conv2d(tile(0, 0, height, width), conv.weight, conv.bias, padding=1)
+        x = F.conv2d(tile(top - 1, left - 1, rows + 2, columns + 2), conv.weight, conv.bias)
         _, (before, after, above, below) = _inside(top, left, rows, columns, height, width)
         x[:, :, :above] = 0
         x[:, :, rows - below :] = 0
@@ -366,13 +367,20 @@ def _upscaled(factor: int, tile: Tile) -> Tile:
     return upscaled
 
 
+def _autocast_dtype(x: Tensor) -> torch.dtype:
+    """What the body computes in: autocast's type where that is enabled."""
+    kind = x.device.type
+    enabled = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.get_autocast_dtype(kind) if enabled else x.dtype
+
+
 def _tile_side(height: int, width: int, tokens: int) -> int:
     """Side of the tiles for the convolutions: of those with so many tokens, the one that makes the least work.
 
-    It is always one of a few: every size of a convolution leaves some 100 KB in PyTorch's caches.
+    It is always one of a few: every size of a convolution leaves some 100 KB in PyTorch's caches of the CPU.
     """
     sides = [side for side in (2**i for i in range(4, 12)) if side**2 <= tokens] or [16]
-    return min(sides, key=lambda side: -(-height // side) * -(-width // side) * (side + TILE_HALO) ** 2)
+    return min(sides, key=lambda side: -(-height // side) * -(-width // side) * ((side + TILE_HALO) ** 2 + TILE_COST))
 
 
 def _upsampler(scale: int, channels: int) -> nn.Sequential:
@@ -535,13 +543,15 @@ class DRCT(nn.Module):
             RuntimeError: if the network has no reconstruction head (upsampler '').
         """
         self._check_input(x)
-        if torch.is_grad_enabled() or self.training or torch.jit.is_tracing() or torch.compiler.is_compiling():
+        if torch.is_grad_enabled() or self.training or is_traced():
             height, width = x.shape[2:]
-            x = (x - self.mean) * self.img_range
-            features = self._embed(self._shallow(x)(0, 0, height, width))
+            shallow = self._shallow((x - self.mean) * self.img_range)(0, 0, height, width)
+            features = self._embed(shallow)
             for group in self.layers:
                 features = group(features, self.use_checkpoint and torch.is_grad_enabled())
-            upscaled = self._reconstruct(x, features)(0, 0, height * self.upscale, width * self.upscale)
+            upscaled = self._reconstruct(lambda *whole: shallow, features)(
+                0, 0, height * self.upscale, width * self.upscale
+            )
             return upscaled / self.img_range + self.mean
         return self._run_in_place(x)
 
@@ -574,13 +584,13 @@ class DRCT(nn.Module):
     def _run_in_place(self, x: Tensor) -> Tensor:
         """The same for inference, in the memory of one dense feature map and a few rows of the reconstruction."""
         batch, channels, height, width = x.shape
-        low = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
         tokens = self._tokens(x.device)
-        side, scale = _tile_side(height, width, tokens // batch), self.upscale
+        side, scale = _tile_side(height, width, tokens // max(1, batch)), self.upscale
         tiles = [(top, left) for top in range(0, height, side) for left in range(0, width, side)]
         centred = (x - self.mean) * self.img_range
         shallow = self._shallow(centred)
-        features = x.new_empty((batch, height, width, self.conv_first.out_channels + 4 * self.growth), dtype=low)
+        dense = self.conv_first.out_channels + 4 * self.growth
+        features = x.new_empty((batch, height, width, dense), dtype=_autocast_dtype(x))
         body = features[..., : self.conv_first.out_channels]
         for top, left in tiles:
             part = body[:, top : top + side, left : left + side]
@@ -589,7 +599,7 @@ class DRCT(nn.Module):
             assert isinstance(group, DenseGroup)
             group.run_in_place(features, tokens)
         out = x.new_empty((batch, channels, height * scale, width * scale))
-        reconstruct = self._reconstruct(centred, body)
+        reconstruct = self._reconstruct(shallow, body)
         for top, left in ((top * scale, left * scale) for top, left in tiles):
             part = out[:, :, top : top + side * scale, left : left + side * scale]
             upscaled = reconstruct(top, left, side * scale, side * scale)[:, :, : part.shape[2], : part.shape[3]]
@@ -608,14 +618,13 @@ class DRCT(nn.Module):
             x = x + embedding[:, top : top + x.shape[1], left : left + x.shape[2]]
         return self.pos_drop(x)
 
-    def _reconstruct(self, x: Tensor, features: Tensor) -> "Tile":
-        """Upscaled image (B, in_chans, H * upscale, W * upscale) from the centred image and the deep features."""
-        size = x.shape[2:]
-        shallow = self._shallow(x)
+    def _reconstruct(self, shallow: "Tile", features: Tensor) -> "Tile":
+        """Upscaled image (B, in_chans, H * upscale, W * upscale) from shallow and deep features."""
+        size = features.shape[1:3]
 
         def normalized(top: int, left: int, rows: int, columns: int) -> Tensor:
             inside, beyond = _inside(top, left, rows, columns, *size)
-            return F.pad(self.norm(features[:, inside[0], inside[1]]).permute(0, 3, 1, 2), beyond)
+            return _padded(self.norm(features[:, inside[0], inside[1]]).permute(0, 3, 1, 2), beyond)
 
         conv = self.conv_after_body
         after_body = _convolved(conv, normalized, *size) if isinstance(conv, nn.Conv2d) else normalized

@@ -6,27 +6,31 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 ATTENTION_BACKWARD_WINDOWS = 4  # recomputed at a time, for their matrices to stay in the cache
+HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+def is_traced() -> bool:
+    """Whether this is recorded by torch.compile, torch.export or torch.jit, which want operations they know."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """x W^T + b: (..., i), (o, i), (o,) -> (..., o)."""
-    if _onednn_is_faster(x):
+    if is_traced() or not _onednn_is_faster(x):
+        return F.linear(x, weight, bias)
+    if torch.is_grad_enabled():
         return _OneDNNLinear.apply(x, weight, bias)
-    if not torch.is_grad_enabled():  # there autocast would convert the weights each time, and keep none of it
-        weight, bias = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
-    return F.linear(x, weight, bias)
+    return _onednn(x, weight, bias)
 
 
 def _onednn_is_faster(x: Tensor) -> bool:
     # PyTorch takes oneDNN for bfloat16 by itself, but MKL for float32, which is slow on processors not made by Intel
-    return bool(
-        x.dtype == torch.float32
+    return (
+        HAS_ONEDNN
+        and x.dtype == torch.float32
         and x.device.type == "cpu"
-        and torch.backends.mkldnn.is_available()
-        and torch.backends.mkldnn.enabled
+        and bool(torch.backends.mkldnn.enabled)
         and not torch.is_autocast_enabled("cpu")
-        and not torch.jit.is_tracing()
-        and not torch.compiler.is_compiling()
     )
 
 
@@ -63,10 +67,10 @@ def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | None
         dropout: Rate of dropout of the weights.
 
     Returns:
-        (n, h, N, d).
+        (n, h, N, d). On the CPU it has gradients, but no gradients of gradients.
     """
     on_cpu = q.device.type == "cpu"
-    if on_cpu and dropout:
+    if on_cpu and (dropout or is_traced()):
         return F.dropout(_weights(q, k, bias, mask), dropout) @ v
     if on_cpu and torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v, bias)):
         # PyTorch's fused attention on the CPU has no gradient for a bias
@@ -103,7 +107,7 @@ class _RecomputedAttention(torch.autograd.Function):
         q, k, v, bias, *masks = ctx.saved_tensors
         mask = masks[0] if masks else None
         grads = [torch.empty_like(t) for t in (q, k, v)]
-        for_bias = torch.zeros_like(bias)
+        for_bias = torch.zeros_like(bias, dtype=torch.promote_types(bias.dtype, torch.float32))  # a sum of many
         for start in range(0, len(q), ATTENTION_BACKWARD_WINDOWS):
             part = slice(start, start + ATTENTION_BACKWARD_WINDOWS)
             some = None if mask is None else mask[torch.arange(len(q))[part] % len(mask)]
@@ -115,4 +119,4 @@ class _RecomputedAttention(torch.autograd.Function):
             for_bias += for_logits.sum(0)
             grads[0][part] = for_logits @ k[part]
             grads[1][part] = for_logits.transpose(-2, -1) @ q[part]
-        return *grads, for_bias, None
+        return *grads, for_bias.to(bias.dtype), None

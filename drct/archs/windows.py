@@ -28,9 +28,17 @@ def _cached(build: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Remember the last results of `build`. They are usable in training even if first asked for in inference mode."""
 
     @lru_cache(maxsize=32)
-    def build_normal_tensor(*args) -> Tensor:
+    def remember(*args) -> Tensor:
         with torch.inference_mode(False), torch.no_grad():
             return build(*args)
+
+    def build_normal_tensor(*args) -> Tensor:
+        if torch.compiler.is_compiling():
+            return build(*args)
+        result = remember(*args)
+        if type(result) is not Tensor:  # a stand-in, made while a program is recorded
+            remember.cache_clear()
+        return result
 
     return build_normal_tensor
 
@@ -87,26 +95,31 @@ class Region(NamedTuple):
     kind: int  # of the `shift_masks`
 
 
-def regions(rows: int, columns: int, shifted: bool, at_most: int) -> Iterator[Region]:
-    """Cut a grid of windows into regions of at most `at_most` windows. Without a shift all windows are of kind 0."""
+def regions(rows: int, columns: int, shifted: bool, at_most: int, few_sizes: bool) -> Iterator[Region]:
+    """Cut a grid of windows into regions. Without a shift all windows are of kind 0.
+
+    Args:
+        rows, columns: Of the grid.
+        shifted: Whether the image is rolled.
+        at_most: Windows of a region.
+        few_sizes: Make regions of powers of two of windows only, whatever the grid: more of them, but every size of a
+            matrix product leaves something in PyTorch's caches of the CPU.
+    """
     row_parts = [(0, rows - 1, 0), (rows - 1, 1, 2)] if shifted else [(0, rows, 0)]
     column_parts = [(0, columns - 1, 0), (columns - 1, 1, 1)] if shifted else [(0, columns, 0)]
     for first_row, part_rows, row_kind in row_parts:
         for first_column, part_columns, column_kind in column_parts:
-            for column, width in _pieces(first_column, part_columns, at_most):
-                for row, height in _pieces(first_row, part_rows, max(1, at_most // width)):
+            for column, width in _pieces(first_column, part_columns, at_most, few_sizes):
+                for row, height in _pieces(first_row, part_rows, max(1, at_most // width), few_sizes):
                     yield Region(row, column, height, width, row_kind + column_kind)
 
 
-def _pieces(start: int, length: int, at_most: int) -> Iterator[tuple[int, int]]:
-    """Start and length of pieces.
-
-    Lengths are powers of two, so that whatever the image, groups of windows have one of a few sizes: every size of a
-    matrix product leaves something in PyTorch's caches.
-    """
+def _pieces(start: int, length: int, at_most: int, powers_of_two: bool) -> Iterator[tuple[int, int]]:
+    """Start and length of pieces."""
     end = start + length
     while start < end:
-        size = 2 ** (min(at_most, end - start).bit_length() - 1)
+        size = min(at_most, end - start)
+        size = 2 ** (size.bit_length() - 1) if powers_of_two else size
         yield start, size
         start += size
 

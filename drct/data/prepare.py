@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import partial
@@ -221,8 +221,11 @@ def ground_truths(sources: Iterable[Path]) -> dict[Path, str]:
     return high
 
 
-def _check_copies(names: Mapping[Path, str], factors: Iterable[float]) -> None:
+def _check_copies(names: Mapping[Path, str], factors: Sequence[float]) -> None:
     """Refuse factors whose copies would get the name of another image."""
+    copies = [copy_name("", factor) for factor in factors]
+    if len(set(copies)) < len(copies):
+        raise DRCTError(f"--factors {' '.join(f'{factor:g}' for factor in factors)}: one is given twice")
     by_name = {name: source for source, name in names.items()}
     for source, name in names.items():
         for factor in factors:
@@ -276,7 +279,7 @@ def _run_subimages(args: argparse.Namespace) -> int:
 def _check_same_cut(args: argparse.Namespace, prefix: str) -> None:
     """Refuse to mix patches of different cuts, whose names are the same; remember the cut for the next time."""
     folder, record = args.output / f"{prefix}_HR_sub", args.output / f"{prefix}_HR_sub.json"
-    cut = {"size": args.size, "step": args.step}
+    cut = {"size": args.size, "step": args.step} | ({"factors": args.factors} if args.factors != [1] else {})
     if folder.is_dir() and any(folder.iterdir()):
         earlier = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else None
         if earlier != cut:

@@ -101,6 +101,9 @@ def batches_of(loader: DataLoader) -> Iterator[Iterator[Any]]:
     finally:
         if loader.num_workers:
             batches._shutdown_workers()  # type: ignore[attr-defined]  # PyTorch has no public way
+            for worker in batches._workers:  # type: ignore[attr-defined]
+                worker.kill()  # one that waits for a disk does not hear
+                worker.join()
 
 
 def evaluation_loaders(opt: dict[str, Any], phase: str) -> list[DataLoader]:

@@ -259,7 +259,7 @@ def _check_dataset(
 
 def _check_numbers(opt: dict[str, Any], is_train: bool, file: str) -> None:
     for where, section in (("", opt), ("train.", opt.get("train") or {})):
-        if section.get("precision", "fp32") not in PRECISIONS:
+        if str(section.get("precision", "fp32")) not in PRECISIONS:
             raise DRCTError(f"{file}: {where}precision must be fp32, bf16 or fp16, not {section['precision']!r}")
     if opt.get("tile") not in (None, "auto"):
         size, pad = opt["tile"].get("tile_size"), opt["tile"].get("tile_pad", 0)

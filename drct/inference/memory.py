@@ -1,5 +1,8 @@
 """How much memory an image needs, how much there is, and the tiles that make it fit."""
 
+import math
+import re
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -9,16 +12,31 @@ SHARE = 0.8  # of the free memory that is taken; estimates and other programs ar
 TILE_PAD = 32  # input pixels; more changes the result of tiles hardly any more
 
 
-def free_memory(device: torch.device) -> int:
+def free_memory(device: torch.device) -> float:
     """Bytes that can be allocated on a device."""
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused
-    return psutil.virtual_memory().available  # MPS shares the machine's
+    return min(psutil.virtual_memory().available, _left_to_this_container())  # MPS shares the machine's
+
+
+def _left_to_this_container() -> float:
+    """Bytes that the control group of a container or of a cluster's job still allows; infinite without one."""
+    for folder, limit, used in (
+        ("/sys/fs/cgroup", "memory.max", "memory.current"),
+        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+    ):
+        try:
+            allowed = int(Path(folder, limit).read_text())  # "max" without a limit
+            cached = re.search(r"inactive_file (\d+)", Path(folder, "memory.stat").read_text())
+            return max(0, allowed - int(Path(folder, used).read_text()) + (int(cached[1]) if cached else 0))
+        except (OSError, ValueError):
+            continue
+    return math.inf
 
 
 def choose_tile(
-    network: Any, height: int, width: int, dtype: torch.dtype, device: torch.device, free: int
+    network: Any, height: int, width: int, dtype: torch.dtype, device: torch.device, free: float
 ) -> tuple[int, int] | None:
     """The fewest tiles with which an image fits in memory.
 

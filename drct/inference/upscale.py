@@ -1,10 +1,10 @@
 """Upscaling images of any size: padding to whole windows, and tiles for images that do not fit in memory."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 
@@ -31,7 +31,7 @@ def _reflected_indices(length: int, multiple: int, device: torch.device) -> Tens
 
 
 @torch.no_grad()
-def upscale(network: nn.Module, x: Tensor, window_size: int, scale: int) -> Tensor:
+def upscale(network: Callable[[Tensor], Tensor], x: Tensor, window_size: int, scale: int) -> Tensor:
     """Upscale whole images of any size: (B, C, H, W) -> (B, C, H * scale, W * scale), not clamped."""
     height, width = x.shape[-2:]
     return network(pad_to_multiple(x, window_size))[..., : height * scale, : width * scale]
@@ -39,7 +39,7 @@ def upscale(network: nn.Module, x: Tensor, window_size: int, scale: int) -> Tens
 
 @torch.no_grad()
 def upscale_tiled(
-    network: nn.Module,
+    network: Callable[[Tensor], Tensor],
     x: Tensor,
     window_size: int,
     scale: int,

@@ -332,27 +332,29 @@ class DRCTModel(SRModel):
         """Upscale `self.lq`, of any size, into `self.output`; with the EMA weights where there are some."""
         network = getattr(self, "net_g_ema", None) or self.get_bare_model(self.net_g)
         was_training = network.training
-        network.eval()
         scale = self.opt.get("scale", 1)
         tile = self._tile_as_needed(network) if self.tile_as_needed else self.tile
-        with self._autocast(self.precision):
-            if tile:
-                self.output = upscale_tiled(network, self.lq, self.window_size, scale, *tile, progress=True)
-            else:
-                self.output = upscale(network, self.lq, self.window_size, scale)
-        network.train(was_training)
+        forward = network.forward  # not compiled, which it would be for every size
+        network.eval()
+        try:
+            with self._autocast(self.precision):
+                if tile:
+                    self.output = upscale_tiled(forward, self.lq, self.window_size, scale, *tile, progress=True)
+                else:
+                    self.output = upscale(forward, self.lq, self.window_size, scale)
+        finally:
+            network.train(was_training)
 
     def _tile_as_needed(self, network: Any) -> tuple[int, int] | None:
         """Tiles if the image of `feed_data` is too large for the memory that is free."""
         height, width = self.lq.shape[-2:]
         free, dtype = free_memory(self.device), self.precision or torch.float32
-        try:
-            needed = network.memory_needed(height, width, dtype, self.device)
-        except AttributeError as error:
+        if not hasattr(network, "memory_needed"):
             raise DRCTError(
                 f"tile: auto needs a network that knows its memory, which {type(network).__name__} does not: set "
                 "tile: {tile_size: 256, tile_pad: 32}"
-            ) from error
+            )
+        needed = network.memory_needed(height, width, dtype, self.device)
         tile = choose_tile(network, height, width, dtype, self.device, free)
         how = f"tiles of {tile[0]} pixels" if tile else "as a whole"
         get_root_logger().log(

@@ -1,0 +1,399 @@
+"""Time and memory of DRCT, side by side with the original, with other networks and with other runtimes.
+
+Every contender runs in a process of its own, one at a time, in turns, so that a machine that is faster at one moment
+than at another treats all alike; figures are medians over the turns. Peers are used where they are installed
+(`pip install -e '.[bench]'`): spandrel for the original DRCT, HAT and SwinIR, ONNX Runtime and OpenVINO for the
+original exported at the very size. All have the shape of the released x4 networks, with random weights.
+"""
+
+import argparse
+import gc
+import json
+import math
+import multiprocessing
+import platform
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import psutil
+import torch
+from tqdm import tqdm
+
+from drct.errors import DRCTError, did_you_mean, one_line_errors
+from drct.files import write_atomically
+
+SCALE = 4
+SHAPE: dict[str, Any] = {"embed_dim": 180, "depths": (6,) * 6, "num_heads": (6,) * 6, "window_size": 16, "img_size": 64}
+COMMON: dict[str, Any] = {
+    "upscale": SCALE,
+    "img_range": 1.0,
+    "upsampler": "pixelshuffle",
+    "resi_connection": "1conv",
+    "mlp_ratio": 2,
+}
+
+Runner = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A network in a runtime.
+
+    Args:
+        key: Name on the command line.
+        title: Name in the table.
+        packages: What must be installed.
+        precision: fp32 or bf16.
+        network: 'ours', 'original', 'hat' or 'swinir'.
+        runtime: 'pytorch', 'onnxruntime' or 'openvino'.
+        training: Measure a training step, forward and backward, instead of inference.
+        checkpoint: Recompute activations in the backward pass.
+    """
+
+    key: str
+    title: str
+    precision: str = "fp32"
+    network: str = "ours"
+    runtime: str = "pytorch"
+    packages: tuple[str, ...] = ()
+    training: bool = False
+    checkpoint: bool = False
+
+
+SPANDREL = ("spandrel",)
+CONTENDERS = {
+    contender.key: contender
+    for contender in (
+        Contender("original", "original", "fp32", "original", packages=SPANDREL),
+        Contender("original-bf16", "original", "bf16", "original", packages=SPANDREL),
+        Contender("hat", "HAT", "fp32", "hat", packages=SPANDREL),
+        Contender("swinir", "SwinIR-M", "fp32", "swinir", packages=SPANDREL),
+        Contender(
+            "onnxruntime", "original, ONNX Runtime", "fp32", "original", "onnxruntime", (*SPANDREL, "onnxruntime")
+        ),
+        Contender("openvino", "original, OpenVINO", "fp32", "original", "openvino", (*SPANDREL, "openvino")),
+        Contender("openvino-bf16", "original, OpenVINO", "bf16", "original", "openvino", (*SPANDREL, "openvino")),
+        Contender("ours", "this project", "fp32"),
+        Contender("ours-bf16", "this project", "bf16"),
+        Contender("original-step", "original, training step", "fp32", "original", packages=SPANDREL, training=True),
+        Contender("ours-step", "this project, training step", training=True),
+        Contender("ours-step-checkpoint", "the same, use_checkpoint", training=True, checkpoint=True),
+    )
+}
+
+
+@dataclass
+class Result:
+    """What was measured of a contender at a size."""
+
+    contender: str
+    size: str
+    seconds: list[float] = field(default_factory=list)
+    peak_bytes: int = 0  # above the loaded network
+    error: str = ""
+
+    @property
+    def median(self) -> float:
+        """Median of the seconds; nan if there are none."""
+        return median(self.seconds) if self.seconds else math.nan
+
+
+# --------------------------------------------------------------------------------------------- in a contender's process
+
+
+def make_network(name: str, **options: Any) -> torch.nn.Module:
+    """A network of the released x4 shape, with random weights, in evaluation mode."""
+    torch.manual_seed(0)
+    if name == "ours":
+        from drct.archs.drct_arch import DRCT
+
+        return DRCT(**SHAPE, **COMMON, gc=32, **options).eval()
+    if name == "original":
+        from spandrel.architectures.DRCT import DRCT as Original  # noqa: N811
+
+        return Original(**SHAPE, **COMMON, gc=32).eval()
+    if name == "hat":
+        from spandrel.architectures.HAT import HAT
+
+        hat = {"compress_ratio": 3, "squeeze_factor": 30, "conv_scale": 0.01, "overlap_ratio": 0.5}
+        return HAT(**SHAPE, **COMMON, **hat).eval()
+    from spandrel.architectures.SwinIR import SwinIR
+
+    return SwinIR(**SHAPE | {"window_size": 8}, **COMMON).eval()
+
+
+def make_runner(contender: Contender, height: int, width: int, device: str, threads: int) -> Runner:
+    """Load a contender for images of a size."""
+    torch.set_num_threads(threads)
+    network = make_network(contender.network, **({"use_checkpoint": True} if contender.checkpoint else {})).to(device)
+    if contender.training:
+        network.train()
+
+        def step(x: torch.Tensor) -> torch.Tensor:
+            network.zero_grad()
+            out = network(x)
+            out.abs().mean().backward()
+            return out
+
+        return step
+    if contender.runtime == "pytorch":
+        low = torch.autocast(device, torch.bfloat16) if contender.precision == "bf16" else nullcontext()
+
+        def run(x: torch.Tensor) -> torch.Tensor:
+            with torch.no_grad(), low:
+                return network(x)
+
+        return run
+    example = torch.rand(1, 3, height, width)
+    if contender.runtime == "openvino":
+        import openvino
+
+        with torch.no_grad():
+            model = openvino.convert_model(network, example_input=example, input=[1, 3, height, width])
+        hints = {"INFERENCE_PRECISION_HINT": "f32" if contender.precision == "fp32" else "bf16"}
+        compiled = openvino.Core().compile_model(model, "CPU", hints | {"INFERENCE_NUM_THREADS": threads})
+        return lambda x: torch.from_numpy(compiled(x.numpy())[0])
+    import onnxruntime
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = str(Path(folder, "network.onnx"))
+        torch.onnx.export(network, (example,), file, input_names=["x"], dynamo=False)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    return lambda x: torch.from_numpy(session.run(None, {"x": x.numpy()})[0])
+
+
+def serve(connection: Any, contender: Contender, size: tuple[int, int], device: str, threads: int) -> None:
+    """Load, then answer each request with the seconds and the peak memory of a run, or with an error."""
+    try:
+        runner = make_runner(contender, *size, device, threads)
+        gc.collect()
+        x = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0)).to(device)
+        connection.send("loaded")
+        while connection.recv():
+            with _peak_memory(device) as peak:
+                start = time.perf_counter()
+                runner(x)
+                if device == "cuda":
+                    torch.cuda.synchronize()
+                seconds = time.perf_counter() - start
+            connection.send((seconds, peak[0]))
+    except Exception as error:
+        connection.send(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+        if "-v" in sys.argv:
+            traceback.print_exc()
+
+
+@contextmanager
+def _peak_memory(device: str) -> Iterator[list[int]]:
+    """Largest memory within the block above that at its start, in bytes; known after it."""
+    peak = [0]
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        start = torch.cuda.memory_allocated()
+        yield peak
+        peak[0] = torch.cuda.max_memory_allocated() - start
+        return
+    process, running = psutil.Process(), threading.Event()
+    start = process.memory_info().rss
+
+    def watch() -> None:
+        while not running.wait(0.005):
+            peak[0] = max(peak[0], process.memory_info().rss - start)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield peak
+    finally:
+        running.set()
+        watcher.join()
+
+
+# ------------------------------------------------------------------------------------------------------- all in turns
+
+
+def compare(contenders: list[Contender], size: tuple[int, int], rounds: int, device: str, threads: int) -> list[Result]:
+    """Measure contenders at a size, in turns. One that fails is reported and left out."""
+    context = multiprocessing.get_context("spawn")
+    results = {c.key: Result(c.key, f"{size[0]}x{size[1]}") for c in contenders}
+    workers = {}
+    bar = tqdm(total=len(contenders) * (rounds + 2), desc=f"{size[0]}x{size[1]}", unit="run", leave=False)
+    try:
+        for contender in contenders:
+            bar.set_postfix_str(f"load {contender.key}")
+            here, there = context.Pipe()
+            process = context.Process(target=serve, args=(there, contender, size, device, threads), daemon=True)
+            process.start()
+            there.close()
+            workers[contender.key] = (process, here)
+            _ask(here, results[contender.key], bar)
+        for turn in range(rounds + 1):  # the first warms up, and shows the memory
+            for key, (_, connection) in workers.items():
+                if results[key].error:
+                    continue
+                bar.set_postfix_str(key)
+                connection.send(True)
+                answer = _ask(connection, results[key], bar)
+                if answer and turn == 0:
+                    results[key].peak_bytes = answer[1]
+                elif answer:
+                    results[key].seconds.append(answer[0])
+    finally:
+        bar.close()
+        for process, connection in workers.values():
+            connection.close()
+            process.kill()
+            process.join()
+    return list(results.values())
+
+
+def _ask(connection: Any, result: Result, bar: tqdm) -> tuple[float, int] | None:
+    """The next answer of a contender: of a run, or None."""
+    try:
+        answer = connection.recv()
+    except EOFError:
+        answer = "its process ended: out of memory?"
+    bar.update()
+    if isinstance(answer, tuple):
+        return answer
+    if answer != "loaded":
+        result.error = answer
+    return None
+
+
+def table(results: list[Result], reference: str) -> str:
+    """Markdown: seconds, spread, speed as a multiple of the reference's at the same size, and peak memory."""
+    lines = [
+        f"| size | network | precision | median s | fastest .. slowest | times as fast as {reference} | peak memory |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    base = {r.size: r.median for r in results if r.contender == reference}
+    for r in results:
+        c = CONTENDERS[r.contender]
+        head = f"| {r.size} | {c.title} | {c.precision} |"
+        if r.error:
+            lines.append(f"{head} failed: {r.error} | | | |")
+            continue
+        ratio = base.get(r.size, math.nan) / r.median
+        spread = f"{min(r.seconds):.2f} .. {max(r.seconds):.2f}"
+        lines.append(
+            f"{head} {r.median:.2f} | {spread} | {'' if math.isnan(ratio) else f'{ratio:.2f}'} "
+            f"| {r.peak_bytes / 1e9:.2f} GB |"
+        )
+    return "\n".join(lines)
+
+
+def draw(results: list[Result], path: Path) -> None:
+    """Bars of the median seconds, a panel per size, into a PNG."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    mpl.use("Agg")
+    measured = [r for r in results if r.seconds]
+    sizes = list(dict.fromkeys(r.size for r in measured))
+    figure = Figure(figsize=(8, 0.6 + sum(0.7 + 0.28 * sum(r.size == s for r in measured) for s in sizes)), dpi=150)
+    heights = [1 + sum(r.size == s for r in measured) for s in sizes]
+    panels = figure.subplots(len(sizes), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for panel, size in zip(panels, sizes, strict=True):
+        rows = [r for r in measured if r.size == size][::-1]
+        contenders = [CONTENDERS[r.contender] for r in rows]
+        colours = ["#0072b2" if c.network == "ours" else "#bbbbbb" for c in contenders]
+        bars = panel.barh([f"{c.title} ({c.precision})" for c in contenders], [r.median for r in rows], color=colours)
+        panel.bar_label(bars, [f" {r.median:.2f} s, {r.peak_bytes / 1e9:.2f} GB" for r in rows], fontsize=8)
+        panel.set_title(f"{size} pixels, x{SCALE}", fontsize=9, loc="left")
+        panel.set_xlim(0, 1.25 * max(r.median for r in rows))
+        panel.set_xlabel("median seconds; label: also peak memory above the loaded network", fontsize=7)
+        panel.tick_params(labelsize=8)
+        panel.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    write_atomically(path, lambda file: figure.savefig(file, format="png"))
+
+
+def _environment(device: str, threads: int) -> dict[str, Any]:
+    name = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
+    cpu = Path("/proc/cpuinfo")
+    if device == "cpu" and cpu.is_file():
+        models = [line.split(":", 1)[1].strip() for line in cpu.read_text().splitlines() if "model name" in line]
+        name = models[0] if models else name
+    return {"device": name, "threads": threads, "torch": torch.__version__, "python": platform.python_version()}
+
+
+def _size(text: str) -> tuple[int, int]:
+    try:
+        height, width = (int(side) for side in text.split("x"))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HEIGHTxWIDTH, as 192x256") from error
+    if min(height, width) < 16 or height % 16 or width % 16:
+        raise argparse.ArgumentTypeError(f"{text}: sides must be multiples of the window, 16")
+    return height, width
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    """The arguments of the benchmark."""
+    inference = [key for key, c in CONTENDERS.items() if not c.training]
+    parser = argparse.ArgumentParser(
+        prog="python -m drct.analysis.speed_benchmark",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--sizes", type=_size, nargs="+", default=[(64, 64), (192, 256)], help="default: 64x64 192x256")
+    parser.add_argument("--contenders", nargs="+", default=inference, help=f"of {', '.join(CONTENDERS)}")
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each that count, default 3")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of the CPU; default: its cores")
+    parser.add_argument("--reference", default="original", help="what speeds are compared with, default: original")
+    parser.add_argument("--json", type=Path, help="file to write the figures to")
+    parser.add_argument("--chart", type=Path, help="PNG to draw (needs matplotlib)")
+    return parser
+
+
+@one_line_errors
+def main(argv: list[str] | None = None) -> int:
+    """Entry point. Returns 0, 1 if a contender failed, 2 if nothing could be measured."""
+    args = argument_parser().parse_args(argv)
+    for key in (*args.contenders, args.reference):
+        if key not in CONTENDERS:
+            raise DRCTError(f"there is no contender {key!r}{did_you_mean(key, CONTENDERS)}")
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise DRCTError("--device cuda: PyTorch finds no GPU")
+    if args.chart and find_spec("matplotlib") is None:
+        raise DRCTError("--chart needs matplotlib: pip install -e '.[curves]'")
+    contenders = []
+    for contender in (CONTENDERS[key] for key in args.contenders):
+        if missing := [package for package in contender.packages if find_spec(package) is None]:
+            print(f"{contender.key} is left out: {', '.join(missing)} is not installed", file=sys.stderr)
+        elif args.device == "cuda" and contender.runtime != "pytorch":
+            print(f"{contender.key} is left out: it is measured on the CPU only", file=sys.stderr)
+        else:
+            contenders.append(contender)
+    if not contenders:
+        raise DRCTError("there is nothing to measure")
+    results: list[Result] = []
+    for size in args.sizes:
+        results += compare(contenders, size, max(1, args.rounds), args.device, args.threads)
+    environment = _environment(args.device, args.threads)
+    print(", ".join(f"{key} {value}" for key, value in environment.items()))
+    print(table(results, args.reference))
+    if args.json:
+        content = {"environment": environment, "results": [asdict(r) | {"median": r.median} for r in results]}
+        text = json.dumps(content, indent=1).encode()
+        write_atomically(args.json, lambda file: file.write(text))
+    if args.chart and any(r.seconds for r in results):
+        draw(results, args.chart)
+    return int(any(r.error for r in results))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,61 @@
+"""The benchmark's own behaviour; its figures are nobody's test."""
+
+import json
+import math
+import multiprocessing
+from pathlib import Path
+
+import cv2
+import pytest
+from tqdm import tqdm
+
+from drct.analysis import speed_benchmark
+from drct.analysis.speed_benchmark import Result, table
+
+
+def test_contenders_are_measured_in_turns(workplace, capsys):
+    arguments = ["--sizes", "16x16", "--rounds", "2", "--contenders", "ours", "ours-step", "--reference", "ours"]
+    assert speed_benchmark.main([*arguments, "--json", "b.json", "--chart", "b.png"]) == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| 16x16")]
+    assert [row.split("|")[2].strip() for row in rows] == ["this project", "this project, training step"]
+    assert rows[0].split("|")[6].strip() == "1.00"
+    content = json.loads(Path("b.json").read_text())
+    assert content["environment"]["threads"] >= 1
+    inference, step = content["results"]
+    assert len(inference["seconds"]) == 2
+    assert min(inference["seconds"]) <= inference["median"] <= max(inference["seconds"])
+    assert 0 < inference["median"] < step["median"]
+    assert 10e6 < inference["peak_bytes"] < step["peak_bytes"]
+    assert cv2.imread("b.png").shape[1] == 1200
+
+
+def test_peers_that_are_not_installed_are_named(monkeypatch, capsys):
+    monkeypatch.setattr(speed_benchmark, "find_spec", lambda name: None)
+    assert speed_benchmark.main(["--contenders", "original", "openvino"]) == 2
+    error = capsys.readouterr().err
+    assert "original is left out: spandrel is not installed" in error
+    assert "openvino is left out: spandrel, openvino is not installed" in error
+    assert "error: there is nothing to measure" in error
+
+
+def test_mistakes_are_explained(capsys):
+    assert speed_benchmark.main(["--contenders", "orignal"]) == 2
+    assert "no contender 'orignal' (did you mean 'original'?)" in capsys.readouterr().err
+    for size in ("64", "64x65", "axb"):
+        with pytest.raises(SystemExit):
+            speed_benchmark.main(["--sizes", size])
+    assert "is not HEIGHTxWIDTH" in capsys.readouterr().err
+
+
+def test_a_contender_that_fails_does_not_end_the_others():
+    here, there = multiprocessing.Pipe()
+    dead, silent = Result("hat", "64x64"), Result("swinir", "64x64")
+    there.send("ValueError: no such shape")
+    speed_benchmark._ask(here, dead, tqdm(disable=True))
+    there.close()
+    speed_benchmark._ask(here, silent, tqdm(disable=True))
+    rows = table([Result("original", "64x64", [2.0, 4.0, 3.0], 10**9), dead, silent], "original").splitlines()[2:]
+    assert rows[0] == "| 64x64 | original | fp32 | 3.00 | 2.00 .. 4.00 | 1.00 | 1.00 GB |"
+    assert "failed: ValueError: no such shape" in rows[1]
+    assert "out of memory?" in rows[2]
+    assert math.isnan(silent.median)
