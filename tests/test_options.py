@@ -191,6 +191,19 @@ def test_mistakes_in_training_options_are_explained(pairs):
     missing = changed(lambda o: o["logger"].pop("save_checkpoint_freq"))
     assert "logger has no 'save_checkpoint_freq'" in missing
     assert "did you mean" not in missing  # what resembles it has a meaning of its own
+    for key, value in {"ema_decay": 9.99, "warmup_iter": "few"}.items():
+        assert f"train.{key} must be a" in changed(lambda o, k=key, v=value: o["train"].update({k: v}))
+    assert "ema_decay must be a number" in changed(lambda o: o["train"].update(ema_decay="0.999"))
+    for key, value in {"milestones": ["a"], "gamma": "half"}.items():
+        assert f"train.scheduler.{key} must be a" in changed(
+            lambda o, k=key, v=value: o["train"]["scheduler"].update({k: v})
+        )
+    assert "wandb must be a section" in changed(lambda o: o["logger"].update(wandb="project"))
+    assert "must be the path of one folder" in changed(lambda o: o["datasets"]["train"].update(dataroot_gt=["a", "b"]))
+    assert "must be the path of a text file" in changed(lambda o: o["datasets"]["train"].update(meta_info_file=5))
+    assert "is not a multiple of network_g.window_size 4" in changed(
+        lambda o: o["datasets"]["train"].update(gt_size=20)
+    )
     assert "gt_size 15 is not a multiple" in changed(lambda o: o["datasets"]["train"].update(gt_size=15))
     assert "precision must be" in changed(lambda o: o["train"].update(precision="fp8"))
     assert "opt.yml has no 'logger'" in changed(lambda o: o.pop("logger"))

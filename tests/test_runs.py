@@ -511,7 +511,7 @@ def test_training_goes_on_without_an_image_that_cannot_be_used(pairs, capfd):
 
 def test_a_schedule_that_cannot_be_made_is_named(pairs, capfd):
     options = train_options()
-    options["train"]["scheduler"] = {"type": "MultiStepLR", "milestones": 5, "gamma": 0.5}
+    options["train"]["scheduler"] = {"type": "MultiStepLR", "milestone": [5]}
     assert run_train(options) == 2
     assert "error: train.scheduler: MultiStepLR: " in capfd.readouterr().err
 

@@ -129,7 +129,8 @@ def check_options(opt: dict[str, Any], is_train: bool, file: str, logger: loggin
             raise DRCTError(f"{file} has no '{key}'{_misspelt(key, opt)}")
     for key in ("datasets", "network_g", "path", "train", "val", "logger", "tile", "dist_params"):
         if opt.get(key) is not None and not isinstance(opt[key], dict) and (key, opt[key]) != ("tile", "auto"):
-            raise DRCTError(f"{file}: {key} must be a section of keys, not {opt[key]!r}")
+            or_auto = " or auto" if key == "tile" else ""
+            raise DRCTError(f"{file}: {key} must be a section of keys{or_auto}, not {opt[key]!r}")
     if not isinstance(opt["scale"], int) or opt["scale"] < 1:
         raise DRCTError(f"{file}: scale must be a whole number, not {opt['scale']!r}")
     if not re.fullmatch(r"[^/\\]+", str(opt["name"])) or str(opt["name"]) in (".", ".."):
@@ -230,6 +231,8 @@ def _check_dataset(
     for key in roots.get(dataset["type"], ["dataroot_gt"] if dataset["type"] == "ImageNetPairedDataset" else []):
         if dataset.get(key) is None:
             raise DRCTError(f"{where} has no '{key}'{_misspelt(key, dataset, 'datasets')}")
+        if not isinstance(dataset[key], str):
+            raise DRCTError(f"{where}.{key} must be the path of one folder, not {dataset[key]!r}")
         folder = Path(dataset[key]).expanduser()
         if not folder.is_dir():
             raise DRCTError(f"{where}.{key}: no such folder: {folder}. {PREPARE_HINT}")
@@ -238,6 +241,8 @@ def _check_dataset(
     meta_info = dataset.get("meta_info_file")
     if meta_info is None or dataset["io_backend"]["type"] == "lmdb":  # which has its own list
         dataset.pop("meta_info_file", None)
+    elif not isinstance(meta_info, str):
+        raise DRCTError(f"{where}.meta_info_file must be the path of a text file, not {meta_info!r}")
     elif not Path(meta_info).expanduser().is_file():
         if meta_info.startswith(ORIGINAL_LISTS):
             logger.warning(f"{where}.meta_info_file: {meta_info} is not here; all files of the folder are used")
@@ -285,12 +290,33 @@ def _check_numbers(opt: dict[str, Any], is_train: bool, file: str) -> None:
         _check_positive(opt["val"], "val_freq", f"{file}: val")
     if not isinstance(opt["train"]["optim_g"].get("lr"), int | float):
         raise DRCTError(f"{file}: train.optim_g needs a learning rate lr, a number")
+    decay = opt["train"].get("ema_decay", 0)
+    if isinstance(decay, bool) or not isinstance(decay, int | float) or not 0 <= decay < 1:
+        raise DRCTError(f"{file}: train.ema_decay must be a number from 0 (no average) to below 1, not {decay!r}")
+    warmup = opt["train"].get("warmup_iter")
+    if warmup is not None and (isinstance(warmup, bool) or not isinstance(warmup, int)):
+        raise DRCTError(f"{file}: train.warmup_iter must be a whole number, not {warmup!r}")
+    schedule = opt["train"]["scheduler"]
+    milestones = schedule.get("milestones", [])
+    if not isinstance(milestones, list) or not all(isinstance(number, int) for number in milestones):
+        raise DRCTError(f"{file}: train.scheduler.milestones must be a list of iterations, not {milestones!r}")
+    if not isinstance(schedule.get("gamma", 1), int | float):
+        raise DRCTError(f"{file}: train.scheduler.gamma must be a number, not {schedule['gamma']!r}")
     steps = opt["train"]["scheduler"].get("total_steps")
     if isinstance(steps, int) and steps < opt["train"]["total_iter"]:
         raise DRCTError(f"{file}: train.scheduler.total_steps ({steps}) ends before train.total_iter")
     if not opt["train"].get("pixel_opt") and not opt["train"].get("perceptual_opt"):
         raise DRCTError(f"{file}: train has no loss: set pixel_opt or perceptual_opt")
+    network, patch = opt["network_g"], opt["datasets"]["train"]["gt_size"] // opt["scale"]
+    window = network.get("window_size")
+    if network["type"] == "DRCT" and isinstance(window, int) and 0 < window <= patch and patch % window:
+        raise DRCTError(
+            f"{file}: datasets.train.gt_size makes patches of {patch} low-resolution pixels, which is not a multiple "
+            f"of network_g.window_size {window}"
+        )
     wandb = opt["logger"].get("wandb")
+    if wandb and not isinstance(wandb, dict):
+        raise DRCTError(f"{file}: logger.wandb must be a section with a project, not {wandb!r}")
     if wandb and wandb.get("project") and not opt["logger"].get("use_tb_logger"):
         raise DRCTError(f"{file}: logger.wandb follows TensorBoard: set use_tb_logger: true too")
     for section, key in (("train", "accumulation"), ("logger", "keep_last")):
