@@ -34,7 +34,9 @@ class StopRequest:
             self._previous[number] = signal.signal(number, self._ask)
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind and distributed.world_size() > 1:
+            return  # the launcher, too, ends this process when another one has died; first it tells why
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 

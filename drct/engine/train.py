@@ -96,20 +96,21 @@ class TrainingRun:
             f"{self.epoch_size} samples per epoch, {self.samples_per_step} per iteration, "
             f"{max(0, self.total - self.iteration)} iterations to go"
         )
-        try:
-            with self.stop, self.monitor.active(), batches_of(self.loader) as batches:
-                self._train(batches)
-        except Stopped:
-            raise
-        except BaseException:
-            if not self.model.changing and self.iteration > self.saved:
-                with suppress(DRCTError):  # the disk may be what failed
-                    self._save()
-                    self.logger.info(f"Stopped at iteration {self.iteration}, {self._saved()}; {GO_ON}")
-            raise
-        finally:
-            if self.scalars:
-                self.scalars.close()
+        with self.stop:
+            try:
+                with self.monitor.active(), batches_of(self.loader) as batches:
+                    self._train(batches)
+            except Stopped:
+                raise
+            except BaseException:
+                if not self.model.changing and self.iteration > self.saved:
+                    with suppress(DRCTError):  # the disk may be what failed
+                        self._save()
+                        self.logger.info(f"Stopped at iteration {self.iteration}, {self._saved()}; {GO_ON}")
+                raise
+            finally:
+                if self.scalars:
+                    self.scalars.close()
         self.model.save_weights("latest")
         self.logger.info(f"Trained {self.iteration} iterations: {self.root / 'models' / 'net_g_latest.pth'}")
 
