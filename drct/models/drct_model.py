@@ -300,7 +300,8 @@ class DRCTModel(SRModel):
             ) from error
         warmup = self.opt["train"].get("warmup_iter") or -1
         for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
-            if resume_state["iter"] < warmup and "scheduled_lr" not in group:  # saved by BasicSR
+            by_basicsr = "kinds" not in resume_state
+            if by_basicsr and resume_state["iter"] < warmup and "scheduled_lr" not in group:
                 group["scheduled_lr"] = group["initial_lr"]
         if resume_state.get("scaler"):
             self.scaler.load_state_dict(resume_state["scaler"])
