@@ -369,7 +369,7 @@ def test_a_disk_that_is_full_in_the_middle_of_a_file_is_told(workplace):
             checkpoint.save("file.pth", [torch.zeros(50_000) for _ in range(20)])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert torch.equal(torch.load("file.pth"), torch.zeros(10))
+    assert torch.equal(torch.load("file.pth", weights_only=True), torch.zeros(10))
     assert [path.name for path in Path().iterdir()] == ["file.pth"]
 
 
@@ -671,7 +671,7 @@ def gradients(name, processes, batch, accumulation=1):
     line[line.index(TRAIN)] = "gradients.py"
     done = subprocess.run(line, capture_output=True, text=True, timeout=120, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
-    return torch.load(f"{name}.gradients")
+    return torch.load(f"{name}.gradients", weights_only=True)
 
 
 def test_gradients_do_not_depend_on_how_a_batch_is_shared(images):

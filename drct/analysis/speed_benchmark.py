@@ -1,9 +1,9 @@
 """Time and memory of DRCT, side by side with the original, with other networks and with other runtimes.
 
 Every contender runs in a process of its own, one at a time, in turns, so that a machine that is faster at one moment
-than at another treats all alike; figures are medians over the turns. Peers are used where they are installed
-(`pip install -e '.[bench]'`): spandrel for the original DRCT, HAT and SwinIR, ONNX Runtime and OpenVINO for the
-original exported at the very size. All have the shape of the released x4 networks, with random weights.
+than at another treats all alike; figures are medians over the turns. Peers are used where they are installed: spandrel
+for the original DRCT, HAT and SwinIR, ONNX Runtime and OpenVINO for the original exported at the very size. All have
+the shape of the released x4 networks, with random weights.
 """
 
 import argparse
@@ -16,7 +16,6 @@ import sys
 import tempfile
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
@@ -191,8 +190,6 @@ def serve(connection: Any, contender: Contender, size: tuple[int, int], device: 
             connection.send((seconds, peak[0]))
     except Exception as error:
         connection.send(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
-        if "-v" in sys.argv:
-            traceback.print_exc()
 
 
 @contextmanager

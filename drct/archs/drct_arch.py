@@ -8,7 +8,7 @@ throughout the body. Everything between two feature maps of a dense group - norm
 convolution - acts on each window alone. So a block is written once, for *any* group of windows (B, n, N, C), and
 the network decides how many windows it hands over at a time: all of them in training; in inference a few, whose
 results go straight into the group's feature map, so that of nothing but this map all of the image ever exists. In the
-same way the convolutions before and after the body are written for any rows of the image. Names of parameters are
+same way the convolutions before and after the body are written for any tile of the image. Names of parameters are
 those of the original implementation: its weight files load here, ours load there.
 
 Letters in shapes: B images, H x W tokens, C channels, w = window_size, N = w * w tokens of a window, n windows,
@@ -18,9 +18,9 @@ h heads, d channels of a head.
 import math
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from inspect import signature
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from einops import rearrange
@@ -595,8 +595,7 @@ class DRCT(nn.Module):
         for top, left in tiles:
             part = body[:, top : top + side, left : left + side]
             part.copy_(self._embed(shallow(top, left, side, side)[:, :, : part.shape[1], : part.shape[2]], top, left))
-        for group in self.layers:
-            assert isinstance(group, DenseGroup)
+        for group in cast(Iterable[DenseGroup], self.layers):
             group.run_in_place(features, tokens)
         out = x.new_empty((batch, channels, height * scale, width * scale))
         reconstruct = self._reconstruct(shallow, body)

@@ -140,7 +140,8 @@ def start(backend: str, num_gpu: int, logger: logging.Logger) -> None:
     elif backend != "gloo":
         logger.info(f"dist_params.backend: {backend} is for CUDA: taking gloo")
         backend = "gloo"
-    assert _store is not None, "meet() comes first"
+    if _store is None:
+        raise RuntimeError("meet() comes first")
     try:
         group_store = dist.PrefixStore("group", _store)
         dist.init_process_group(backend, store=group_store, rank=rank(), world_size=world_size())

@@ -50,7 +50,8 @@ def run(opt: dict[str, Any], log) -> int:
     for loader in loaders:
         sheet = ComparisonSheet(opt["network_g"]["type"]) if opt["val"].get("comparison") else None
         table = model.validation(loader, opt["name"], None, opt["val"]["save_img"], sheet.add if sheet else None)
-        assert table is not None  # nobody asked it to stop
+        if table is None:
+            raise RuntimeError("validation stopped, though nobody asked it to")
         failures += len(table.failed)
         if sheet and sheet.collect():
             path = results / f"comparison_{table.dataset}.png"
