@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from drct.archs.products import attention, is_traced, linear
+from drct.archs.products import attention, is_traced, linear, packed
 from drct.archs.windows import (
     read_region,
     regions,
@@ -61,12 +61,19 @@ TILE_HALO = 8  # rows and columns, four at each side, that the convolutions afte
 # ------------------------------------------------------------------------------------------------------- Swin block
 
 
-class Linear(nn.Linear):
-    """A linear layer that computes by `products.linear`."""
+class Product(NamedTuple):
+    """Weight and bias of a linear layer, as `products.linear` takes them."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., in_features) -> (..., out_features)."""
-        return linear(x, self.weight, self.bias)
+    weight: Tensor  # (o, i)
+    bias: Tensor | None  # (o,)
+
+
+class AttentionWeights(NamedTuple):
+    """Weights of a `WindowAttention` with heads padded by zeros to d' channels, the queries' scaled."""
+
+    qkv: Product  # C -> 3 * h * d'
+    proj: Product  # h * d' -> C
+    bias: Tensor  # of relative positions: (h, N, N)
 
 
 class WindowAttention(nn.Module):
@@ -103,7 +110,7 @@ class WindowAttention(nn.Module):
         self.proj_drop = nn.Dropout(proj_drop)
         trunc_normal_(self.relative_position_bias_table, std=0.02)
 
-    def prepare(self, dtype: torch.dtype) -> "AttentionWeights":
+    def prepare(self, dtype: torch.dtype) -> AttentionWeights:
         """The weights as the products take them. The same for all windows, so it is done once for a feature map."""
         heads, d = self.num_heads, len(self.proj.weight) // self.num_heads
         more = -d % HEAD_MULTIPLE
@@ -113,16 +120,15 @@ class WindowAttention(nn.Module):
             return F.pad(torch.stack([q * self.scale, k, v]), (0, 0, 0, more)).flatten(0, 2).to(dtype)
 
         index = relative_position_index(self.window_size, self.relative_position_bias_table.device)
-        bias = rearrange(self.relative_position_bias_table[index.flatten()], "(q k) h -> h q k", q=len(index))
+        table = self.relative_position_bias_table.t()  # (h, (2w-1)^2)
+        bias = table.gather(1, index.flatten().expand(heads, -1)).unflatten(1, index.shape)
         return AttentionWeights(
-            padded(self.qkv.weight),
-            None if self.qkv.bias is None else padded(self.qkv.bias).flatten(),
-            F.pad(self.proj.weight.unflatten(1, (heads, d)), (0, more)).flatten(1).to(dtype),
-            self.proj.bias,
+            Product(padded(self.qkv.weight), None if self.qkv.bias is None else padded(self.qkv.bias).flatten()),
+            Product(F.pad(self.proj.weight.unflatten(1, (heads, d)), (0, more)).flatten(1).to(dtype), self.proj.bias),
             bias.to(dtype).contiguous(),
         )
 
-    def forward(self, x: Tensor, weights: "AttentionWeights", mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, weights: AttentionWeights, mask: Tensor | None = None) -> Tensor:
         """Attend within each window: (B, n, N, C) -> (B, n, N, C).
 
         Args:
@@ -130,21 +136,27 @@ class WindowAttention(nn.Module):
             weights: What `prepare` returns.
             mask: (1 or n, N, N), added to the logits, or None.
         """
-        qkv = linear(x, weights.qkv, weights.qkv_bias)
+        qkv = linear(x, *weights.qkv)
         q, k, v = rearrange(qkv, "b n t (three h d) -> three (b n) h t d", three=3, h=self.num_heads)
         out = attention(q, k, v, weights.bias, mask, self.attn_drop if self.training else 0.0)
         out = rearrange(out, "(b n) h t d -> b n t (h d)", b=len(x))
-        return self.proj_drop(linear(out, weights.proj, weights.proj_bias))
+        return self.proj_drop(linear(out, *weights.proj))
 
 
-class AttentionWeights(NamedTuple):
-    """Weights of a `WindowAttention` with heads padded by zeros to d' channels, the queries' scaled."""
+class BlockWeights(NamedTuple):
+    """Weights of a block of a dense group, in the type that is computed in."""
 
-    qkv: Tensor  # (3 * h * d', C)
-    qkv_bias: Tensor | None
-    proj: Tensor  # (C, h * d')
-    proj_bias: Tensor
-    bias: Tensor  # of relative positions: (h, N, N)
+    attention: AttentionWeights
+    fc1: Product
+    fc2: Product
+    adjust: Product  # the 1x1 convolution after the Swin block
+
+    def packed(self, rows: int) -> "BlockWeights":
+        """The same for inference, in the order that is read fastest. See `products.packed`."""
+        qkv, proj, fc1, fc2, adjust = (
+            Product(packed(p.weight, rows), p.bias) for p in (*self.attention[:2], self.fc1, self.fc2, self.adjust)
+        )
+        return BlockWeights(AttentionWeights(qkv, proj, self.attention.bias), fc1, fc2, adjust)
 
 
 class SwinBlock(nn.Module):
@@ -182,18 +194,18 @@ class SwinBlock(nn.Module):
         self.norm2 = norm_layer(dim)
         self.mlp = nn.Sequential(
             OrderedDict(
-                fc1=Linear(dim, hidden),
-                act=nn.GELU(),
+                fc1=nn.Linear(dim, hidden),
                 drop1=nn.Dropout(drop),
-                fc2=Linear(hidden, dim),
+                fc2=nn.Linear(hidden, dim),
                 drop2=nn.Dropout(drop),
             )
         )
 
-    def forward(self, x: Tensor, weights: AttentionWeights, mask: Tensor | None = None) -> Tensor:
-        """(B, n, N, C) -> (B, n, N, C). `weights`, `mask`: See `WindowAttention`."""
-        x = x + self.drop_path(self.attn(self.norm1(x), weights, mask))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+    def forward(self, x: Tensor, weights: BlockWeights, mask: Tensor | None = None) -> Tensor:
+        """(B, n, N, C) -> (B, n, N, C). `mask`: See `WindowAttention`."""
+        x = x + self.drop_path(self.attn(self.norm1(x), weights.attention, mask))
+        hidden = self.mlp.drop1(linear(self.norm2(x), *weights.fc1, gelu=True))
+        return x + self.drop_path(self.mlp.drop2(linear(hidden, *weights.fc2)))
 
 
 # ------------------------------------------------------------------------------------------------------ dense group
@@ -256,7 +268,7 @@ class DenseGroup(nn.Module):
             shift = self._shift(k)
             rolled = torch.roll(x, (-shift, -shift), dims=(1, 2)) if shift else x
             mask = self._masks(x)[window_kinds(x.shape[1] // w, x.shape[2] // w, x.device)] if shift else None
-            arguments = (k, window_partition(rolled, w), self._attention(k).prepare(x.dtype), mask)
+            arguments = (k, window_partition(rolled, w), self._weights(k, x.dtype), mask)
             if use_checkpoint:
                 new = checkpoint(self._apply_block, *arguments, use_reentrant=False)
             else:
@@ -283,21 +295,27 @@ class DenseGroup(nn.Module):
             # What a window's tokens are written to, no other window reads: block 5, which replaces the input, has
             # no shift, and the others write channels that no block has read yet
             target = features[..., end : end + self.growth] if k < 5 else features[..., : self.dim]
-            weights = self._attention(k).prepare(features.dtype)
+            weights = self._weights(k, features.dtype).packed(at_most * w * w * batch)
             for region in regions(height // w, width // w, shift > 0, at_most, features.device.type == "cpu"):
                 mask = self._masks(features)[region.kind, None] if region.kind else None
                 windows = read_region(features[..., :end], region, w, shift)
                 write_region(target, self._apply_block(k, windows, weights, mask), region, w, shift)
 
-    def _apply_block(self, k: int, windows: Tensor, weights: AttentionWeights, mask: Tensor | None) -> Tensor:
+    def _apply_block(self, k: int, windows: Tensor, weights: BlockWeights, mask: Tensor | None) -> Tensor:
         """What block k adds, (B, n, N, C + (k-1) gc) -> (B, n, N, gc); the fifth: the output, (B, n, N, C)."""
         block: SwinBlock = getattr(self, f"swin{k}")
-        adjust: nn.Conv2d = getattr(self, f"adjust{k}")
-        new = linear(block(windows, weights, mask), adjust.weight.flatten(1), adjust.bias)  # a 1x1 convolution
+        new = linear(block(windows, weights, mask), *weights.adjust)
         return F.leaky_relu(new, 0.2) if k < 5 else new * DENSE_SCALE + windows[..., : self.dim]
 
-    def _attention(self, k: int) -> WindowAttention:
-        return getattr(self, f"swin{k}").attn
+    def _weights(self, k: int, dtype: torch.dtype) -> BlockWeights:
+        block: SwinBlock = getattr(self, f"swin{k}")
+        adjust: nn.Conv2d = getattr(self, f"adjust{k}")
+        return BlockWeights(
+            block.attn.prepare(dtype),
+            Product(block.mlp.fc1.weight.to(dtype), block.mlp.fc1.bias),
+            Product(block.mlp.fc2.weight.to(dtype), block.mlp.fc2.bias),
+            Product(adjust.weight.flatten(1).to(dtype), adjust.bias),
+        )
 
     def _shift(self, k: int) -> int:
         return self.shift if k in SHIFTED_BLOCKS else 0

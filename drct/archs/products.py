@@ -14,28 +14,46 @@ def is_traced() -> bool:
     return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """x W^T + b: (..., i), (o, i), (o,) -> (..., o)."""
+def packed(weight: Tensor, rows: int) -> Tensor:
+    """A weight (o, i) in the order in which `linear` reads it fastest, for inference; some devices have no such order.
+
+    Args:
+        weight: Of the type that is computed in.
+        rows: How many rows most products will have.
+    """
+    if not _onednn_computes(weight):
+        return weight
+    if weight.dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return weight
+    return torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), rows)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool = False) -> Tensor:
+    """x W^T + b, (..., i), (o, i), (o,) -> (..., o), and GELU of it if asked for. `weight` may be `packed`."""
+    if weight.is_mkldnn:
+        return _onednn(x.to(weight.dtype), weight, None if bias is None else bias.to(weight.dtype), gelu)
     if is_traced() or not _onednn_is_faster(x):
-        return F.linear(x, weight, bias)
-    if torch.is_grad_enabled():
-        return _OneDNNLinear.apply(x, weight, bias)
-    return _onednn(x, weight, bias)
+        y = F.linear(x, weight, bias)
+    elif torch.is_grad_enabled():
+        y = _OneDNNLinear.apply(x, weight, bias)
+    else:
+        return _onednn(x, weight, bias, gelu)
+    return F.gelu(y) if gelu else y
+
+
+def _onednn_computes(x: Tensor) -> bool:
+    kinds = (torch.float32, torch.bfloat16)
+    return HAS_ONEDNN and x.device.type == "cpu" and x.dtype in kinds and bool(torch.backends.mkldnn.enabled)
 
 
 def _onednn_is_faster(x: Tensor) -> bool:
     # PyTorch takes oneDNN for bfloat16 by itself, but MKL for float32, which is slow on processors not made by Intel
-    return (
-        HAS_ONEDNN
-        and x.dtype == torch.float32
-        and x.device.type == "cpu"
-        and bool(torch.backends.mkldnn.enabled)
-        and not torch.is_autocast_enabled("cpu")
-    )
+    return _onednn_computes(x) and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
 
 
-def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool = False) -> Tensor:
+    after, exactly = ("gelu", "none") if gelu else ("none", "")
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, after, [], exactly)
 
 
 class _OneDNNLinear(torch.autograd.Function):
@@ -49,12 +67,19 @@ class _OneDNNLinear(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
-        grad = grad.contiguous()
-        flat = grad.flatten(0, -2)
-        for_x = _onednn(grad, weight.t().contiguous(), None) if ctx.needs_input_grad[0] else None
-        for_weight = flat.t() @ x.flatten(0, -2) if ctx.needs_input_grad[1] else None
-        for_bias = flat.sum(0) if ctx.has_bias and ctx.needs_input_grad[2] else None
-        return for_x, for_weight, for_bias
+        wanted = [
+            need and exists for need, exists in zip(ctx.needs_input_grad, (True, True, ctx.has_bias), strict=True)
+        ]
+        # As of a 1x1 convolution of a channels-last image: the way to oneDNN's products for gradients
+        image, grad_image = (t.reshape(1, 1, -1, t.shape[-1]).permute(0, 3, 1, 2) for t in (x, grad))
+        for_x, for_weight, for_bias = torch.ops.aten.convolution_backward(
+            grad_image, image, weight[:, :, None, None], [len(weight)], [1, 1], [0, 0], [1, 1], False, [0, 0], 1, wanted
+        )
+        return (
+            for_x.permute(0, 2, 3, 1).reshape(x.shape) if wanted[0] else None,
+            for_weight.flatten(1) if wanted[1] else None,
+            for_bias if wanted[2] else None,
+        )
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | None, dropout: float = 0.0) -> Tensor:
@@ -90,7 +115,7 @@ def _full_bias(bias: Tensor, mask: Tensor | None, n: int) -> Tensor:
 
 def _weights(q: Tensor, k: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:
     logits = q @ k.transpose(-2, -1)
-    return (logits + _full_bias(bias, mask, len(q)).to(logits.dtype)).softmax(-1)
+    return logits.add_(_full_bias(bias, mask, len(q))).softmax(-1)  # the product's gradient does not need its result
 
 
 class _RecomputedAttention(torch.autograd.Function):
@@ -99,7 +124,7 @@ class _RecomputedAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:
         ctx.save_for_backward(q, k, v, bias, *([] if mask is None else [mask]))
-        return attention(q, k, v, bias, mask)
+        return attention(q, k, v, bias.detach(), mask)  # with a bias that requires a gradient, SDPA would be slow
 
     @staticmethod
     @once_differentiable
@@ -111,12 +136,12 @@ class _RecomputedAttention(torch.autograd.Function):
         for start in range(0, len(q), ATTENTION_BACKWARD_WINDOWS):
             part = slice(start, start + ATTENTION_BACKWARD_WINDOWS)
             some = None if mask is None else mask[torch.arange(len(q))[part] % len(mask)]
-            weights = _weights(q[part], k[part], bias, some)
-            for_weights = grad[part] @ v[part].transpose(-2, -1)
-            grads[2][part] = weights.transpose(-2, -1) @ grad[part]
-            mean = (weights * for_weights).sum(-1, keepdim=True)
-            for_logits = weights * (for_weights - mean)
+            q_part, k_part, v_part, grad_part = (t[part].contiguous() for t in (q, k, v, grad))
+            weights = _weights(q_part, k_part, bias, some)
+            for_weights = grad_part @ v_part.transpose(-2, -1)
+            grads[2][part] = weights.transpose(-2, -1) @ grad_part
+            for_logits = torch._softmax_backward_data(for_weights, weights, -1, weights.dtype)
             for_bias += for_logits.sum(0)
-            grads[0][part] = for_logits @ k[part]
-            grads[1][part] = for_logits.transpose(-2, -1) @ q[part]
+            grads[0][part] = for_logits @ k_part
+            grads[1][part] = for_logits.transpose(-2, -1) @ q_part
         return *grads, for_bias.to(bias.dtype), None
