@@ -17,6 +17,7 @@ setup(
     python_requires=">=3.10,<3.13",  # BasicSR does not install on 3.13
     install_requires=(root / "requirements.txt").read_text(encoding="utf-8").split(),
     extras_require={
+        "bench": ["matplotlib>=3.7", "onnx>=1.15", "onnxruntime>=1.17", "openvino>=2024.0", "spandrel>=0.4.1"],
         "curves": ["matplotlib>=3.7"],
         "dev": [
             "matplotlib>=3.7",

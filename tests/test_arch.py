@@ -251,6 +251,23 @@ def test_linear_has_the_gradients_of_linear(bias):
         assert (a - b).abs().max() <= 1e-5 * b.abs().max()
 
 
+@pytest.mark.parametrize("gelu", [False, True])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 2e-6), (torch.bfloat16, 1e-2), (torch.float64, 1e-14)])
+def test_products_of_packed_weights(gelu, bias, dtype, bound):
+    torch.manual_seed(0)
+    weight, addend = torch.randn(33, 20, dtype=dtype), torch.randn(33, dtype=dtype) if bias else None
+    fast = products.packed(weight, rows=64)
+    for rows in (64, 1, 200):  # others than it was packed for, too
+        x = torch.randn(2, rows, 20, dtype=dtype)
+        expected = F.linear(x.double(), weight.double(), None if addend is None else addend.double())
+        expected = F.gelu(expected) if gelu else expected
+        with torch.no_grad():
+            result = products.linear(x, fast, addend, gelu)
+        assert result.dtype == dtype
+        assert (result - expected).abs().max() <= bound * expected.abs().max()
+
+
 def test_training_keeps_no_attention_matrix():
     stored = []
     network = DRCT(**VARIANTS["DRCT-XS"] | {"window_size": 6, "img_size": 36})

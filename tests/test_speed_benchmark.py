@@ -3,6 +3,7 @@
 import json
 import math
 import multiprocessing
+import re
 from pathlib import Path
 
 import cv2
@@ -16,16 +17,21 @@ from drct.analysis.speed_benchmark import Result, table
 def test_contenders_are_measured_in_turns(workplace, capsys):
     arguments = ["--sizes", "16x16", "--rounds", "2", "--contenders", "ours", "ours-step", "--reference", "ours"]
     assert speed_benchmark.main([*arguments, "--json", "b.json", "--chart", "b.png"]) == 0
-    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| 16x16")]
+    lines = capsys.readouterr().out.splitlines()
+    assert re.search(
+        r"16x16: the \d+ GFLOP of DRCT's products take [\d.]+ s at fp32, [\d.]+ s at bf16", "\n".join(lines)
+    )
+    rows = [line for line in lines if line.startswith("| 16x16")]
     assert [row.split("|")[2].strip() for row in rows] == ["this project", "this project, training step"]
     assert rows[0].split("|")[6].strip() == "1.00"
     content = json.loads(Path("b.json").read_text())
     assert content["environment"]["threads"] >= 1
+    assert min(content["product_gflops_per_second"].values()) > 0
     inference, step = content["results"]
     assert len(inference["seconds"]) == 2
     assert min(inference["seconds"]) <= inference["median"] <= max(inference["seconds"])
     assert 0 < inference["median"] < step["median"]
-    assert 10e6 < inference["peak_bytes"] < step["peak_bytes"]
+    assert 10e6 < inference["peak_bytes"] < step["peak_bytes"] < step["process_bytes"]
     assert cv2.imread("b.png").shape[1] == 1200
 
 
@@ -54,8 +60,10 @@ def test_a_contender_that_fails_does_not_end_the_others():
     speed_benchmark._ask(here, dead, tqdm(disable=True))
     there.close()
     speed_benchmark._ask(here, silent, tqdm(disable=True))
-    rows = table([Result("original", "64x64", [2.0, 4.0, 3.0], 10**9), dead, silent], "original").splitlines()[2:]
-    assert rows[0] == "| 64x64 | original | fp32 | 3.00 | 2.00 .. 4.00 | 1.00 | 1.00 GB |"
+    rows = table(
+        [Result("original", "64x64", [2.0, 4.0, 3.0], 10**9, 2 * 10**9), dead, silent], "original"
+    ).splitlines()[2:]
+    assert rows[0] == "| 64x64 | original | fp32 | 3.00 | 2.00 .. 4.00 | 1.00 | 1.00 GB | 2.00 GB |"
     assert "failed: ValueError: no such shape" in rows[1]
     assert "out of memory?" in rows[2]
     assert math.isnan(silent.median)

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
@@ -26,6 +27,7 @@ from typing import Any
 
 import psutil
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from drct.errors import DRCTError, did_you_mean, one_line_errors
@@ -99,6 +101,7 @@ class Result:
     size: str
     seconds: list[float] = field(default_factory=list)
     peak_bytes: int = 0  # above the loaded network
+    process_bytes: int = 0  # of the whole process, at that moment; on a GPU: of what PyTorch allocated there
     error: str = ""
 
     @property
@@ -131,8 +134,8 @@ def make_network(name: str, **options: Any) -> torch.nn.Module:
     return SwinIR(**SHAPE | {"window_size": 8}, **COMMON).eval()
 
 
-def make_runner(contender: Contender, height: int, width: int, device: str, threads: int) -> Runner:
-    """Load a contender for images of a size."""
+def make_runner(contender: Contender, height: int, width: int, device: str, threads: int, folder: Path) -> Runner:
+    """Load a contender for images of a size. Exporting takes minutes, so `folder` keeps what several have use for."""
     torch.set_num_threads(threads)
     network = make_network(contender.network, **({"use_checkpoint": True} if contender.checkpoint else {})).to(device)
     if contender.training:
@@ -154,29 +157,36 @@ def make_runner(contender: Contender, height: int, width: int, device: str, thre
 
         return run
     example = torch.rand(1, 3, height, width)
+    trace = folder / f"{contender.network}.pt"
+    if not trace.is_file():
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the masks become constants: that is what is measured here
+            torch.jit.save(torch.jit.trace(network, example, check_trace=False), str(trace))
+    network = torch.jit.load(str(trace))
     if contender.runtime == "openvino":
         import openvino
 
-        with torch.no_grad():
-            model = openvino.convert_model(network, example_input=example, input=[1, 3, height, width])
+        model = openvino.convert_model(network, example_input=example, input=[1, 3, height, width])
         hints = {"INFERENCE_PRECISION_HINT": "f32" if contender.precision == "fp32" else "bf16"}
         compiled = openvino.Core().compile_model(model, "CPU", hints | {"INFERENCE_NUM_THREADS": threads})
         return lambda x: torch.from_numpy(compiled(x.numpy())[0])
     import onnxruntime
 
-    with tempfile.TemporaryDirectory() as folder:
-        file = str(Path(folder, "network.onnx"))
+    file = str(folder / f"{contender.network}.onnx")
+    with torch.no_grad():
         torch.onnx.export(network, (example,), file, input_names=["x"], dynamo=False)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     return lambda x: torch.from_numpy(session.run(None, {"x": x.numpy()})[0])
 
 
-def serve(connection: Any, contender: Contender, size: tuple[int, int], device: str, threads: int) -> None:
-    """Load, then answer each request with the seconds and the peak memory of a run, or with an error."""
+def serve(
+    connection: Any, contender: Contender, size: tuple[int, int], device: str, threads: int, folder: Path
+) -> None:
+    """Load, then answer each request with the seconds and the memory of a run, or with an error."""
     try:
-        runner = make_runner(contender, *size, device, threads)
+        runner = make_runner(contender, *size, device, threads, folder)
         gc.collect()
         x = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0)).to(device)
         connection.send("loaded")
@@ -187,27 +197,28 @@ def serve(connection: Any, contender: Contender, size: tuple[int, int], device: 
                 if device == "cuda":
                     torch.cuda.synchronize()
                 seconds = time.perf_counter() - start
-            connection.send((seconds, peak[0]))
+            connection.send((seconds, *peak))
     except Exception as error:
         connection.send(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
 
 
 @contextmanager
 def _peak_memory(device: str) -> Iterator[list[int]]:
-    """Largest memory within the block above that at its start, in bytes; known after it."""
-    peak = [0]
+    """Largest memory within the block, above that at its start and in all, in bytes; known after it."""
+    peak = [0, 0]
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         start = torch.cuda.memory_allocated()
         yield peak
-        peak[0] = torch.cuda.max_memory_allocated() - start
+        peak[:] = torch.cuda.max_memory_allocated() - start, torch.cuda.max_memory_allocated()
         return
     process, running = psutil.Process(), threading.Event()
     start = process.memory_info().rss
 
     def watch() -> None:
         while not running.wait(0.005):
-            peak[0] = max(peak[0], process.memory_info().rss - start)
+            used = process.memory_info().rss
+            peak[:] = max(peak[0], used - start), max(peak[1], used)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -227,11 +238,13 @@ def compare(contenders: list[Contender], size: tuple[int, int], rounds: int, dev
     results = {c.key: Result(c.key, f"{size[0]}x{size[1]}") for c in contenders}
     workers = {}
     bar = tqdm(total=len(contenders) * (rounds + 2), desc=f"{size[0]}x{size[1]}", unit="run", leave=False)
+    folder = tempfile.TemporaryDirectory()
     try:
         for contender in contenders:
             bar.set_postfix_str(f"load {contender.key}")
             here, there = context.Pipe()
-            process = context.Process(target=serve, args=(there, contender, size, device, threads), daemon=True)
+            arguments = (there, contender, size, device, threads, Path(folder.name))
+            process = context.Process(target=serve, args=arguments, daemon=True)
             process.start()
             there.close()
             workers[contender.key] = (process, here)
@@ -244,7 +257,7 @@ def compare(contenders: list[Contender], size: tuple[int, int], rounds: int, dev
                 connection.send(True)
                 answer = _ask(connection, results[key], bar)
                 if answer and turn == 0:
-                    results[key].peak_bytes = answer[1]
+                    results[key].peak_bytes, results[key].process_bytes = answer[1:]
                 elif answer:
                     results[key].seconds.append(answer[0])
     finally:
@@ -253,10 +266,11 @@ def compare(contenders: list[Contender], size: tuple[int, int], rounds: int, dev
             connection.close()
             process.kill()
             process.join()
+        folder.cleanup()
     return list(results.values())
 
 
-def _ask(connection: Any, result: Result, bar: tqdm) -> tuple[float, int] | None:
+def _ask(connection: Any, result: Result, bar: tqdm) -> tuple[float, int, int] | None:
     """The next answer of a contender: of a run, or None."""
     try:
         answer = connection.recv()
@@ -271,23 +285,27 @@ def _ask(connection: Any, result: Result, bar: tqdm) -> tuple[float, int] | None
 
 
 def table(results: list[Result], reference: str) -> str:
-    """Markdown: seconds, spread, speed as a multiple of the reference's at the same size, and peak memory."""
+    """Markdown: seconds, spread, speed as a multiple of the reference's at the same size, and memory.
+
+    Peak memory is that above the loaded network.
+    """
     lines = [
-        f"| size | network | precision | median s | fastest .. slowest | times as fast as {reference} | peak memory |",
-        "|---|---|---|---|---|---|---|",
+        f"| size | network | precision | median s | fastest .. slowest | times as fast as {reference} "
+        "| peak memory | of the whole process |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     base = {r.size: r.median for r in results if r.contender == reference}
     for r in results:
         c = CONTENDERS[r.contender]
         head = f"| {r.size} | {c.title} | {c.precision} |"
         if r.error:
-            lines.append(f"{head} failed: {r.error} | | | |")
+            lines.append(f"{head} failed: {r.error} | | | | |")
             continue
         ratio = base.get(r.size, math.nan) / r.median
         spread = f"{min(r.seconds):.2f} .. {max(r.seconds):.2f}"
         lines.append(
             f"{head} {r.median:.2f} | {spread} | {'' if math.isnan(ratio) else f'{ratio:.2f}'} "
-            f"| {r.peak_bytes / 1e9:.2f} GB |"
+            f"| {r.peak_bytes / 1e9:.2f} GB | {r.process_bytes / 1e9:.2f} GB |"
         )
     return "\n".join(lines)
 
@@ -316,6 +334,44 @@ def draw(results: list[Result], path: Path) -> None:
         panel.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     write_atomically(path, lambda file: figure.savefig(file, format="png"))
+
+
+def floor(size: tuple[int, int], rates: dict[str, float]) -> str:
+    """A line that says how long the network's products alone would take at the machine's rates."""
+    from drct.archs.drct_arch import DRCT
+
+    with torch.device("meta"):
+        network, image = DRCT(**SHAPE, **COMMON, gc=32), torch.rand(1, 3, *size)
+    with FlopCounterMode(display=False) as counter:
+        network(image)
+    operations = counter.get_total_flops() / 1e9
+    times = ", ".join(f"{operations / rate:.2f} s at {precision}" for precision, rate in rates.items())
+    return f"{size[0]}x{size[1]}: the {operations:.0f} GFLOP of DRCT's products take {times} at the machine's best rate"
+
+
+def product_rates(device: str, threads: int) -> dict[str, float]:
+    """The GFLOP/s of the fastest matrix product, per precision, of a shape that is typical for the network."""
+    from drct.archs.products import linear, packed
+
+    torch.set_num_threads(threads)
+    rows, inside, out = 4096, 308, 960
+    rates = {}
+    for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        x, weight = (
+            torch.rand(rows, inside, device=device, dtype=dtype),
+            torch.rand(out, inside, device=device).to(dtype),
+        )
+        fast, seconds = packed(weight, rows), []
+        with torch.no_grad():
+            for _ in range(30):
+                for product in (linear, torch.nn.functional.linear):
+                    start = time.perf_counter()
+                    product(x, fast if product is linear else weight, None)
+                    if device == "cuda":
+                        torch.cuda.synchronize()
+                    seconds.append(time.perf_counter() - start)
+        rates[precision] = 2 * rows * inside * out / min(seconds) / 1e9
+    return rates
 
 
 def _environment(device: str, threads: int) -> dict[str, Any]:
@@ -366,7 +422,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.device == "cuda" and not torch.cuda.is_available():
         raise DRCTError("--device cuda: PyTorch finds no GPU")
     if args.chart and find_spec("matplotlib") is None:
-        raise DRCTError("--chart needs matplotlib: pip install -e '.[curves]'")
+        raise DRCTError("--chart needs matplotlib: pip install -e '.[bench]'")
     contenders = []
     for contender in (CONTENDERS[key] for key in args.contenders):
         if missing := [package for package in contender.packages if find_spec(package) is None]:
@@ -378,13 +434,20 @@ def main(argv: list[str] | None = None) -> int:
     if not contenders:
         raise DRCTError("there is nothing to measure")
     results: list[Result] = []
+    rates = product_rates(args.device, args.threads)
     for size in args.sizes:
         results += compare(contenders, size, max(1, args.rounds), args.device, args.threads)
     environment = _environment(args.device, args.threads)
     print(", ".join(f"{key} {value}" for key, value in environment.items()))
+    print("fastest matrix product: " + ", ".join(f"{key} {value:.0f} GFLOP/s" for key, value in rates.items()))
+    print("\n".join(floor(size, rates) for size in args.sizes))
     print(table(results, args.reference))
     if args.json:
-        content = {"environment": environment, "results": [asdict(r) | {"median": r.median} for r in results]}
+        content = {
+            "environment": environment,
+            "product_gflops_per_second": rates,
+            "results": [asdict(r) | {"median": r.median} for r in results],
+        }
         text = json.dumps(content, indent=1).encode()
         write_atomically(args.json, lambda file: file.write(text))
     if args.chart and any(r.seconds for r in results):

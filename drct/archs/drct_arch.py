@@ -143,6 +143,26 @@ class WindowAttention(nn.Module):
         return self.proj_drop(linear(out, *weights.proj))
 
 
+class Mlp(nn.Module):
+    """Two linear layers with GELU between them.
+
+    Args:
+        dim: Channels C.
+        hidden: Channels between the layers.
+        drop: Dropout rate after each.
+    """
+
+    def __init__(self, dim: int, hidden: int, drop: float) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.fc2 = nn.Linear(hidden, dim)
+        self.drop = nn.Dropout(drop)
+
+    def forward(self, x: Tensor, fc1: Product, fc2: Product) -> Tensor:
+        """(..., C) -> (..., C), by weights that are those of the layers, or `products.packed` ones."""
+        return self.drop(linear(self.drop(linear(x, *fc1, gelu=True)), *fc2))
+
+
 class BlockWeights(NamedTuple):
     """Weights of a block of a dense group, in the type that is computed in."""
 
@@ -187,25 +207,16 @@ class SwinBlock(nn.Module):
         norm_layer: Callable[[int], nn.Module],
     ) -> None:
         super().__init__()
-        hidden = int(dim * mlp_ratio)
         self.norm1 = norm_layer(dim)
         self.attn = WindowAttention(dim, window_size, num_heads, qkv_bias, qk_scale, attn_drop, drop)
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
         self.norm2 = norm_layer(dim)
-        self.mlp = nn.Sequential(
-            OrderedDict(
-                fc1=nn.Linear(dim, hidden),
-                drop1=nn.Dropout(drop),
-                fc2=nn.Linear(hidden, dim),
-                drop2=nn.Dropout(drop),
-            )
-        )
+        self.mlp = Mlp(dim, int(dim * mlp_ratio), drop)
 
     def forward(self, x: Tensor, weights: BlockWeights, mask: Tensor | None = None) -> Tensor:
         """(B, n, N, C) -> (B, n, N, C). `mask`: See `WindowAttention`."""
         x = x + self.drop_path(self.attn(self.norm1(x), weights.attention, mask))
-        hidden = self.mlp.drop1(linear(self.norm2(x), *weights.fc1, gelu=True))
-        return x + self.drop_path(self.mlp.drop2(linear(hidden, *weights.fc2)))
+        return x + self.drop_path(self.mlp(self.norm2(x), weights.fc1, weights.fc2))
 
 
 # ------------------------------------------------------------------------------------------------------ dense group

@@ -67,9 +67,8 @@ class _OneDNNLinear(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
-        wanted = [
-            need and exists for need, exists in zip(ctx.needs_input_grad, (True, True, ctx.has_bias), strict=True)
-        ]
+        for_input, for_parameter, for_addend = ctx.needs_input_grad
+        wanted = [for_input, for_parameter, for_addend and ctx.has_bias]
         # As of a 1x1 convolution of a channels-last image: the way to oneDNN's products for gradients
         image, grad_image = (t.reshape(1, 1, -1, t.shape[-1]).permute(0, 3, 1, 2) for t in (x, grad))
         for_x, for_weight, for_bias = torch.ops.aten.convolution_backward(
