@@ -28,8 +28,7 @@ slow: .venv/installed-dev
 
 figures: demo .venv/installed-dev
 	cp results/DRCT-XS_SRx4_demo/comparison_demo.png figures/demo.png
-	$(BIN)/python drct/curves.py experiments/pretrained_models/DRCT-XS_SRx4/stage1 \
-	  experiments/pretrained_models/DRCT-XS_SRx4/stage2 -o figures/DRCT-XS_training.png
+	$(BIN)/python drct/curves.py experiments/pretrained_models/DRCT-XS_SRx4/stage* -o figures/DRCT-XS_training.png
 
 install: .venv/installed
 
