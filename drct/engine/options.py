@@ -302,7 +302,7 @@ def _check_numbers(opt: dict[str, Any], is_train: bool, file: str) -> None:
         raise DRCTError(f"{file}: train.scheduler.milestones must be a list of iterations, not {milestones!r}")
     if not isinstance(schedule.get("gamma", 1), int | float):
         raise DRCTError(f"{file}: train.scheduler.gamma must be a number, not {schedule['gamma']!r}")
-    steps = opt["train"]["scheduler"].get("total_steps")
+    steps = schedule.get("total_steps")
     if isinstance(steps, int) and steps < opt["train"]["total_iter"]:
         raise DRCTError(f"{file}: train.scheduler.total_steps ({steps}) ends before train.total_iter")
     if not opt["train"].get("pixel_opt") and not opt["train"].get("perceptual_opt"):
