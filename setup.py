@@ -16,6 +16,8 @@ setup(
     packages=find_packages(include=["drct", "drct.*"]),
     python_requires=">=3.10,<3.13",  # BasicSR does not install on 3.13
     install_requires=(root / "requirements.txt").read_text(encoding="utf-8").split(),
+    entry_points={"console_scripts": ["drct=drct.cli:entry_point"]},
+    data_files=[("share/drct", ["experiments/pretrained_models/DRCT-XS_SRx4.pth"])],  # see drct/inference/weights.py
     extras_require={
         "bench": ["matplotlib>=3.7", "onnx>=1.15", "onnxruntime>=1.17", "openvino>=2024.0", "spandrel>=0.4.1"],
         "curves": ["matplotlib>=3.7"],

@@ -274,7 +274,6 @@ def _draw_legend(figure: "Figure", names: list[str], styles: list[dict[str, Any]
 def argument_parser() -> argparse.ArgumentParser:
     """The arguments of `drct/curves.py`."""
     parser = argparse.ArgumentParser(
-        prog="curves.py",
         description=__doc__,
         epilog="examples:\n"
         "  curves.py experiments/mine\n"

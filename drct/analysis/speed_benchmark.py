@@ -397,7 +397,6 @@ def argument_parser() -> argparse.ArgumentParser:
     """The arguments of the benchmark."""
     inference = [key for key, c in CONTENDERS.items() if not c.training]
     parser = argparse.ArgumentParser(
-        prog="python -m drct.analysis.speed_benchmark",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from einops import rearrange
+from huggingface_hub import PyTorchModelHubMixin
 from timm.layers import DropPath, to_2tuple, trunc_normal_
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -426,8 +427,18 @@ def _upsampler(scale: int, channels: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-class DRCT(nn.Module):
+class DRCT(
+    nn.Module,
+    PyTorchModelHubMixin,
+    library_name="drct",
+    pipeline_tag="image-to-image",
+    license="mit",
+    tags=["super-resolution"],
+):
     """Dense-Residual-Connected Transformer. The defaults are the released DRCT x4 (14.1 M parameters).
+
+    `save_pretrained(folder)` and `from_pretrained(folder)` keep arguments and weights as config.json and
+    model.safetensors; `push_to_hub` and `from_pretrained("owner/model")` do so on the Hugging Face Hub.
 
     Args:
         img_size: Side or (height, width), in pixels, of the images that the network is trained on. It takes any size;

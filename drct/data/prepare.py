@@ -349,14 +349,13 @@ def _factor(text: str) -> float:
 def argument_parser() -> argparse.ArgumentParser:
     """The arguments of `drct/prepare.py`."""
     parser = argparse.ArgumentParser(
-        prog="prepare.py",
         description=__doc__,
         epilog="examples:\n"
-        "  prepare.py benchmark ~/Set5_HR -o datasets/Set5              GTmod12/ and LRbicx2/ LRbicx3/ LRbicx4/\n"
-        "  prepare.py subimages ~/DF2K_HR -o datasets/DF2K              DF2K_HR_sub/, DF2K_bicx2_sub/ ..., a list\n"
-        "  prepare.py lr datasets/mine/HR -o datasets/mine --scales 4   LRbicx4/\n"
-        "  prepare.py meta-info datasets/ImageNet/GT -o datasets/ImageNet/meta_info_ImageNet_GT.txt\n"
-        "  prepare.py lmdb datasets/ImageNet/GT -o datasets/ImageNet/GT.lmdb    all images in one file\n",
+        "  %(prog)s benchmark ~/Set5_HR -o datasets/Set5              GTmod12/ and LRbicx2/ LRbicx3/ LRbicx4/\n"
+        "  %(prog)s subimages ~/DF2K_HR -o datasets/DF2K              DF2K_HR_sub/, DF2K_bicx2_sub/ ..., a list\n"
+        "  %(prog)s lr datasets/mine/HR -o datasets/mine --scales 4   LRbicx4/\n"
+        "  %(prog)s meta-info datasets/ImageNet/GT -o datasets/ImageNet/meta_info_ImageNet_GT.txt\n"
+        "  %(prog)s lmdb datasets/ImageNet/GT -o datasets/ImageNet/GT.lmdb    all images in one file\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True)

@@ -9,6 +9,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -23,10 +24,18 @@ def save(path: str | os.PathLike, content: object) -> None:
 
 
 def load(path: str | os.PathLike) -> Any:
-    """`torch.load` to the CPU that cannot run code. Raises `DRCTError` naming the file and what is wrong with it."""
+    """Read a PyTorch or safetensors file to the CPU without running code.
+
+    Raises:
+        DRCTError: naming the file and what is wrong with it, or what it is instead.
+    """
     if not Path(path).is_file():
         raise DRCTError(f"no such file: {path}")
+    if other := _other_kind(path):
+        raise DRCTError(f"{path} is not a weight file: {other}")
     try:
+        if Path(path).suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise DRCTError(
@@ -39,8 +48,25 @@ def load(path: str | os.PathLike) -> Any:
         ) from error
 
 
+def _other_kind(path: str | os.PathLike) -> str:
+    """What a file is that people take for a checkpoint by mistake; '' if it may be one."""
+    with open(path, "rb") as file:
+        start = file.read(200)
+    kinds = {
+        b"": "it is empty. Download or copy it again",
+        b"version https://git-lfs": "it is a Git LFS pointer; `git lfs pull` gets the file",
+        b"<": "it is a web page; download the file that the page links to",
+        b"\x89PNG": "it is an image",
+        b"\xff\xd8\xff": "it is an image",
+        b"{": "it is JSON text",
+    }
+    if Path(path).suffix == ".onnx":
+        return "it is an ONNX model, which ONNX Runtime runs"
+    return next((kind for sign, kind in kinds.items() if (start.startswith(sign) if sign else not start)), "")
+
+
 def read_weights(path: str | os.PathLike, param_key: str | None = "params_ema") -> tuple[dict[str, Tensor], str]:
-    """Read a network's weights from a BasicSR checkpoint or a bare state dict.
+    """Read a network's weights from a BasicSR checkpoint, a bare state dict or a safetensors file.
 
     Args:
         path: The file.
@@ -53,6 +79,8 @@ def read_weights(path: str | os.PathLike, param_key: str | None = "params_ema") 
     content = load(path)
     if not isinstance(content, dict):
         raise DRCTError(f"{path} holds a {type(content).__name__}, not a network's weights")
+    if {"iter", "optimizers"} <= content.keys():
+        raise DRCTError(f"{path} is a training state; its weights are in models/net_g_{content['iter']}.pth")
     key = next((key for key in (param_key, "params_ema", "params") if key and isinstance(content.get(key), dict)), "")
     weights = content[key] if key else content
     if not weights or not all(isinstance(value, Tensor) for value in weights.values()):

@@ -32,6 +32,7 @@ SECTIONS = ["path", "train", "val", "logger", "tile", "dist_params"]
 # Keys of the format, to find misspelt ones. A key that resembles none of them may belong to somebody's own class.
 KNOWN: dict[str, set[str]] = {
     "": {*REQUIRED, *REQUIRED_TRAIN, "manual_seed", "val", "tile", "precision", "dist_params"}
+    | {"self_ensemble"}
     | {"find_unused_parameters"},
     "path": {"pretrain_network_g", "param_key_g", "strict_load_g", "resume_state", "ignore_resume_networks"},
     "train": {"ema_decay", "optim_g", "scheduler", "total_iter", "warmup_iter", "pixel_opt", "perceptual_opt"}
@@ -46,8 +47,19 @@ KNOWN: dict[str, set[str]] = {
     | {"std", "cache"},
     "dist_params": {"backend", "port"},
 }
-SWITCHES = {"save_img", "pbar", "bicubic", "comparison", "strict_load_g", "use_tb_logger", "ema_warmup", "use_hflip"}
+SWITCHES = {
+    "self_ensemble",
+    "save_img",
+    "pbar",
+    "bicubic",
+    "comparison",
+    "strict_load_g",
+    "use_tb_logger",
+    "ema_warmup",
+    "use_hflip",
+}
 SWITCHES |= {"cache", "compile", "use_rot", "use_shuffle", "test_y_channel", "pin_memory", "persistent_workers"}
+SWITCHES |= {"self_ensemble"}
 
 
 # ------------------------------------------------------------------------------------------------------------- YAML
@@ -140,14 +152,15 @@ def check_options(opt: dict[str, Any], is_train: bool, file: str, logger: loggin
     sections |= {f"datasets.{phase}": dataset for phase, dataset in _datasets(opt, file)}
     sections |= {f"val.metrics.{name}": metric for name, metric in _metrics(opt, file)}
     for section, content in sections.items():
+        prefix = f"{section}." if section else ""
         known = KNOWN["metric" if section.startswith("val.metrics") else section.split(".")[0]]
         for key in content:
             if key not in known and (hint := did_you_mean(key, known)):
-                logger.warning(f"{file}: {section + '.' if section else ''}{key} is not an option{hint}; it is ignored")
+                logger.warning(f"{file}: {prefix}{key} is not an option{hint}; it is ignored")
 
         for key in SWITCHES & content.keys():
             if content[key] is not None and not isinstance(content[key], bool):
-                raise DRCTError(f"{file}: {section}.{key} must be true or false, not {content[key]!r}")
+                raise DRCTError(f"{file}: {prefix}{key} must be true or false, not {content[key]!r}")
     if opt["path"].get("param_key_g", "params") not in ("params", "params_ema", None):
         raise DRCTError(f"{file}: path.param_key_g must be params or params_ema, not {opt['path']['param_key_g']!r}")
     for key in ("depths", "num_heads"):

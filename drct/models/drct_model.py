@@ -28,8 +28,8 @@ from drct.engine import checkpoint, distributed
 from drct.engine.device import PRECISIONS, device_for, resolve_num_gpu
 from drct.engine.metrics import MetricTable
 from drct.errors import DRCTError, did_you_mean
-from drct.inference.memory import choose_tile, free_memory
-from drct.inference.upscale import round_up_tiles, upscale, upscale_tiled
+from drct.inference.upscale import round_up_tiles
+from drct.inference.upscaler import Upscaler
 
 SKIPPED_AT_MOST = 30  # steps in a row that are not finite; finding the scale of fp16 takes about 16
 PROGRESS_OF_SCHEDULES = {"last_epoch", "_step_count", "_last_lr", "T_cur", "T_i", "_is_initial"}
@@ -42,24 +42,21 @@ class DRCTModel(SRModel):
     """BasicSR's SRModel for networks of windows: any image size, tiles, per-image metrics, safe files.
 
     Options beyond BasicSR's: `tile: {tile_size, tile_pad}`, or `tile: auto` for tiles where an image needs more memory
-    than is free; `precision` (of inference: fp32, bf16 or fp16); `train.precision` (fp32, bf16 or fp16, the latter with
-    scaled losses), `train.accumulation` (parts of a batch, one after the other), `train.grad_clip` (largest norm of
-    the gradient), `train.compile` (torch.compile), `train.ema_warmup` (let the EMA forget the initial weights, for
-    short runs), the optimizers of `torch.optim` and schedules of `torch.optim.lr_scheduler` whose steps take no
-    arguments.
+    than is free; `precision` (of inference: fp32, bf16 or fp16); `self_ensemble` (average over the 8 rotations and
+    reflections); `train.precision` (fp32, bf16 or fp16, the latter with scaled losses), `train.accumulation` (parts of
+    a batch, one after the other), `train.grad_clip` (largest norm of the gradient), `train.compile` (torch.compile),
+    `train.ema_warmup` (let the EMA forget the initial weights, for short runs), the optimizers of `torch.optim` and
+    schedules of `torch.optim.lr_scheduler` whose steps take no arguments.
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
         opt["num_gpu"] = resolve_num_gpu(opt["num_gpu"], get_root_logger())
         opt["path"].setdefault("param_key_g", "params_ema")
         super().__init__(opt)
-        self.window_size = getattr(self.get_bare_model(self.net_g), "window_size", 1)
-        self.tile: tuple[int, int] | None = None
-        self.tile_as_needed = opt.get("tile") == "auto"
-        self.precision = PRECISIONS[opt.get("precision", "fp32")]  # of inference
-        if opt.get("tile") and not self.tile_as_needed:
-            tile = opt["tile"]
-            self.tile = round_up_tiles(tile["tile_size"], tile.get("tile_pad", 0), self.window_size, get_root_logger())
+        self.tile: tuple[int, int] | str | None = opt.get("tile")
+        if isinstance(tile := self.tile, dict):
+            window_size = getattr(self.get_bare_model(self.net_g), "window_size", 1)
+            self.tile = round_up_tiles(tile["tile_size"], tile.get("tile_pad", 0), window_size, get_root_logger())
 
     # ------------------------------------------------------------------------------------------------------ network
 
@@ -332,37 +329,9 @@ class DRCTModel(SRModel):
     def test(self) -> None:
         """Upscale `self.lq`, of any size, into `self.output`; with the EMA weights where there are some."""
         network = getattr(self, "net_g_ema", None) or self.get_bare_model(self.net_g)
-        was_training = network.training
-        scale = self.opt.get("scale", 1)
-        tile = self._tile_as_needed(network) if self.tile_as_needed else self.tile
-        forward = network.forward  # not compiled, which it would be for every size
-        network.eval()
-        try:
-            with self._autocast(self.precision):
-                if tile:
-                    self.output = upscale_tiled(forward, self.lq, self.window_size, scale, *tile, progress=True)
-                else:
-                    self.output = upscale(forward, self.lq, self.window_size, scale)
-        finally:
-            network.train(was_training)
-
-    def _tile_as_needed(self, network: Any) -> tuple[int, int] | None:
-        """Tiles if the image of `feed_data` is too large for the memory that is free."""
-        height, width = self.lq.shape[-2:]
-        free, dtype = free_memory(self.device), self.precision or torch.float32
-        if not hasattr(network, "memory_needed"):
-            raise DRCTError(
-                f"tile: auto needs a network that knows its memory, which {type(network).__name__} does not: set "
-                "tile: {tile_size: 256, tile_pad: 32}"
-            )
-        needed = network.memory_needed(height, width, dtype, self.device)
-        tile = choose_tile(network, height, width, dtype, self.device, free)
-        how = f"tiles of {tile[0]} pixels" if tile else "as a whole"
-        get_root_logger().log(
-            logging.INFO if tile else logging.DEBUG,
-            f"{width}x{height} pixels need about {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free: {how}",
-        )
-        return tile
+        precision, ensemble = self.opt.get("precision", "fp32"), bool(self.opt.get("self_ensemble", False))
+        upscaler = Upscaler(network, self.device, precision, self.tile, ensemble, self.opt.get("scale", 1))
+        self.output = upscaler.run(self.lq)
 
     def _autocast(self, dtype: torch.dtype | None) -> AbstractContextManager[Any]:
         return torch.autocast(self.device.type, dtype) if dtype else nullcontext()

@@ -1,0 +1,87 @@
+"""Which network a state dict belongs to, told by its names and shapes."""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+DEFAULT_IMG_SIZE = 64
+# Names that only one kind of network has, most particular first
+OTHERS = {
+    "HAT": r"overlap_attn\.",
+    "Swin2SR": r"layers\.0\.residual_group\.blocks\.0\.attn\.logit_scale",
+    "SwinIR": r"layers\.0\.residual_group\.blocks\.0\.attn\.qkv",
+    "DAT": r"layers\.0\.blocks\.0\.attn\.attns",
+    "RRDBNet (ESRGAN, Real-ESRGAN)": r"(body\.0\.rdb1\.conv1|sub\.0\.RDB1\.conv1|RRDB_trunk\.0)",
+    "RCAN": r"body\.0\.(rcab|body\.0\.body)",
+    "EDSR": r"body\.0\.(conv1|body\.0)\.weight",
+    "SRVGGNet (Real-ESRGAN compact)": r"body\.0\.weight",
+    "a Swin or other vision transformer": r"attn\.qkv",
+}
+
+
+def drct_options(weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The arguments with which `DRCT` makes the network of a state dict.
+
+    What leaves no trace in the weights has its default: `img_range`, `qk_scale`, the rates of dropout. So has
+    `img_size` in a file without the original's computed entries, which only matters to networks trained on images of
+    a single window.
+
+    Raises:
+        ValueError: if the weights are not a DRCT's; the message says what they look like.
+    """
+    if "layers.0.swin1.attn.relative_position_bias_table" not in weights or "conv_first.weight" not in weights:
+        raise ValueError(f"not weights of a DRCT: {looks_like(weights)}")
+    shapes = {name: tuple(value.shape) for name, value in weights.items()}
+    groups = len({name.split(".")[1] for name in weights if name.startswith("layers.")})
+    try:
+        dim, in_chans = shapes["conv_first.weight"][:2]
+        table = "layers.{}.swin1.attn.relative_position_bias_table"
+        window = (math.isqrt(shapes[table.format(0)][0]) + 1) // 2
+        return {
+            "img_size": _img_size(shapes, window),
+            "in_chans": in_chans,
+            "embed_dim": dim,
+            "depths": [6] * groups,
+            "num_heads": [shapes[table.format(i)][1] for i in range(groups)],
+            "window_size": window,
+            "mlp_ratio": _ratio(shapes["layers.0.swin1.mlp.fc1.weight"][0], dim),
+            "qkv_bias": "layers.0.swin1.attn.qkv.bias" in shapes,
+            "ape": "absolute_pos_embed" in shapes,
+            "patch_norm": "patch_embed.norm.weight" in shapes,
+            "upscale": _scale(shapes),
+            "upsampler": "pixelshuffle" if "conv_last.weight" in shapes else "",
+            "resi_connection": "1conv" if "conv_after_body.weight" in shapes else "identity",
+            "gc": shapes["layers.0.adjust1.weight"][0],
+        }
+    except KeyError as error:
+        raise ValueError(f"weights of a DRCT, but incomplete: there is no {error}") from error
+
+
+def _img_size(shapes: Mapping[str, tuple[int, ...]], window: int) -> int:
+    if "absolute_pos_embed" in shapes:
+        return math.isqrt(shapes["absolute_pos_embed"][1])
+    if mask := shapes.get("layers.0.swin2.attn_mask"):
+        return math.isqrt(mask[0]) * window  # it has an entry per window
+    as_the_original_saves = "layers.0.swin1.attn.relative_position_index" in shapes
+    return window if as_the_original_saves else max(DEFAULT_IMG_SIZE, 2 * window)
+
+
+def _ratio(hidden: int, dim: int) -> float:
+    ratio = hidden / dim
+    return ratio if int(dim * ratio) == hidden else math.nextafter(ratio, math.inf)
+
+
+def _scale(shapes: Mapping[str, tuple[int, ...]]) -> int:
+    convolutions = [shape for name, shape in shapes.items() if re.fullmatch(r"upsample\.\d+\.weight", name)]
+    return math.prod(math.isqrt(shape[0] // shape[1]) for shape in convolutions)
+
+
+def looks_like(weights: Mapping[str, Any]) -> str:
+    """What a state dict that is not a DRCT's looks like, for an error message."""
+    for kind, pattern in OTHERS.items():
+        if any(re.search(pattern, str(name)) for name in weights):
+            return f"they look like {kind}"
+    return f"they have names such as {', '.join(map(str, list(weights)[:3]))}"

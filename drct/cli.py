@@ -1,0 +1,66 @@
+"""The command `drct`: finds the program of a command's name, which imports what it needs when it runs."""
+
+import importlib
+import os
+import sys
+
+import drct
+from drct.errors import did_you_mean
+
+# Name: module with `main(argv) -> int`, and what it does
+COMMANDS = {
+    "upscale": ("drct.inference.command", "upscale photographs, folders of them, or what a pattern matches"),
+    "serve": ("drct.web", "upscale in the browser"),
+    "info": ("drct.inference.info", "tell what a weight file is and what it needs"),
+    "export": ("drct.inference.export", "write a network as ONNX, safetensors, or for another program"),
+    "test": ("drct.engine.test", "measure or apply a network as an option file says"),
+    "train": ("drct.engine.train", "train a network as an option file says"),
+    "prepare": ("drct.data.prepare", "make training and test data from images"),
+    "curves": ("drct.analysis.curves", "draw losses and metrics of training runs"),
+    "report": ("drct.analysis.report_command", "compare the results of test runs"),
+    "bench": ("drct.analysis.speed_benchmark", "time and memory beside other networks and runtimes"),
+}
+EXAMPLES = """\
+examples:
+  drct upscale photo.jpg holidays/ -o larger     with the weights that come with the project
+  drct upscale *.png -o larger --weights DRCT_SRx4.pth --precision fp32
+  drct serve
+  drct info experiments/pretrained_models/DRCT-XS_SRx4.pth
+  drct export DRCT-XS_SRx4 -o drct.onnx
+  drct test -opt options/test/DRCT-XS_SRx4.yml
+  drct train -opt options/train/train_DRCT_SRx2_from_scratch.yml
+
+`drct <command> --help` tells more of each."""
+
+
+def help_text() -> str:
+    """What `drct --help` prints."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {purpose}" for name, (_, purpose) in COMMANDS.items()]
+    return "\n".join(["usage: drct <command> [...]", "", "Image super-resolution with DRCT.", "", *lines, "", EXAMPLES])
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of `drct` and `python -m drct`. Returns the command's exit status; 2 if there is no such command."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(help_text())
+        return 0
+    if arguments[0] in ("-V", "--version"):
+        print(f"drct {drct.__version__}")
+        return 0
+    name = arguments[0]
+    if name not in COMMANDS:
+        print(f"error: there is no command {name!r}{did_you_mean(name, COMMANDS)}; see drct --help", file=sys.stderr)
+        return 2
+    sys.argv[0] = f"drct {name}"  # what argparse calls the program
+    return importlib.import_module(COMMANDS[name][0]).main(arguments[1:])
+
+
+def entry_point() -> None:
+    """What the console script runs."""
+    try:
+        sys.exit(main())
+    except BrokenPipeError:  # `drct info | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)

@@ -1,0 +1,85 @@
+"""From the name of weights to a network, which is read from the file itself: no option file is needed."""
+
+import io
+import os
+import re
+import sysconfig
+from contextlib import redirect_stdout
+from pathlib import Path
+
+from drct.archs.drct_arch import DRCT
+from drct.archs.recognition import drct_options
+from drct.engine import checkpoint
+from drct.errors import DRCTError, did_you_mean
+
+DEFAULT_WEIGHTS = "DRCT-XS_SRx4"  # come with the project
+SUFFIXES = (".pth", ".safetensors", ".pt")
+_PRETRAINED = Path("experiments", "pretrained_models")
+
+
+def folders() -> list[Path]:
+    """Where weights are looked for by name: here, in the repository, and where an installation puts those shipped."""
+    repository = Path(__file__).resolve().parents[2]
+    return [Path.cwd() / _PRETRAINED, repository / _PRETRAINED, Path(sysconfig.get_path("data"), "share", "drct")]
+
+
+def available() -> list[str]:
+    """Names of the weights that are there."""
+    return sorted({path.stem for folder in folders() for path in folder.glob("*") if path.suffix in SUFFIXES})
+
+
+def find_weights(name: str | os.PathLike) -> Path:
+    """The file or folder of weights: a path, or the name of a file, with or without suffix, in one of `folders`.
+
+    Raises:
+        DRCTError: if there is none; it names those that there are.
+    """
+    if Path(name).expanduser().exists():
+        return Path(name).expanduser()
+    for folder in folders():
+        for suffix in ("", *SUFFIXES):
+            if (path := folder / f"{name}{suffix}").is_file():
+                return path
+    known = available()
+    raise DRCTError(
+        f"no weights {name}{did_you_mean(name, known)}. A path is taken, or one of the names {', '.join(known) or '-'} "
+        "of experiments/pretrained_models, or the name of a model on the Hugging Face Hub, as owner/model"
+    )
+
+
+def load_network(name: str | os.PathLike = DEFAULT_WEIGHTS) -> DRCT:
+    """The network of a weight file, with its weights, for inference.
+
+    Args:
+        name: As `find_weights` takes it: a BasicSR checkpoint (its EMA where there is one), a bare state dict or
+            safetensors file; a folder of `DRCT.save_pretrained`; or, where no such file exists, `owner/model` on the
+            Hugging Face Hub.
+
+    Raises:
+        DRCTError: if there is no such file, or what it holds is not a DRCT; the message says what it looks like.
+    """
+    on_hub = re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)) and not str(name).endswith(SUFFIXES)
+    if on_hub and not Path(name).exists():
+        return _from_pretrained(str(name))
+    path = find_weights(name)
+    if path.is_dir():
+        return _from_pretrained(str(path))
+    weights, _ = checkpoint.read_weights(path)
+    try:
+        network = DRCT(**drct_options(weights))
+    except (ValueError, TypeError) as error:
+        raise DRCTError(f"{path}: {error}") from error
+    checkpoint.load_weights(network, weights, True, path)
+    return network.eval()
+
+
+def _from_pretrained(name: str) -> DRCT:
+    try:
+        with redirect_stdout(io.StringIO()):  # it tells where it looks
+            return DRCT.from_pretrained(name).eval()
+    except Exception as error:  # of the network, of files that are missing or damaged
+        reason = str(error).strip().splitlines()
+        raise DRCTError(
+            f"cannot load {name}: {reason[0] if reason else type(error).__name__}. Expected are config.json and "
+            "model.safetensors, as DRCT.save_pretrained writes them"
+        ) from error
