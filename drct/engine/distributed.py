@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import wraps
 from typing import Any
@@ -197,6 +197,15 @@ def gather(part: Any) -> list[Any]:
 def from_first(value: Any) -> Any:
     """The first process's value. All must ask."""
     return gather(value)[0]
+
+
+def shared(count: int) -> Iterator[int]:
+    """The numbers below `count`, each for one of the processes: the one that asks first, as some work faster."""
+    if _store is None:
+        yield from range(count)
+        return
+    while (number := _store.add("taken", 1) - 1) < count:
+        yield number
 
 
 def failed_first() -> bool:

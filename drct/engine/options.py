@@ -47,17 +47,7 @@ KNOWN: dict[str, set[str]] = {
     | {"std", "cache"},
     "dist_params": {"backend", "port"},
 }
-SWITCHES = {
-    "self_ensemble",
-    "save_img",
-    "pbar",
-    "bicubic",
-    "comparison",
-    "strict_load_g",
-    "use_tb_logger",
-    "ema_warmup",
-    "use_hflip",
-}
+SWITCHES = {"save_img", "pbar", "bicubic", "comparison", "strict_load_g", "use_tb_logger", "ema_warmup", "use_hflip"}
 SWITCHES |= {"cache", "compile", "use_rot", "use_shuffle", "test_y_channel", "pin_memory", "persistent_workers"}
 SWITCHES |= {"self_ensemble"}
 
@@ -152,8 +142,8 @@ def check_options(opt: dict[str, Any], is_train: bool, file: str, logger: loggin
     sections |= {f"datasets.{phase}": dataset for phase, dataset in _datasets(opt, file)}
     sections |= {f"val.metrics.{name}": metric for name, metric in _metrics(opt, file)}
     for section, content in sections.items():
-        prefix = f"{section}." if section else ""
         known = KNOWN["metric" if section.startswith("val.metrics") else section.split(".")[0]]
+        prefix = f"{section}." if section else ""
         for key in content:
             if key not in known and (hint := did_you_mean(key, known)):
                 logger.warning(f"{file}: {prefix}{key} is not an option{hint}; it is ignored")

@@ -66,8 +66,9 @@ class Upscaler:
         scale: int | None = None,
     ) -> None:
         self.device = _device(device)
-        self.network: Any = network.to(self.device)
-        self.scale: int = scale or self.network.upscale
+        moved: Any = network.to(self.device)
+        self.network = moved
+        self.scale: int = scale or moved.upscale
         self.window_size: int = getattr(network, "window_size", 1)
         if precision == "auto":
             precision = fastest_precision(self.device)

@@ -1,0 +1,247 @@
+"""Upscale images: files, folders with all below them, and patterns. Weights, device, precision and tiles are chosen."""
+
+import argparse
+import glob
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from drct.errors import DRCTError, one_line_errors
+
+if TYPE_CHECKING:
+    from drct.inference.upscaler import Upscaler
+
+FORMATS = ("png", "jpg", "webp", "tif", "bmp")
+EXAMPLES = """examples:
+  %(prog)s photo.jpg                          into the folder upscaled
+  %(prog)s photo.jpg -o larger.png
+  %(prog)s holidays/ portraits/ -o larger     with the folders below them
+  %(prog)s 'scans/*.tif' -o larger --format png --suffix _x4
+  %(prog)s photo.jpg --weights DRCT_SRx4.pth --precision fp32 --self-ensemble
+  %(prog)s photo.jpg --outscale 2             four times larger, then reduced to twice the size
+  torchrun --nproc_per_node=4 -m drct upscale holidays/ -o larger    shared by four processes
+"""
+
+
+class Job(NamedTuple):
+    """An image to upscale."""
+
+    source: Path
+    target: Path
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    """The arguments of `drct upscale`."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="image, folder, or pattern such as '*.png'")
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("upscaled"), help="folder, or file for one image; default: upscaled"
+    )
+    parser.add_argument("--weights", default=None, help="file or name; default: those that come with the project")
+    parser.add_argument("--outscale", type=_factor, metavar="FACTOR", help="of the result, by resizing the network's")
+    parser.add_argument("--suffix", default="", help="added to the names of results, such as _x4")
+    parser.add_argument("--format", choices=("auto", *FORMATS), default="auto", help="default: the input's, or png")
+    parser.add_argument("--quality", type=int, default=95, help="of JPEG and WebP, 1 to 100; default 95")
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument("--skip-existing", action="store_true", help="leave out images whose result exists")
+    existing.add_argument("--overwrite", action="store_true", help="replace results that exist")
+    parser.add_argument("--self-ensemble", action="store_true", help="average 8 rotations and reflections; 8 x slower")
+    parser.add_argument(
+        "--tile", type=_tile, default="auto", metavar="SIZE", help="in input pixels; default: only if memory needs it"
+    )
+    parser.add_argument(
+        "--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto", help="default: fastest"
+    )
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps; default: an accelerator if there is one")
+    return parser
+
+
+def _factor(text: str) -> float:
+    factor = float(text)
+    if not 0 < factor < 100:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 100")
+    return factor
+
+
+def _tile(text: str) -> int | str | None:
+    if text in ("auto", "off"):
+        return None if text == "off" else text
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not auto, off or a number of pixels")
+    return int(text)
+
+
+@one_line_errors
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of `drct upscale`. Returns 0, 1 if some images failed, 2 if nothing could be done."""
+    args = argument_parser().parse_args(argv)
+
+    from drct.engine.distributed import reported_once
+
+    return reported_once(_run)(args)
+
+
+def _run(args: argparse.Namespace) -> int:
+    import logging
+
+    from drct.engine import distributed
+
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    distributed.meet()
+    distributed.start("gloo", 0, logging.getLogger("drct"))
+    jobs, failures = distributed.from_first(_plan(args) if distributed.rank() == 0 else None)
+    for failure in failures if distributed.rank() == 0 else []:
+        print(f"error: {failure}", file=sys.stderr)
+    failed, done, skipped = len(failures), 0, 0
+    if jobs:
+        parts = distributed.gather(_upscale_all(jobs, _upscaler(args), args))
+        done, skipped, more = (sum(counts) for counts in zip(*parts, strict=True))
+        failed += more
+    if distributed.rank() == 0:
+        words = [f"{done} image{'s' * (done != 1)} upscaled into {args.output}"]
+        words += [f"{skipped} existed already"] * bool(skipped) + [f"{failed} failed"] * bool(failed)
+        print(", ".join(words))
+    return 2 if not jobs else int(failed > 0)
+
+
+def _upscaler(args: argparse.Namespace) -> "Upscaler":
+    import torch
+
+    from drct.engine import distributed
+    from drct.inference.upscaler import load
+    from drct.inference.weights import DEFAULT_WEIGHTS
+
+    device = args.device
+    if device in (None, "cuda") and distributed.world_size() > 1 and torch.cuda.is_available():
+        device = f"cuda:{distributed.local_rank() % torch.cuda.device_count()}"
+    return load(args.weights or DEFAULT_WEIGHTS, device, args.precision, args.tile, args.self_ensemble)
+
+
+# --------------------------------------------------------------------------------------------------------- planning
+
+
+def _plan(args: argparse.Namespace) -> tuple[list[Job], list[str]]:
+    """What to upscale and where to, and what cannot be."""
+    from drct.data.pictures import WRITABLE
+
+    failures: list[str] = []
+    found = list(_find(args.inputs, args.output, failures))
+    only = len(args.inputs) == 1 and len(found) == 1 and Path(args.inputs[0]).is_file()
+    to_file = only and args.output.suffix.lower() in WRITABLE and not args.output.is_dir()
+    if args.output.is_file() and not to_file:
+        raise DRCTError(f"-o {args.output} is a file; for {len(found)} images it must be a folder")
+    sources = {source.resolve() for source, _ in found}
+    jobs: dict[Path, Job] = {}
+    for source, relative in found:
+        target = args.output if to_file else args.output / _result_name(relative, args)
+        earlier = jobs.get(target.resolve())
+        if target.resolve() in sources:
+            failures.append(f"{source}: its result would overwrite the input {target}: choose another -o or --suffix")
+        elif earlier and earlier.source.resolve() != source.resolve():
+            failures.append(f"{source}: its result would be {target}, as that of {earlier.source}: rename one of them")
+        else:
+            jobs[target.resolve()] = Job(source, target)
+    return list(jobs.values()), failures
+
+
+def _find(inputs: list[str], output: Path, failures: list[str]) -> Iterator[tuple[Path, Path]]:
+    """Images, and the paths of their results below the output folder."""
+    for given in inputs:
+        path = Path(given).expanduser()
+        if path.is_dir():
+            # Of one folder the contents go to the output; several keep their names apart
+            root = Path() if len(inputs) == 1 else Path(path.resolve().name)
+            files = _images_below(path, output)
+            if not files:
+                failures.append(f"{path}: the folder has no images")
+            yield from ((file, root / file.relative_to(path)) for file in files)
+        elif os.path.lexists(path):
+            yield path, Path(path.name)
+        else:
+            matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - takes absolute patterns too
+            if not matches:
+                failures.append(f"{given}: no such file")
+            yield from ((Path(match), Path(Path(match).name)) for match in matches if not Path(match).is_dir())
+
+
+def _images_below(folder: Path, output: Path) -> list[Path]:
+    from drct.data.images import list_images
+
+    earlier = output.resolve()  # results of an earlier run are no inputs, where the one folder contains the other
+    return [
+        file
+        for file in list_images(folder, recursive=True)
+        if earlier == folder.resolve() or not file.resolve().is_relative_to(earlier)
+    ]
+
+
+def _result_name(path: Path, args: argparse.Namespace) -> Path:
+    from drct.data.pictures import WRITABLE
+
+    suffix = path.suffix if path.suffix.lower() in WRITABLE else ".png"
+    return path.with_name(path.stem + args.suffix + (suffix if args.format == "auto" else f".{args.format}"))
+
+
+# ---------------------------------------------------------------------------------------------------------- working
+
+
+def _upscale_all(jobs: list[Job], upscaler: "Upscaler", args: argparse.Namespace) -> tuple[int, int, int]:
+    """Upscale what this process gets of the images. Returns how many were done, existed and failed."""
+    from tqdm import tqdm
+
+    from drct.engine import distributed
+
+    done = skipped = failed = 0
+    pixels, start = 0, time.monotonic()
+    with tqdm(total=len(jobs), unit="image", disable=True if distributed.rank() else None) as progress:
+        for number in distributed.shared(len(jobs)):
+            job = jobs[number]
+            progress.update(number - progress.n)
+            progress.set_postfix_str(f"{pixels / 1e6 / (time.monotonic() - start):.2f} megapixels/s, {job.source.name}")
+            try:
+                if args.skip_existing and job.target.exists():
+                    skipped += 1
+                    continue
+                pixels += _upscale_file(job, upscaler, args)
+                done += 1
+            except KeyboardInterrupt:
+                print(f"interrupted after {done} of {len(jobs)} images; --skip-existing goes on", file=sys.stderr)
+                raise
+            except Exception as error:  # one bad file does not stop the others
+                failed += 1
+                progress.write(f"error: {_reason(error, job.source)}", file=sys.stderr)
+        progress.update(len(jobs) - progress.n)
+    return done, skipped, failed
+
+
+def _upscale_file(job: Job, upscaler: "Upscaler", args: argparse.Namespace) -> int:
+    """Upscale a file. Returns the pixels of the result."""
+    from drct.data.pictures import read_picture, write_picture
+
+    if job.target.exists() and not args.overwrite:
+        raise DRCTError(f"{job.source}: {job.target} exists: --overwrite replaces it, --skip-existing leaves it")
+    result = upscaler.upscale_picture(read_picture(job.source), args.outscale)
+    lost = write_picture(job.target, result, args.quality)
+    for note in filter(None, (result.note, lost)):
+        print(f"note: {job.source}: {note}", file=sys.stderr)
+    return result.pixels.shape[0] * result.pixels.shape[1]
+
+
+def _reason(error: Exception, source: Path) -> str:
+    import torch
+
+    if isinstance(error, DRCTError):
+        return str(error)
+    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or "allocate memory" in str(error):
+        return f"{source}: out of memory: try --tile 256, or less"
+    first = (str(error).splitlines() or [""])[0]
+    return f"{source}: {type(error).__name__}: {first}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
