@@ -251,6 +251,45 @@ def test_linear_has_the_gradients_of_linear(bias):
         assert (a - b).abs().max() <= 1e-5 * b.abs().max()
 
 
+@pytest.mark.parametrize("parameters", [0, 2])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("by_onednn", [True, False])
+def test_a_linear_layer_of_a_recomputed_function_has_its_gradients(parameters, bias, by_onednn):
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(2, 3, 8), (5, 8), (5,), *[(8,)] * parameters]
+    inputs = [torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True) for shape in shapes]
+
+    def norm(x, weight=None, bias=None):
+        return F.layer_norm(x, (8,), weight, bias)
+
+    def of(inputs):
+        return products.linear_of(norm, *inputs[:2], inputs[2] if bias else None, *inputs[3:])
+
+    assert torch.autograd.gradcheck(lambda *inputs: of(inputs), inputs)
+    low = [t.detach().float().requires_grad_() for t in inputs]
+    needed = [i for i in range(len(low)) if bias or i != 2]
+    with torch.backends.mkldnn.flags(enabled=by_onednn):
+        for f, tensors in ((lambda y: (y**3).sum(), low), (lambda y: (y.double() ** 3).sum(), inputs)):
+            f(of(tensors)).backward()
+    for i in needed:
+        assert torch.allclose(low[i].grad.double(), inputs[i].grad, rtol=1e-4, atol=1e-4), i
+
+
+def test_a_recomputed_function_is_computed_in_the_type_of_the_forward_pass():
+    """Autocast ends before the backward pass begins."""
+    generator = torch.Generator().manual_seed(0)
+    x, weight = (torch.randn(shape, generator=generator, requires_grad=True) for shape in ((6, 16), (4, 16)))
+    with torch.autocast("cpu", torch.bfloat16):
+        products.linear_of(F.gelu, x, weight, None).float().pow(2).sum().backward()
+    found = [t.grad for t in (x, weight)]
+    x.grad = weight.grad = None
+    with torch.autocast("cpu", torch.bfloat16):
+        F.linear(F.gelu(x), weight).float().pow(2).sum().backward()
+    for one, other in zip(found, (x.grad, weight.grad), strict=True):
+        assert one.dtype == torch.float32
+        assert (one - other).abs().max() <= 1e-2 * other.abs().max()
+
+
 @pytest.mark.parametrize("gelu", [False, True])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 2e-6), (torch.bfloat16, 1e-2), (torch.float64, 1e-14)])

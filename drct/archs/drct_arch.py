@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from drct.archs.products import attention, is_traced, linear, packed
+from drct.archs.products import attention, is_traced, linear, linear_of, packed
 from drct.archs.windows import (
     read_region,
     regions,
@@ -75,6 +75,17 @@ class AttentionWeights(NamedTuple):
     qkv: Product  # C -> 3 * h * d'
     proj: Product  # h * d' -> C
     bias: Tensor  # of relative positions: (h, N, N)
+
+
+def linear_of_norm(x: Tensor, norm: nn.Module, product: Product) -> Tensor:
+    """A linear layer of normalized tokens, of which training keeps only x."""
+    if not isinstance(norm, nn.LayerNorm):  # anybody's
+        return linear(norm(x), *product)
+
+    def normalized(x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
+        return F.layer_norm(x, norm.normalized_shape, weight, bias, norm.eps)
+
+    return linear_of(normalized, x, *product, *norm.parameters())
 
 
 class WindowAttention(nn.Module):
@@ -129,15 +140,16 @@ class WindowAttention(nn.Module):
             bias.to(dtype).contiguous(),
         )
 
-    def forward(self, x: Tensor, weights: AttentionWeights, mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, norm: nn.Module, weights: AttentionWeights, mask: Tensor | None = None) -> Tensor:
         """Attend within each window: (B, n, N, C) -> (B, n, N, C).
 
         Args:
             x: Windows.
+            norm: Normalizes them first.
             weights: What `prepare` returns.
             mask: (1 or n, N, N), added to the logits, or None.
         """
-        qkv = linear(x, *weights.qkv)
+        qkv = linear_of_norm(x, norm, weights.qkv)
         q, k, v = rearrange(qkv, "b n t (three h d) -> three (b n) h t d", three=3, h=self.num_heads)
         out = attention(q, k, v, weights.bias, mask, self.attn_drop if self.training else 0.0)
         out = rearrange(out, "(b n) h t d -> b n t (h d)", b=len(x))
@@ -159,9 +171,11 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden, dim)
         self.drop = nn.Dropout(drop)
 
-    def forward(self, x: Tensor, fc1: Product, fc2: Product) -> Tensor:
-        """(..., C) -> (..., C), by weights that are those of the layers, or `products.packed` ones."""
-        return self.drop(linear(self.drop(linear(x, *fc1, gelu=True)), *fc2))
+    def forward(self, x: Tensor, norm: nn.Module, fc1: Product, fc2: Product) -> Tensor:
+        """Normalizes first: (..., C) -> (..., C). The weights are those of the layers, or `products.packed` ones."""
+        if torch.is_grad_enabled() and not (self.training and self.drop.p):
+            return self.drop(linear_of(F.gelu, linear_of_norm(x, norm, fc1), *fc2))
+        return self.drop(linear(self.drop(linear(norm(x), *fc1, gelu=True)), *fc2))
 
 
 class BlockWeights(NamedTuple):
@@ -216,8 +230,8 @@ class SwinBlock(nn.Module):
 
     def forward(self, x: Tensor, weights: BlockWeights, mask: Tensor | None = None) -> Tensor:
         """(B, n, N, C) -> (B, n, N, C). `mask`: See `WindowAttention`."""
-        x = x + self.drop_path(self.attn(self.norm1(x), weights.attention, mask))
-        return x + self.drop_path(self.mlp(self.norm2(x), weights.fc1, weights.fc2))
+        x = x + self.drop_path(self.attn(x, self.norm1, weights.attention, mask))
+        return x + self.drop_path(self.mlp(x, self.norm2, weights.fc1, weights.fc2))
 
 
 # ------------------------------------------------------------------------------------------------------ dense group

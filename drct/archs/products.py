@@ -1,5 +1,8 @@
 """The matrix products of the network - linear layers and attention - by the fastest way that this device has."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -35,10 +38,24 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool = False) -
     if is_traced() or not _onednn_is_faster(x):
         y = F.linear(x, weight, bias)
     elif torch.is_grad_enabled():
-        y = _OneDNNLinear.apply(x, weight, bias)
+        y = linear_of(_itself, x, weight, bias)
     else:
         return _onednn(x, weight, bias, gelu)
     return F.gelu(y) if gelu else y
+
+
+def linear_of(f: Callable[..., Tensor], x: Tensor, weight: Tensor, bias: Tensor | None, *parameters: Tensor) -> Tensor:
+    """`linear(f(x, *parameters), weight, bias)` that keeps x for the backward pass, and not f(x), which is cheap.
+
+    Has gradients, but no gradients of gradients.
+    """
+    if is_traced() or not torch.is_grad_enabled():
+        return linear(f(x, *parameters), weight, bias)
+    return _LinearOf.apply(f, x, weight, bias, *parameters)
+
+
+def _itself(x: Tensor) -> Tensor:
+    return x
 
 
 def _onednn_computes(x: Tensor) -> bool:
@@ -56,29 +73,70 @@ def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool = False) 
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, after, [], exactly)
 
 
-class _OneDNNLinear(torch.autograd.Function):
+class _LinearOf(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.has_bias = bias is not None
-        return _onednn(x, weight, bias)
+    def forward(ctx, f, x: Tensor, weight: Tensor, bias: Tensor | None, *parameters: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight, *parameters)
+        ctx.f, ctx.has_bias = f, bias is not None
+        ctx.autocast = _autocast_of(x.device.type)
+        return linear(f(x, *parameters), weight, bias)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        x, weight = ctx.saved_tensors
-        for_input, for_parameter, for_addend = ctx.needs_input_grad
-        wanted = [for_input, for_parameter, for_addend and ctx.has_bias]
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, *parameters = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[1:]
+        for_f = wanted[0] or any(wanted[3:])
+        with torch.enable_grad(), torch.autocast(**ctx.autocast):
+            inputs = [
+                t.detach().requires_grad_(needs)
+                for t, needs in zip((x, *parameters), (wanted[0], *wanted[3:]), strict=True)
+            ]
+            y = ctx.f(*inputs)
+        for_y, for_weight, for_bias = _linear_gradients(
+            y.detach(), weight, grad, (for_f, wanted[1], wanted[2] and ctx.has_bias)
+        )
+        if ctx.f is _itself or not for_f:
+            return None, for_y, for_weight, for_bias, *(None for _ in parameters)
+        needing = [t for t in inputs if t.requires_grad]
+        found = iter(torch.autograd.grad(y, needing, for_y))
+        for_x, *for_parameters = (next(found) if t.requires_grad else None for t in inputs)
+        return None, for_x, for_weight, for_bias, *for_parameters
+
+
+def _autocast_of(device: str) -> dict[str, Any]:
+    """The arguments of `torch.autocast` that make its present state."""
+    if not torch.amp.is_autocast_available(device):
+        return {"device_type": "cpu", "enabled": False}
+    dtype, enabled = torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
+    return {"device_type": device, "dtype": dtype, "enabled": enabled}
+
+
+def _linear_gradients(
+    x: Tensor, weight: Tensor, grad: Tensor, wanted: tuple[bool, bool, bool]
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Gradients of a linear layer for its input, weight and bias, in the types of these."""
+    dtype = grad.dtype  # what autocast computed in
+    low_x, low_weight = x.to(dtype), weight.to(dtype)
+    if _onednn_computes(grad):
         # As of a 1x1 convolution of a channels-last image: the way to oneDNN's products for gradients
-        image, grad_image = (t.reshape(1, 1, -1, t.shape[-1]).permute(0, 3, 1, 2) for t in (x, grad))
+        image, grad_image = (t.reshape(1, 1, -1, t.shape[-1]).permute(0, 3, 1, 2) for t in (low_x, grad))
         for_x, for_weight, for_bias = torch.ops.aten.convolution_backward(
-            grad_image, image, weight[:, :, None, None], [len(weight)], [1, 1], [0, 0], [1, 1], False, [0, 0], 1, wanted
-        )
-        return (
-            for_x.permute(0, 2, 3, 1).reshape(x.shape) if wanted[0] else None,
-            for_weight.flatten(1) if wanted[1] else None,
-            for_bias if wanted[2] else None,
-        )
+            grad_image, image, low_weight[:, :, None, None], [len(weight)], [1, 1], [0, 0], [1, 1], False, [0, 0], 1,
+            list(wanted),
+        )  # fmt: skip
+        for_x = for_x.permute(0, 2, 3, 1).reshape(x.shape) if wanted[0] else None
+        for_weight = for_weight.flatten(1) if wanted[1] else None
+    else:
+        rows = grad.flatten(0, -2)
+        for_x = grad @ low_weight if wanted[0] else None
+        for_weight = rows.t() @ low_x.flatten(0, -2) if wanted[1] else None
+        for_bias = rows.sum(0) if wanted[2] else None
+    return (
+        for_x.to(x.dtype) if wanted[0] else None,
+        for_weight.to(weight.dtype) if wanted[1] else None,
+        for_bias.to(weight.dtype) if wanted[2] else None,
+    )
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | None, dropout: float = 0.0) -> Tensor:
