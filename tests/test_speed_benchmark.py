@@ -16,12 +16,18 @@ from drct.analysis.speed_benchmark import Result, table
 
 def test_contenders_are_measured_in_turns(workplace, capsys):
     arguments = ["--sizes", "16x16", "--rounds", "2", "--contenders", "ours", "ours-step", "--reference", "ours"]
-    assert speed_benchmark.main([*arguments, "--json", "b.json", "--chart", "b.png"]) == 0
+    assert speed_benchmark.main([*arguments, "--json", "b.json", "--chart", "b.png", "--profile"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert re.search(
         r"16x16: the \d+ GFLOP of DRCT's products take [\d.]+ s at fp32, [\d.]+ s at bf16", "\n".join(lines)
     )
-    rows = [line for line in lines if line.startswith("| 16x16")]
+    steps = re.search(r"16x16: the (\d+) GFLOP of a training step's products", "\n".join(lines))
+    assert int(steps[1]) >= 3 * 9  # forward 9.3, backward twice as many
+    shares = [int(found[1]) for line in lines if (found := re.search(r"\| [\d.]+ \| (\d+)% \|$", line))]
+    assert len(shares) == 10
+    assert all(shares[i] > 0 for i in (0, 1, 5, 6))
+    assert 97 <= sum(shares[:5]) <= 103
+    rows = [line for line in lines if line.startswith("| 16x16 |")]
     assert [row.split("|")[2].strip() for row in rows] == ["this project", "this project, training step"]
     assert rows[0].split("|")[6].strip() == "1.00"
     content = json.loads(Path("b.json").read_text())

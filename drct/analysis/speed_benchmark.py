@@ -12,6 +12,7 @@ import json
 import math
 import multiprocessing
 import platform
+import re
 import sys
 import tempfile
 import threading
@@ -336,17 +337,54 @@ def draw(results: list[Result], path: Path) -> None:
     write_atomically(path, lambda file: figure.savefig(file, format="png"))
 
 
-def floor(size: tuple[int, int], rates: dict[str, float]) -> str:
-    """A line that says how long the network's products alone would take at the machine's rates."""
-    from drct.archs.drct_arch import DRCT
+def floor(size: tuple[int, int], rates: dict[str, float], training: bool = False) -> str:
+    """A line that says how long the network's products alone would take at the machine's rates.
 
+    Args:
+        size: Of the image.
+        rates: See `product_rates`.
+        training: Those of a training step, forward and backward.
+    """
     with torch.device("meta"):
-        network, image = DRCT(**SHAPE, **COMMON, gc=32), torch.rand(1, 3, *size)
+        network, image = make_network("ours").train(training), torch.rand(1, 3, *size)
     with FlopCounterMode(display=False) as counter:
-        network(image)
+        out = network(image)
+        if training:
+            out.mean().backward()
     operations = counter.get_total_flops() / 1e9
     times = ", ".join(f"{operations / rate:.2f} s at {precision}" for precision, rate in rates.items())
-    return f"{size[0]}x{size[1]}: the {operations:.0f} GFLOP of DRCT's products take {times} at the machine's best rate"
+    what = "a training step's" if training else "DRCT's"
+    return f"{size[0]}x{size[1]}: the {operations:.0f} GFLOP of {what} products take {times} at the machine's best rate"
+
+
+# Kinds of operations, as PyTorch's profiler names them, and what they are
+KINDS = {
+    "attention": r"scaled_dot_product|bmm|softmax",
+    "linear layers and convolutions": r"_linear|addmm|::mm$|::linear|convolution|conv2d",
+    "moving and reordering": r"copy|cat$|reorder|pixel_shuffle|pixel_unshuffle|contiguous|index|gather",
+    "normalization, activations, additions": r"norm|gelu|relu|add|mul|sum|div|sub",
+}
+
+
+def profile_of(contender: Contender, size: tuple[int, int], device: str, threads: int) -> str:
+    """Markdown: the seconds of one run by kind of operation, and their share."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with tempfile.TemporaryDirectory() as folder:
+        runner = make_runner(contender, *size, device, threads, Path(folder))
+    x = torch.rand(1, 3, *size, device=device)
+    runner(x)
+    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device == "cuda")
+    with profile(activities=activities) as profiler:
+        runner(x)
+    seconds = dict.fromkeys([*KINDS, "other"], 0.0)
+    for event in profiler.key_averages():
+        kind = next((kind for kind, names in KINDS.items() if re.search(names, event.key)), "other")
+        time_us = event.self_device_time_total if device == "cuda" else event.self_cpu_time_total
+        seconds[kind] += time_us / 1e6
+    total = sum(seconds.values())
+    head = f"| {size[0]}x{size[1]}: {contender.title}, {contender.precision} | s | share |\n|---|---|---|\n"
+    return head + "\n".join(f"| {kind} | {s:.2f} | {s / total:.0%} |" for kind, s in seconds.items())
 
 
 def product_rates(device: str, threads: int) -> dict[str, float]:
@@ -406,6 +444,9 @@ def argument_parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of the CPU; default: its cores")
     parser.add_argument("--reference", default="original", help="what speeds are compared with, default: original")
+    parser.add_argument(
+        "--profile", action="store_true", help="also tell what the time of PyTorch's contenders goes to"
+    )
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     parser.add_argument("--chart", type=Path, help="PNG to draw (needs matplotlib)")
     return parser
@@ -439,8 +480,14 @@ def main(argv: list[str] | None = None) -> int:
     environment = _environment(args.device, args.threads)
     print(", ".join(f"{key} {value}" for key, value in environment.items()))
     print("fastest matrix product: " + ", ".join(f"{key} {value:.0f} GFLOP/s" for key, value in rates.items()))
-    print("\n".join(floor(size, rates) for size in args.sizes))
+    for size in args.sizes:
+        for training in sorted({c.training for c in contenders}):
+            print(floor(size, rates, training))
     print(table(results, args.reference))
+    if args.profile:
+        for size in args.sizes:
+            for contender in (c for c in contenders if c.runtime == "pytorch"):
+                print("\n" + profile_of(contender, size, args.device, args.threads))
     if args.json:
         content = {
             "environment": environment,
