@@ -42,7 +42,7 @@ PARAMETERS = {
 
 def test_every_published_recipe_and_test_file_is_there():
     assert {path.stem for path in TRAIN_FILES} == set(RECIPES) | {
-        f"train_DRCT-XS_SRx4{stage}" for stage in ("", "_stage2", "_stage3")
+        f"train_DRCT-XS_SRx4{stage}" for stage in ("", "_stage2", "_stage3", "_stage4")
     }
     tests = {f"{v}_SRx{s}_ImageNet-pretrain" for v in ("DRCT", "DRCT-L") for s in (2, 3, 4)}
     tests |= {f"DRCT_SRx{s}" for s in (2, 3, 4)} | {"DRCT_SRx4_ImageNet-LR", "DRCT_tile_example"}

@@ -27,7 +27,7 @@ from drct.data.images import list_images, read_image, write_png
 from drct.engine import test as test_run
 from drct.engine import train as train_run
 from drct.inference import pad_to_multiple
-from drct.models import drct_model
+from drct.inference import upscaler
 
 DISK = {"io_backend": {"type": "disk"}}
 SHIPPED = ROOT / "experiments" / "pretrained_models" / "DRCT-XS_SRx4.pth"
@@ -94,7 +94,7 @@ def test_images_and_metrics_are_those_of_the_original(weights, pairs, tile):
 
 def test_tiles_are_taken_where_memory_does_not_suffice(weights, pairs, monkeypatch, capfd):
     assert run_test(test_options(weights, name="whole", tile="auto")) == 0
-    monkeypatch.setattr(drct_model, "free_memory", lambda device: 1)
+    monkeypatch.setattr(upscaler, "free_memory", lambda device: 1)
     assert run_test(test_options(weights, name="tiled", tile="auto")) == 0
     assert re.search(r"pixels need about 0\.\d\d GB, 0\.00 GB are free: tiles of 4 pixels", capfd.readouterr().err)
     for path in Path("results/whole/visualization/set").iterdir():

@@ -47,7 +47,7 @@ def drct_options(weights: Mapping[str, Tensor]) -> dict[str, Any]:
             "depths": [6] * groups,
             "num_heads": [shapes[table.format(i)][1] for i in range(groups)],
             "window_size": window,
-            "mlp_ratio": _ratio(shapes["layers.0.swin1.mlp.fc1.weight"][0], dim),
+            "mlp_ratio": _ratio([shapes[f"layers.0.swin{k}.mlp.fc1.weight"] for k in (1, 2, 3)]),
             "qkv_bias": "layers.0.swin1.attn.qkv.bias" in shapes,
             "ape": "absolute_pos_embed" in shapes,
             "patch_norm": "patch_embed.norm.weight" in shapes,
@@ -69,9 +69,11 @@ def _img_size(shapes: Mapping[str, tuple[int, ...]], window: int) -> int:
     return window if as_the_original_saves else max(DEFAULT_IMG_SIZE, 2 * window)
 
 
-def _ratio(hidden: int, dim: int) -> float:
-    ratio = hidden / dim
-    return ratio if int(dim * ratio) == hidden else math.nextafter(ratio, math.inf)
+def _ratio(layers: list[tuple[int, ...]]) -> float:
+    """The ratio that makes layers of these (hidden, width), where hidden = int(width * ratio)."""
+    ratio = max(hidden / width for hidden, width in layers)
+    exact = all(int(width * ratio) == hidden for hidden, width in layers)
+    return ratio if exact else math.nextafter(ratio, math.inf)
 
 
 def _scale(shapes: Mapping[str, tuple[int, ...]]) -> int:
