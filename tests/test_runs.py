@@ -26,8 +26,7 @@ from drct.archs.drct_arch import DRCT
 from drct.data.images import list_images, read_image, write_png
 from drct.engine import test as test_run
 from drct.engine import train as train_run
-from drct.inference import pad_to_multiple
-from drct.inference import upscaler
+from drct.inference import pad_to_multiple, upscaler
 
 DISK = {"io_backend": {"type": "disk"}}
 SHIPPED = ROOT / "experiments" / "pretrained_models" / "DRCT-XS_SRx4.pth"

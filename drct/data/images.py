@@ -1,6 +1,7 @@
 """Reading and writing image files. Arrays are (H, W, 3), BGR, uint8: what OpenCV and BasicSR use."""
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 import cv2
@@ -13,8 +14,13 @@ from drct.files import write_atomically
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm"}
 
 
-def list_images(folder: str | os.PathLike, recursive: bool = False) -> list[Path]:
-    """Image files of a folder, by their suffix, sorted by name. Links are followed; what is hidden is left out."""
+def list_images(
+    folder: str | os.PathLike, recursive: bool = False, suffixes: Collection[str] = IMAGE_SUFFIXES
+) -> list[Path]:
+    """Image files of a folder, by their suffix, sorted by name. Links are followed; what is hidden is left out.
+
+    Links that lead nowhere are among them, so that whoever reads them tells of it.
+    """
     files: list[Path] = []
     seen = set()  # links may lead in a circle
     for root, folders, names in os.walk(str(folder), followlinks=True):
@@ -24,7 +30,7 @@ def list_images(folder: str | os.PathLike, recursive: bool = False) -> list[Path
             continue
         seen.add(real)
         files += [Path(root, name) for name in names if not name.startswith(".")]
-    return sorted(file for file in files if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
+    return sorted(file for file in files if file.suffix.lower() in suffixes and (file.is_file() or file.is_symlink()))
 
 
 def read_image(path: str | os.PathLike) -> np.ndarray:

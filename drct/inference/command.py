@@ -171,11 +171,12 @@ def _find(inputs: list[str], output: Path, failures: list[str]) -> Iterator[tupl
 
 def _images_below(folder: Path, output: Path) -> list[Path]:
     from drct.data.images import list_images
+    from drct.data.pictures import SUFFIXES
 
     earlier = output.resolve()  # results of an earlier run are no inputs, where the one folder contains the other
     return [
         file
-        for file in list_images(folder, recursive=True)
+        for file in list_images(folder, True, SUFFIXES)
         if earlier == folder.resolve() or not file.resolve().is_relative_to(earlier)
     ]
 

@@ -44,6 +44,13 @@ def load(
 
     Raises:
         DRCTError: if there are no such weights, or the device or precision is not there.
+
+    >>> import drct
+    >>> upscaler = drct.load("DRCT-XS_SRx4", device="cpu", precision="fp32")
+    >>> upscaler.scale
+    4
+    >>> upscaler.upscale("photo.png").size  # which has 16x12 pixels
+    (64, 48)
     """
     return Upscaler(load_network(weights), device, precision, tile, self_ensemble)
 
@@ -100,6 +107,16 @@ class Upscaler:
 
         Raises:
             DRCTError: if the image cannot be read or is none of these.
+
+        >>> import drct, numpy, torch
+        >>> upscaler = drct.load()
+        >>> gray = upscaler.upscale(numpy.zeros((12, 16), numpy.uint16))
+        >>> gray.shape, gray.dtype
+        ((48, 64), dtype('uint16'))
+        >>> upscaler.upscale(torch.rand(2, 3, 12, 16)).shape
+        torch.Size([2, 3, 48, 64])
+        >>> upscaler.upscale("photo.png", outscale=1.5).size
+        (24, 18)
         """
         if isinstance(image, Tensor):
             if image.ndim not in (3, 4) or not image.is_floating_point():
