@@ -181,6 +181,7 @@ def test_weights_that_do_not_fit_are_explained(weights, pairs, capfd):
     assert run_test(test_options(weights, network=TINY | {"embed_dim": 16})) == 2
     error = capfd.readouterr().err
     assert re.search(r"^error: \S*weights\.pth does not fit the network of the option file", error, re.MULTILINE)
+    assert "embed_dim is 12 in the file, 16 in network_g" in error
     assert not Path("results").exists()  # earlier results would still be in place
     assert "Traceback" not in error
 

@@ -13,6 +13,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from drct.archs.recognition import drct_options
 from drct.engine import distributed
 from drct.errors import DRCTError
 from drct.files import make_folder, write_atomically
@@ -116,12 +117,28 @@ def load_weights(network: nn.Module, weights: dict[str, Tensor], strict: bool, p
     differences += [f"{name} is {list(weights[name].shape)}, not {list(own[name].shape)}" for name in misshapen]
     if strict and differences:
         raise DRCTError(
-            f"{path} does not fit the network of the option file, {len(differences)} differences: "
-            f"{'; '.join(differences[:3])}{'; ...' if len(differences) > 3 else ''}. Check network_g, scale and the "
-            "file; strict_load_g: false loads what fits."
+            f"{path} does not fit the network of the option file{_other_options(network, weights)}, "
+            f"{len(differences)} differences: {'; '.join(differences[:3])}{'; ...' if len(differences) > 3 else ''}. "
+            "Check network_g, scale and the file; strict_load_g: false loads what fits."
         )
     network.load_state_dict({name: w for name, w in weights.items() if name not in misshapen}, strict=False)
     return differences
+
+
+def _other_options(network: nn.Module, weights: dict[str, Tensor]) -> str:
+    """How the network of a DRCT's weights differs from another DRCT, for an error message."""
+    try:
+        own = drct_options(network.state_dict())
+    except ValueError:  # not a DRCT
+        return ""
+    try:
+        theirs = drct_options(weights)
+    except ValueError as error:
+        return f" ({error})"
+    differing = [
+        f"{key} is {value} in the file, {own[key]} in network_g" for key, value in theirs.items() if value != own[key]
+    ]
+    return f" ({', '.join(differing)})" if differing else ""
 
 
 def states(folder: str | os.PathLike) -> list[Path]:
