@@ -135,9 +135,11 @@ def make_network(name: str, **options: Any) -> torch.nn.Module:
     return SwinIR(**SHAPE | {"window_size": 8}, **COMMON).eval()
 
 
-def make_runner(contender: Contender, height: int, width: int, device: str, threads: int, folder: Path) -> Runner:
-    """Load a contender for images of a size. Exporting takes minutes, so `folder` keeps what several have use for."""
+def make_runner(contender: Contender, device: str, threads: int, folder: Path) -> Runner:
+    """Load a contender for images of a size; those of other runtimes from what `export` wrote to `folder`."""
     torch.set_num_threads(threads)
+    if contender.runtime != "pytorch":
+        return _runner_of_another_runtime(contender, threads, folder)
     network = make_network(contender.network, **({"use_checkpoint": True} if contender.checkpoint else {})).to(device)
     if contender.training:
         network.train()
@@ -149,37 +151,49 @@ def make_runner(contender: Contender, height: int, width: int, device: str, thre
             return out
 
         return step
-    if contender.runtime == "pytorch":
-        low = torch.autocast(device, torch.bfloat16) if contender.precision == "bf16" else nullcontext()
+    low = torch.autocast(device, torch.bfloat16) if contender.precision == "bf16" else nullcontext()
 
-        def run(x: torch.Tensor) -> torch.Tensor:
-            with torch.no_grad(), low:
-                return network(x)
+    def run(x: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad(), low:
+            return network(x)
 
-        return run
-    example = torch.rand(1, 3, height, width)
-    trace = folder / f"{contender.network}.pt"
-    if not trace.is_file():
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the masks become constants: that is what is measured here
-            torch.jit.save(torch.jit.trace(network, example, check_trace=False), str(trace))
-    network = torch.jit.load(str(trace))
+    return run
+
+
+def _runner_of_another_runtime(contender: Contender, threads: int, folder: Path) -> Runner:
+    file = exported_file(contender, folder)
     if contender.runtime == "openvino":
         import openvino
 
-        model = openvino.convert_model(network, example_input=example, input=[1, 3, height, width])
         hints = {"INFERENCE_PRECISION_HINT": "f32" if contender.precision == "fp32" else "bf16"}
-        compiled = openvino.Core().compile_model(model, "CPU", hints | {"INFERENCE_NUM_THREADS": threads})
+        compiled = openvino.Core().compile_model(file, "CPU", hints | {"INFERENCE_NUM_THREADS": threads})
         return lambda x: torch.from_numpy(compiled(x.numpy())[0])
     import onnxruntime
 
-    file = str(folder / f"{contender.network}.onnx")
-    with torch.no_grad():
-        torch.onnx.export(network, (example,), file, input_names=["x"], dynamo=False)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     return lambda x: torch.from_numpy(session.run(None, {"x": x.numpy()})[0])
+
+
+def exported_file(contender: Contender, folder: Path) -> str:
+    """Where `export` writes."""
+    return str(folder / f"{contender.network}.{'xml' if contender.runtime == 'openvino' else 'onnx'}")
+
+
+def export(contender: Contender, height: int, width: int, folder: Path) -> None:
+    """Write a network for another runtime. Takes gigabytes, so it is done in a process of its own."""
+    network, example = make_network(contender.network), torch.rand(1, 3, height, width)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the masks become constants: that is what is measured here
+        traced = torch.jit.trace(network, example, check_trace=False)
+        if contender.runtime == "openvino":
+            import openvino
+
+            model = openvino.convert_model(traced, example_input=example, input=[1, 3, height, width])
+            openvino.save_model(model, exported_file(contender, folder), compress_to_fp16=False)
+        else:
+            torch.onnx.export(traced, (example,), exported_file(contender, folder), input_names=["x"], dynamo=False)
 
 
 def serve(
@@ -187,7 +201,7 @@ def serve(
 ) -> None:
     """Load, then answer each request with the seconds and the memory of a run, or with an error."""
     try:
-        runner = make_runner(contender, *size, device, threads, folder)
+        runner = make_runner(contender, device, threads, folder)
         gc.collect()
         x = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0)).to(device)
         connection.send("loaded")
@@ -243,6 +257,10 @@ def compare(contenders: list[Contender], size: tuple[int, int], rounds: int, dev
     try:
         for contender in contenders:
             bar.set_postfix_str(f"load {contender.key}")
+            if contender.runtime != "pytorch" and not Path(exported_file(contender, Path(folder.name))).exists():
+                exporting = context.Process(target=export, args=(contender, *size, Path(folder.name)))
+                exporting.start()
+                exporting.join()
             here, there = context.Pipe()
             arguments = (there, contender, size, device, threads, Path(folder.name))
             process = context.Process(target=serve, args=arguments, daemon=True)
@@ -371,7 +389,7 @@ def profile_of(contender: Contender, size: tuple[int, int], device: str, threads
     from torch.profiler import ProfilerActivity, profile
 
     with tempfile.TemporaryDirectory() as folder:
-        runner = make_runner(contender, *size, device, threads, Path(folder))
+        runner = make_runner(contender, device, threads, Path(folder))
     x = torch.rand(1, 3, *size, device=device)
     runner(x)
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device == "cuda")
@@ -448,6 +466,7 @@ def argument_parser() -> argparse.ArgumentParser:
         "--profile", action="store_true", help="also tell what the time of PyTorch's contenders goes to"
     )
     parser.add_argument("--json", type=Path, help="file to write the figures to")
+    parser.add_argument("--show", type=Path, metavar="JSON", help="measure nothing, show these earlier figures")
     parser.add_argument("--chart", type=Path, help="PNG to draw (needs matplotlib)")
     return parser
 
@@ -456,13 +475,18 @@ def argument_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Entry point. Returns 0, 1 if a contender failed, 2 if nothing could be measured."""
     args = argument_parser().parse_args(argv)
+    if args.chart and find_spec("matplotlib") is None:
+        raise DRCTError("--chart needs matplotlib: pip install -e '.[bench]'")
+    if args.show:
+        _show(_read(args.show), args.chart)
+        return 0
     for key in (*args.contenders, args.reference):
         if key not in CONTENDERS:
             raise DRCTError(f"there is no contender {key!r}{did_you_mean(key, CONTENDERS)}")
     if args.device == "cuda" and not torch.cuda.is_available():
         raise DRCTError("--device cuda: PyTorch finds no GPU")
-    if args.chart and find_spec("matplotlib") is None:
-        raise DRCTError("--chart needs matplotlib: pip install -e '.[bench]'")
+    if args.rounds < 1:
+        raise DRCTError(f"--rounds must be above 0, not {args.rounds}")
     contenders = []
     for contender in (CONTENDERS[key] for key in args.contenders):
         if missing := [package for package in contender.packages if find_spec(package) is None]:
@@ -473,32 +497,48 @@ def main(argv: list[str] | None = None) -> int:
             contenders.append(contender)
     if not contenders:
         raise DRCTError("there is nothing to measure")
-    results: list[Result] = []
     rates = product_rates(args.device, args.threads)
-    for size in args.sizes:
-        results += compare(contenders, size, max(1, args.rounds), args.device, args.threads)
-    environment = _environment(args.device, args.threads)
-    print(", ".join(f"{key} {value}" for key, value in environment.items()))
-    print("fastest matrix product: " + ", ".join(f"{key} {value:.0f} GFLOP/s" for key, value in rates.items()))
-    for size in args.sizes:
-        for training in sorted({c.training for c in contenders}):
-            print(floor(size, rates, training))
-    print(table(results, args.reference))
+    results = [r for size in args.sizes for r in compare(contenders, size, args.rounds, args.device, args.threads)]
+    content = {
+        "environment": _environment(args.device, args.threads),
+        "product_gflops_per_second": rates,
+        "floors": [
+            floor(size, rates, step) for size in args.sizes for step in sorted({c.training for c in contenders})
+        ],
+        "reference": args.reference,
+        "results": [asdict(r) for r in results],
+    }
+    if args.json:
+        text = json.dumps(content, indent=1).encode()
+        write_atomically(args.json, lambda file: file.write(text))
+    _show(content, args.chart)
     if args.profile:
         for size in args.sizes:
             for contender in (c for c in contenders if c.runtime == "pytorch"):
                 print("\n" + profile_of(contender, size, args.device, args.threads))
-    if args.json:
-        content = {
-            "environment": environment,
-            "product_gflops_per_second": rates,
-            "results": [asdict(r) | {"median": r.median} for r in results],
-        }
-        text = json.dumps(content, indent=1).encode()
-        write_atomically(args.json, lambda file: file.write(text))
-    if args.chart and any(r.seconds for r in results):
-        draw(results, args.chart)
     return int(any(r.error for r in results))
+
+
+def _show(content: dict[str, Any], chart: Path | None) -> None:
+    """Print what was measured, and draw it."""
+    results = [Result(**r) for r in content["results"]]
+    print(", ".join(f"{key} {value}" for key, value in content["environment"].items()))
+    rates = [f"{key} {value:.0f} GFLOP/s" for key, value in content["product_gflops_per_second"].items()]
+    print(f"fastest matrix product: {', '.join(rates)}")
+    print("\n".join(content["floors"]))
+    print(table(results, content["reference"]))
+    if chart and any(r.seconds for r in results):
+        draw(results, chart)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        for result in content["results"]:
+            Result(**result)
+        return content
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DRCTError(f"{path} is no result of this command's --json: {error}") from error
 
 
 if __name__ == "__main__":
