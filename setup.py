@@ -14,6 +14,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     packages=find_packages(include=["drct", "drct.*"]),
+    package_data={"drct.analysis.pages": ["*.html"]},
     python_requires=">=3.10,<3.13",  # BasicSR does not install on 3.13
     install_requires=(root / "requirements.txt").read_text(encoding="utf-8").split(),
     entry_points={"console_scripts": ["drct=drct.cli:entry_point"]},
@@ -21,6 +22,7 @@ setup(
     extras_require={
         "bench": ["matplotlib>=3.7", "onnx>=1.15", "onnxruntime>=1.17", "openvino>=2024.0", "spandrel>=0.4.1"],
         "curves": ["matplotlib>=3.7"],
+        "metrics": ["pyiqa>=0.1.10"],
         "dev": [
             "matplotlib>=3.7",
             "mypy>=1.8",

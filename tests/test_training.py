@@ -780,7 +780,7 @@ def test_two_processes_validate_as_one_tests(images):
 
 
 def test_two_processes_measure_what_one_does(images):
-    """Images, their metrics and the picture of a test run, to the last digit."""
+    """Images, their metrics, the picture and the report of a test run, to the last digit."""
     original, _ = pair(2, **TINY)
     torch.save({"params_ema": original.state_dict()}, "weights.pth")
     for name, launch in (("one", []), ("two", launcher_of(2)[1:])):
@@ -792,9 +792,15 @@ def test_two_processes_measure_what_one_does(images):
     files = sorted(
         path.relative_to("results/one") for path in Path("results/one").rglob("*.*") if path.suffix != ".log"
     )
-    assert len(files) == 6 + 3
+    assert len(files) == 6 + 5
     for file in files:
-        assert Path("results/one", file).read_bytes() == Path("results/two", file).read_bytes(), file
+        one, two = (Path("results", name, file).read_bytes() for name in ("one", "two"))
+        if file.name == "report.html":
+            assert one.count(b"<section id=") == 6
+            one, two = (page[page.index(b"<h2>") :] for page in (one, two))  # after the settings
+        assert one == two or file.name == "settings.json", file
+    assert {path.name for path in Path("results/two").iterdir()} >= {"settings.json", "report.html"}
+    assert not list(Path("results/two").glob(".*"))
 
 
 # --------------------------------------------------------------------------------------------------------- checkpoints

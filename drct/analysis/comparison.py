@@ -52,7 +52,7 @@ class ComparisonSheet:
         truth = pictures["img2"]
         height, width = truth.shape[:2]
         size = min(CROP, height, width)
-        y, x = most_detailed_area(truth, size)
+        y, x = most_detailed_area(truth, size, size)
         panels = [
             (name, _overview(truth, y, x, size)),
             ("LR (nearest)", cv2.resize(pictures["lq"], (width, height), interpolation=cv2.INTER_NEAREST)),
@@ -76,11 +76,11 @@ def _score(values: dict[str, float] | None) -> str:
     return "".join(f" ({metric.upper()} {value:.2f})" for metric, value in list((values or {}).items())[:1])
 
 
-def most_detailed_area(image: np.ndarray, size: int) -> tuple[int, int]:
-    """Top left corner of the square with the most fine detail, by the image alone, not by how well it was restored."""
+def most_detailed_area(image: np.ndarray, height: int, width: int) -> tuple[int, int]:
+    """Row and column of the area with the most fine detail, by the image alone, not by how well it was restored."""
     detail = np.abs(cv2.Laplacian(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.CV_32F))
-    mean = cv2.boxFilter(detail, -1, (size, size), anchor=(0, 0), borderType=cv2.BORDER_REFLECT)
-    inside = mean[: image.shape[0] - size + 1, : image.shape[1] - size + 1]
+    mean = cv2.boxFilter(detail, -1, (width, height), anchor=(0, 0), borderType=cv2.BORDER_REFLECT)
+    inside = mean[: image.shape[0] - height + 1, : image.shape[1] - width + 1]
     y, x = np.unravel_index(inside.argmax(), inside.shape)
     return int(y), int(x)
 

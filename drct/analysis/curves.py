@@ -173,7 +173,7 @@ def _draw_line(
         axes.plot(iterations, values, lw=1.3, marker="o", ms=size, gid="raw", **style)
         best = best_point(tag, iterations, values)
         if best:
-            label = f"{best[1]:.{_decimals(tag)}f} at {best[0]:,}"
+            label = f"{best[1]:.{decimals(tag)}f} at {best[0]:,}"
             star = STARS[DASHES.index(style["linestyle"])]
             size = 10 if star == "*" else 7
             axes.plot(*best, star, c=style["color"], ms=size, mec="white", mew=0.6, label=label, gid="best", zorder=3)
@@ -185,7 +185,8 @@ def _draw_line(
         axes.plot(iterations, smooth(values, smoothing), lw=1.5, marker=marker, ms=4, gid="smoothed", **style)
 
 
-def _decimals(tag: str) -> int:
+def decimals(tag: str) -> int:
+    """Digits after the point that a metric is given with, by its name."""
     return 2 if "psnr" in tag.lower() else 4
 
 

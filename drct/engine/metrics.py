@@ -18,11 +18,13 @@ class MetricTable:
     Args:
         dataset: Its name.
         iteration: Training iteration that the images are from, if they are from training.
+        show_bicubic: Whether text and files show the metrics of bicubic upscaling.
     """
 
-    def __init__(self, dataset: str, iteration: int | None = None) -> None:
+    def __init__(self, dataset: str, iteration: int | None = None, show_bicubic: bool = True) -> None:
         self.dataset = dataset
         self.iteration = iteration
+        self.show_bicubic = show_bicubic
         self.images: dict[str, dict[str, float]] = {}
         self.bicubic: dict[str, dict[str, float]] = {}
         self.failed: dict[str, str] = {}
@@ -31,7 +33,7 @@ class MetricTable:
     def joined(cls, parts: Iterable["MetricTable"]) -> "MetricTable":
         """The table of all images, from tables of some; in the order of names."""
         parts = list(parts)
-        table = cls(parts[0].dataset, parts[0].iteration)
+        table = cls(parts[0].dataset, parts[0].iteration, parts[0].show_bicubic)
         for part in parts:
             table.images |= part.images
             table.bicubic |= part.bicubic
@@ -57,6 +59,10 @@ class MetricTable:
     def mean(self) -> dict[str, float]:
         """Mean over images, by metric."""
         return _mean(self.images)
+
+    def mean_bicubic(self) -> dict[str, float]:
+        """Mean of bicubic upscaling over images, by metric."""
+        return _mean(self.bicubic)
 
     def text(self) -> str:
         """The table for people, one line per image and one for the mean."""
@@ -86,19 +92,18 @@ class MetricTable:
         }
         if self.iteration is not None:
             content["iteration"] = self.iteration
-        if self.bicubic:
-            content |= {"bicubic": {"mean": _mean(self.bicubic), "images": self.bicubic}}
+        if self.bicubic and self.show_bicubic:
+            content |= {"bicubic": {"mean": self.mean_bicubic(), "images": self.bicubic}}
         data = json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False)
         write_atomically(f"{stem}.json", lambda file: file.write(data.encode()))
 
     def _rows(self) -> tuple[list[str], list[list[Any]]]:
         metrics = list(next(iter(self.images.values()), {}))
-        header = ["image"] + metrics + [f"bicubic {metric}" for metric in metrics if self.bicubic]
-        rows = [
-            [image, *values.values(), *self.bicubic.get(image, {}).values()] for image, values in self.images.items()
-        ]
+        bicubic = self.bicubic if self.show_bicubic else {}
+        header = ["image"] + metrics + [f"bicubic {metric}" for metric in metrics if bicubic]
+        rows = [[image, *values.values(), *bicubic.get(image, {}).values()] for image, values in self.images.items()]
         if rows:
-            rows.append(["mean", *self.mean().values(), *_mean(self.bicubic).values()])
+            rows.append(["mean", *self.mean().values(), *_mean(bicubic).values()])
         return header, rows
 
 

@@ -37,7 +37,7 @@ KNOWN: dict[str, set[str]] = {
     "path": {"pretrain_network_g", "param_key_g", "strict_load_g", "resume_state", "ignore_resume_networks"},
     "train": {"ema_decay", "optim_g", "scheduler", "total_iter", "warmup_iter", "pixel_opt", "perceptual_opt"}
     | {"precision", "accumulation", "grad_clip", "compile", "ema_warmup"},
-    "val": {"val_freq", "save_img", "suffix", "pbar", "metrics", "bicubic", "comparison"},
+    "val": {"val_freq", "save_img", "suffix", "pbar", "metrics", "bicubic", "comparison", "report"},
     "logger": {"print_freq", "save_checkpoint_freq", "keep_last", "save_best", "use_tb_logger", "wandb"},
     "tile": {"tile_size", "tile_pad"},
     "metric": {"type", "crop_border", "test_y_channel", "input_order", "better"},
@@ -47,9 +47,9 @@ KNOWN: dict[str, set[str]] = {
     | {"std", "cache"},
     "dist_params": {"backend", "port"},
 }
-SWITCHES = {"save_img", "pbar", "bicubic", "comparison", "strict_load_g", "use_tb_logger", "ema_warmup", "use_hflip"}
-SWITCHES |= {"cache", "compile", "use_rot", "use_shuffle", "test_y_channel", "pin_memory", "persistent_workers"}
-SWITCHES |= {"self_ensemble"}
+SWITCHES = {"save_img", "pbar", "bicubic", "comparison", "report", "strict_load_g", "use_tb_logger", "ema_warmup"}
+SWITCHES |= {"use_hflip", "cache", "compile", "use_rot", "use_shuffle", "test_y_channel", "pin_memory"}
+SWITCHES |= {"persistent_workers", "self_ensemble"}
 
 
 # ------------------------------------------------------------------------------------------------------------- YAML
@@ -189,9 +189,10 @@ def _metrics(opt: dict[str, Any], file: str) -> Iterator[tuple[str, dict[str, An
     if not isinstance(metrics, dict):
         raise DRCTError(f"{file}: val.metrics must be a section of metrics by name, not {metrics!r}")
     for name, metric in metrics.items():
-        if not isinstance(metric, dict) or "type" not in metric:
+        if not isinstance(metric, dict) or not isinstance(metric.get("type"), str):
             raise DRCTError(f"{file}: val.metrics.{name} must be a section with a type, not {metric!r}")
-        if metric["type"] in ("calculate_psnr", "calculate_ssim") and not isinstance(metric.get("crop_border"), int):
+        need_border = ("calculate_psnr", "calculate_ssim", "calculate_niqe")
+        if metric["type"] in need_border and not isinstance(metric.get("crop_border"), int):
             raise DRCTError(
                 f"{file}: val.metrics.{name} needs a crop_border in pixels{did_you_mean('crop_border', metric)}"
             )
@@ -202,6 +203,8 @@ def _check_types(opt: dict[str, Any], is_train: bool, file: str) -> None:
     """Names of classes and functions, against BasicSR's registries."""
     import basicsr  # noqa: F401 - fills the registries
     from basicsr.utils import registry
+
+    from drct.engine.measures import check_type
 
     def check(key: str, section: Any, known: registry.Registry) -> None:
         name = section.get("type") if isinstance(section, dict) else section
@@ -216,7 +219,7 @@ def _check_types(opt: dict[str, Any], is_train: bool, file: str) -> None:
     for phase, dataset in opt["datasets"].items():
         check(f"datasets.{phase}.type", dataset, registry.DATASET_REGISTRY)
     for name, metric in _metrics(opt, file):
-        check(f"val.metrics.{name}.type", metric, registry.METRIC_REGISTRY)
+        check_type(f"{file}: val.metrics.{name}.type", metric["type"])
     for key in ("pixel_opt", "perceptual_opt"):
         if is_train and opt["train"].get(key):
             check(f"train.{key}.type", opt["train"][key], registry.LOSS_REGISTRY)
@@ -446,7 +449,7 @@ def parse_options(
             if opt.get("val"):
                 opt["val"]["val_freq"] = 8
     if not is_train or opt.get("val"):
-        opt["val"] = {"save_img": not is_train, "suffix": None} | (opt.get("val") or {})
+        opt["val"] = {"save_img": not is_train, "suffix": None, "report": not is_train} | (opt.get("val") or {})
     return opt, args
 
 

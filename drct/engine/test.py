@@ -1,5 +1,9 @@
 """The test run: upscale the images of an option file's datasets, measure them where there is ground truth."""
 
+import json
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +12,7 @@ import torch
 from drct.engine import distributed
 from drct.engine.distributed import reported_once
 from drct.errors import DRCTError, one_line_errors
-from drct.files import archive
+from drct.files import archive, write_atomically
 
 
 def run(opt: dict[str, Any], log) -> int:
@@ -24,6 +28,7 @@ def run(opt: dict[str, Any], log) -> int:
     from basicsr.utils import get_root_logger, get_time_str
 
     from drct.analysis.comparison import ComparisonSheet
+    from drct.analysis.report import RunReport, run_settings
     from drct.engine.build import evaluation_loaders, make_model
     from drct.engine.options import options_text
 
@@ -35,6 +40,7 @@ def run(opt: dict[str, Any], log) -> int:
     if opt["path"].get("pretrain_network_g") is None:
         logger.warning("path.pretrain_network_g is not set: the network has random weights")
     model = make_model(opt)
+    settings = run_settings(model.opt, model.device)  # which knows what its metrics say of themselves
 
     # Nothing is moved or written before here, where most mistakes have been found
     if distributed.rank() == 0:
@@ -42,23 +48,38 @@ def run(opt: dict[str, Any], log) -> int:
         results.mkdir(parents=True)
         log.write_to(results / f"test_{opt['name']}_{get_time_str()}.log")
         logger.debug(options_text(opt))
+        text = json.dumps(settings, indent=2, default=str)
+        write_atomically(results / "settings.json", lambda file: file.write(text.encode()))
         if archived:
             logger.info(f"Moved the earlier results to {archived}")
     distributed.barrier()
 
     failures = 0
-    for loader in loaders:
-        sheet = ComparisonSheet(opt["network_g"]["type"]) if opt["val"].get("comparison") else None
-        table = model.validation(loader, opt["name"], None, opt["val"]["save_img"], sheet.add if sheet else None)
-        if table is None:
-            raise RuntimeError("validation stopped, though nobody asked it to")
-        failures += len(table.failed)
-        if sheet and sheet.collect():
-            path = results / f"comparison_{table.dataset}.png"
-            sheet.write(path)
-            logger.info(f"Comparison in {path}")
+    with RunReport(results, settings) if opt["val"].get("report") else nullcontext() as report:
+        for loader in loaders:
+            sheet = ComparisonSheet(opt["network_g"]["type"]) if opt["val"].get("comparison") else None
+            viewers = [viewer.add for viewer in (sheet, report) if viewer]
+            on_image = partial(_show, viewers) if viewers else None
+            table = model.validation(loader, opt["name"], None, opt["val"]["save_img"], on_image)
+            if table is None:
+                raise RuntimeError("validation stopped, though nobody asked it to")
+            failures += len(table.failed)
+            if sheet and sheet.collect():
+                path = results / f"comparison_{table.dataset}.png"
+                sheet.write(path)
+                logger.info(f"Comparison in {path}")
+            if report:
+                report.tables.append(table)
+        if report:
+            report.write()
+            logger.info(f"Report in {report.page}")
     logger.info(f"Results in {results}")
     return failures
+
+
+def _show(viewers: list[Callable], *image) -> None:
+    for viewer in viewers:
+        viewer(*image)
 
 
 @one_line_errors

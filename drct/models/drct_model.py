@@ -11,10 +11,8 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
-from basicsr.metrics import calculate_metric
 from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger, tensor2img
 from basicsr.utils.matlab_functions import imresize
@@ -26,6 +24,7 @@ from tqdm import tqdm
 from drct.data.images import IMAGE_SUFFIXES, read_image, write_png
 from drct.engine import checkpoint, distributed
 from drct.engine.device import PRECISIONS, device_for, resolve_num_gpu
+from drct.engine.measures import Measures
 from drct.engine.metrics import MetricTable
 from drct.errors import DRCTError, did_you_mean
 from drct.inference.upscale import round_up_tiles
@@ -53,6 +52,7 @@ class DRCTModel(SRModel):
         opt["num_gpu"] = resolve_num_gpu(opt["num_gpu"], get_root_logger())
         opt["path"].setdefault("param_key_g", "params_ema")
         super().__init__(opt)
+        self.measures = Measures((opt.get("val") or {}).get("metrics") or {}, self.device)
         self.tile: tuple[int, int] | str | None = opt.get("tile")
         if isinstance(tile := self.tile, dict):
             window_size = getattr(self.get_bare_model(self.net_g), "window_size", 1)
@@ -364,7 +364,9 @@ class DRCTModel(SRModel):
             told to stop.
         """
         dataset = dataloader.dataset
-        table = MetricTable(dataset.opt["name"], int(current_iter) if self.opt["is_train"] else None)
+        iteration = int(current_iter) if self.opt["is_train"] else None
+        show_bicubic = any(self.opt["val"].get(key) for key in ("bicubic", "comparison"))
+        table = MetricTable(dataset.opt["name"], iteration, show_bicubic)
         paths = _image_paths(dataset)
         names = _unique_names(paths)
         order = sorted(range(len(dataset)), key=lambda index: names[index])  # not the file system's
@@ -380,7 +382,7 @@ class DRCTModel(SRModel):
             try:
                 self.feed_data(_read(dataset, index))
                 self.test()
-                pictures = self._pictures()
+                pictures = self._pictures(show_bicubic or on_image is not None)
             except torch.cuda.OutOfMemoryError as error:
                 raise DRCTError(
                     f"out of memory on {paths[index]}, {tuple(self.lq.shape[-2:])} pixels: set tile: auto, or tile: "
@@ -413,22 +415,21 @@ class DRCTModel(SRModel):
         self.__dict__.pop("gt", None)
         super().feed_data(data)
 
-    def _pictures(self) -> dict[str, np.ndarray]:
-        """The current image as BasicSR's metrics take it."""
+    def _pictures(self, with_bicubic: bool) -> dict[str, np.ndarray]:
+        """The current image as BasicSR's metrics take it; bicubic's where there is ground truth to compare it with."""
         pictures = {"lq": tensor2img(self.lq), "img": tensor2img(self.output)}
         if hasattr(self, "gt"):
             pictures["img2"] = tensor2img(self.gt)
-            if self.opt["val"].get("bicubic") or self.opt["val"].get("comparison"):
+            if with_bicubic:
                 pictures["bicubic"] = tensor2img(imresize(self.lq[0].float().cpu(), self.opt["scale"]))
         return pictures
 
     def _measure(self, table: MetricTable, name: str, pictures: dict[str, np.ndarray]) -> None:
-        options = self.opt["val"].get("metrics")
-        if not options or "img2" not in pictures:
-            return
-        table.add(name, _metrics(pictures["img"], pictures["img2"], options))
-        if "bicubic" in pictures:
-            table.add_bicubic(name, _metrics(pictures["bicubic"], pictures["img2"], options))
+        truth = pictures.get("img2")
+        if values := self.measures.measure(pictures["img"], truth):
+            table.add(name, values)
+            if "bicubic" in pictures:
+                table.add_bicubic(name, self.measures.measure(pictures["bicubic"], truth))
 
     def _initialize_best_metric_results(self, dataset_name: str) -> None:
         """Add what the record lacks: a dataset, or a metric that a resumed run did not have."""
@@ -496,19 +497,6 @@ def _read(dataset, index: int) -> dict[str, Any]:
             if Path(path).is_file():
                 read_image(path)  # says what is wrong with it
         raise
-
-
-def _metrics(image: np.ndarray, truth: np.ndarray, options: dict[str, dict[str, Any]]) -> dict[str, float]:
-    values = {}
-    for name, opt in options.items():
-        try:
-            values[name] = float(calculate_metric({"img": image, "img2": truth}, opt))
-        except cv2.error:
-            values[name] = math.nan
-        if math.isnan(values[name]):
-            size = f"{image.shape[1]}x{image.shape[0]}"
-            raise ValueError(f"{name} is undefined: the image of {size} is too small, less crop_border")
-    return values
 
 
 def _share_equal(entries: dict[str, torch.Tensor], others: dict[str, torch.Tensor]) -> None:

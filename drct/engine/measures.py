@@ -1,0 +1,133 @@
+"""Metrics of an image, by the names of an option file: BasicSR's, and those of pyiqa where it is installed."""
+
+import math
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from basicsr.metrics import calculate_metric
+from basicsr.utils.registry import METRIC_REGISTRY
+
+from drct.errors import DRCTError, did_you_mean
+
+WITHOUT_TRUTH = {"calculate_niqe"}  # of BasicSR's
+OF_SETS = {"fid", "sfid", "fid_dinov2", "inception_score"}  # pyiqa's that measure no single image
+OWN_KEYS = {"type", "better", "crop_border"}  # the others are pyiqa's
+
+
+def check_type(where: str, kind: str) -> None:
+    """Check a metric's `type`, without making its network. Raises `DRCTError` that begins with `where`."""
+    if kind in METRIC_REGISTRY:
+        return
+    own = sorted(name for name, _ in METRIC_REGISTRY)
+    hint = did_you_mean(kind, own) or f"; there are {', '.join(own)}"
+    try:
+        import pyiqa
+    except ImportError as error:
+        why = "is not installed" if getattr(error, "name", None) == "pyiqa" else f"cannot be imported ({error})"
+        raise DRCTError(
+            f"{where} {kind!r} is unknown{hint}. Those of pyiqa, such as lpips, need it, and it {why}: "
+            'pip install "drct[metrics]"'
+        ) from error
+    theirs = pyiqa.list_models()
+    if kind not in theirs:
+        hint = did_you_mean(kind, own + theirs) or hint + ", and those that pyiqa.list_models() lists"
+        raise DRCTError(f"{where} {kind!r} is unknown{hint}")
+    if kind in OF_SETS:
+        raise DRCTError(f"{where} {kind!r} measures sets of images, not an image: remove it")
+
+
+class Measures:
+    """The metrics of an option file. pyiqa's networks are made here, once, and their weights downloaded.
+
+    Args:
+        options: `val.metrics`: by name, `type` and arguments. A metric of pyiqa that says nothing of `better` gets it.
+        device: Where pyiqa computes.
+
+    Raises:
+        DRCTError: if a metric of pyiqa cannot be made.
+    """
+
+    def __init__(self, options: dict[str, dict[str, Any]], device: torch.device) -> None:
+        self.options = options
+        self.networks: dict[str, Any] = {}
+        for name, opt in options.items():
+            if opt["type"] not in METRIC_REGISTRY:
+                check_type(f"val.metrics.{name}.type", opt["type"])
+                self.networks[name] = network = _make(name, opt, device)
+                opt.setdefault("better", "lower" if network.lower_better else "higher")
+
+    def measure(self, image: np.ndarray, truth: np.ndarray | None) -> dict[str, float]:
+        """Measure an image, with the metrics that need no ground truth if there is none.
+
+        Args:
+            image: (H, W, 3), BGR, uint8.
+            truth: Of the same shape, or None.
+
+        Raises:
+            ValueError: if a metric is undefined for such images; what else a metric raises passes through.
+        """
+        return {
+            name: self._value(name, opt, image, truth)
+            for name, opt in self.options.items()
+            if truth is not None or self._needs_no_truth(name, opt)
+        }
+
+    def _needs_no_truth(self, name: str, opt: dict[str, Any]) -> bool:
+        if name in self.networks:
+            return self.networks[name].metric_mode == "NR"
+        return opt["type"] in WITHOUT_TRUTH
+
+    def _value(self, name: str, opt: dict[str, Any], image: np.ndarray, truth: np.ndarray | None) -> float:
+        try:
+            if name in self.networks:
+                value = self._by_pyiqa(name, opt, image, truth)
+            else:
+                value = float(calculate_metric({"img": image, "img2": truth}, opt))
+        except cv2.error:
+            value = math.nan
+        if math.isnan(value):
+            size = f"{image.shape[1]}x{image.shape[0]}"
+            raise ValueError(f"{name} is undefined: the image of {size} is too small, less crop_border")
+        return value
+
+    def _by_pyiqa(self, name: str, opt: dict[str, Any], image: np.ndarray, truth: np.ndarray | None) -> float:
+        network, border = self.networks[name], opt.get("crop_border") or 0
+        if truth is not None and truth.shape != image.shape:
+            raise ValueError(f"{name}: image shapes are different: {image.shape}, {truth.shape}")
+        if min(image.shape[:2]) <= 2 * border:
+            return math.nan
+        pictures = [_tensor(picture, border) for picture in (image, truth) if picture is not None]
+        size = f"{image.shape[1]}x{image.shape[0]}"
+        try:
+            with torch.no_grad():
+                value = float(network(*pictures))
+        except Exception as error:  # networks raise anything, as for an image that is too small for them
+            raise ValueError(f"{name} of an image of {size}: {_first_line(error)}") from error
+        if math.isnan(value):
+            raise ValueError(f"{name} of an image of {size} is not a number")
+        return value
+
+
+def _make(name: str, opt: dict[str, Any], device: torch.device) -> Any:
+    import pyiqa
+
+    arguments = {key: value for key, value in opt.items() if key not in OWN_KEYS}
+    try:
+        return pyiqa.create_metric(opt["type"], device=device, **arguments)
+    except Exception as error:  # whatever its networks and its downloads raise
+        raise DRCTError(
+            f"val.metrics.{name}: pyiqa cannot make {opt['type']}: {_first_line(error)}. The first time, it downloads "
+            "weights from the internet"
+        ) from error
+
+
+def _tensor(image: np.ndarray, border: int) -> torch.Tensor:
+    """BGR uint8 to RGB in [0, 1], without the border: (1, 3, H, W)."""
+    cropped = image[border : image.shape[0] - border, border : image.shape[1] - border, ::-1]
+    return torch.from_numpy(cropped.transpose(2, 0, 1).astype(np.float32) / 255)[None]
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [""])[0] or type(error).__name__

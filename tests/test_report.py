@@ -1,0 +1,508 @@
+"""The report of a test run, metrics of pyiqa, and the comparison of several runs."""
+
+import base64
+import json
+import re
+import sys
+import types
+from html.parser import HTMLParser
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from basicsr.metrics import calculate_psnr, calculate_ssim
+from basicsr.utils.matlab_functions import imresize
+from conftest import photo, test_options, write_options
+
+from drct.analysis import report, report_command
+from drct.data.images import read_image, write_png
+from drct.engine import test as test_run
+from drct.engine.metrics import MetricTable
+from drct.models.drct_model import DRCTModel
+
+
+def run_test(options):
+    return test_run.main(["-opt", write_options(Path("test.yml"), options)])
+
+
+class Page(HTMLParser):
+    """Elements of a page by tag, each a dict of its attributes, its text, and the cells of its tables."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.elements, self.text, self.tables, self.in_cell = {}, "", [], False
+        self.feed(Path(path).read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.setdefault(tag, []).append(dict(attrs))
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+            self.in_cell = True
+
+    def handle_endtag(self, tag):
+        if tag in ("td", "th"):
+            self.tables[-1][-1][-1] = " ".join(self.tables[-1][-1][-1].split())
+            self.in_cell = False
+
+    def handle_data(self, data):
+        self.text += data
+        if self.in_cell:
+            self.tables[-1][-1][-1] += data
+
+    def of_class(self, tag, name):
+        return [attrs for attrs in self.elements.get(tag, []) if name in (attrs.get("class") or "").split()]
+
+
+def decoded(uri):
+    kind, _, data = uri.partition(";base64,")
+    assert kind in ("data:image/png", "data:image/jpeg")
+    return cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR)
+
+
+def bicubic_of(lr):
+    return (imresize(lr.astype(np.float32) / 255, 2).clip(0, 1) * 255).round().astype(np.uint8)
+
+
+def without_truth(options, folder="photos"):
+    dataset = {"name": "photos", "type": "SingleImageDataset", "dataroot_lq": folder, "io_backend": {"type": "disk"}}
+    return options | {"datasets": {"test_1": dataset}}
+
+
+# ----------------------------------------------------------------------------------------------------- report of a run
+
+
+def test_the_report_shows_the_numbers_and_pictures_of_each_image(weights, pairs, capfd):
+    assert run_test(test_options(weights)) == 0
+    assert f"Report in {Path('results/run/report.html').resolve()}" in capfd.readouterr().err
+    page = Page("results/run/report.html")
+    names = ["colour", "gray", "odd"]
+    measured = json.loads(Path("results/run/metrics_set.json").read_text())
+    rows = {row[0]: row[1:] for row in page.tables[-1][2:]}
+    assert list(rows) == [*names, "mean"]
+    figures = dict(zip(names, page.of_class("figure", "compare"), strict=True))
+    for name in names:
+        lr, gt = read_image(f"lr/{name}.png"), read_image(f"gt/{name}.png")
+        result = read_image(f"results/run/visualization/set/{name}_run.png")
+        values = [
+            (f(bicubic_of(lr), gt, crop_border=2, test_y_channel=True), measured["images"][name][metric], digits)
+            for metric, f, digits in (("psnr", calculate_psnr, 2), ("ssim", calculate_ssim, 4))
+        ]
+        cells = [(f"{a:.{n}f}", f"{b:.{n}f}", f"{b - a:+.{n}f}".replace("-", "−")) for a, b, n in values]
+        assert rows[name] == [*cells[0], *cells[1]]
+        views = {key: decoded(figures[name][f"data-{key}"]) for key in ("lr", "bicubic", "result", "truth")}
+        assert np.array_equal(views["lr"], lr)
+        for key, picture in (("bicubic", bicubic_of(lr)), ("result", result), ("truth", gt)):
+            assert cv2.PSNR(views[key], picture) > 27, (name, key)  # the network's result here is noise
+    assert [row[0] for row in page.tables[0][2:]] == ["set (3)"]
+    assert len(page.of_class("img", "map")) == 6
+    assert "weights.pth (params_ema)" in page.text
+    assert not list(Path("results/run").glob(".*"))
+
+
+def test_the_page_needs_no_other_file_and_sliders_take_the_keyboard(weights, pairs):
+    assert run_test(test_options(weights)) == 0
+    page = Page("results/run/report.html")
+    assert "default-src 'none'" in page.elements["meta"][2]["content"]
+    assert not {"link", "iframe", "object", "base"} & page.elements.keys()
+    addresses = [attrs[key] for group in page.elements.values() for attrs in group for key in attrs if key == "href"]
+    assert sorted(addresses) == ["#d0i0", "#d0i1", "#d0i2"]
+    assert [attrs["id"] for attrs in page.elements["section"]] == sorted(address[1:] for address in addresses)
+    assert not any("src" in attrs for group in page.elements.values() for attrs in group)
+    sliders = page.elements["input"]
+    assert [attrs["type"] for attrs in sliders] == ["range"] * 3
+    assert all(attrs["aria-label"] for attrs in sliders)
+
+
+def test_the_report_changes_no_metrics_and_can_be_switched_off(weights, pairs):
+    assert run_test(test_options(weights)) == 0
+    options = test_options(weights, name="without")
+    options["val"]["report"] = False
+    assert run_test(options) == 0
+    for name in ("metrics_set.json", "metrics_set.csv"):
+        assert Path("results/run", name).read_bytes() == Path("results/without", name).read_bytes()
+    assert not Path("results/without/report.html").exists()
+    settings = json.loads(Path("results/without/settings.json").read_text())
+    assert settings["options"]["val"]["metrics"]["psnr"]["crop_border"] == 2
+    assert settings["versions"]["torch"] == torch.__version__
+
+
+def test_pictures_without_ground_truth_and_names_that_are_code(weights, pairs):
+    names = ["<script>alert(1)<script>", '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }}", "one pixel"]
+    for i, name in enumerate(names):
+        write_png(f"photos/{name}.png", photo(1, 1) if name == "one pixel" else photo(9, 12, i))
+    Path("photos/<b>broken.png").write_bytes(b"broken")
+    options = without_truth(test_options(weights))
+    options["datasets"]["test_1"]["name"] = "<i>photos"
+    assert run_test(options) == 1
+    page = Page("results/run/report.html")
+    assert len(page.elements["script"]) == 1
+    assert not any("src" in attrs or "onerror" in attrs for attrs in page.elements["img"])
+    assert "b" not in page.elements
+    assert "i" not in page.elements
+    assert all(name in page.text for name in names)
+    assert "photos/<b>broken.png: cannot read image" in page.text
+    assert len(page.tables) == 1  # the settings
+    figures = page.of_class("figure", "compare")
+    assert len(figures) == 4
+    assert not page.of_class("img", "map")
+    for figure in figures:
+        lr, bicubic = decoded(figure["data-lr"]), decoded(figure["data-bicubic"])
+        assert "data-truth" not in figure
+        assert bicubic.shape == decoded(figure["data-result"]).shape == (lr.shape[0] * 2, lr.shape[1] * 2, 3)
+
+
+def test_a_ground_truth_of_another_size_is_left_out(weights, pairs):
+    write_png("gt2/wrong.png", photo(20, 20))
+    write_png("lr2/wrong.png", photo(20, 20))
+    options = test_options(weights)
+    options["datasets"]["test_1"] |= {"dataroot_gt": "gt2", "dataroot_lq": "lr2"}
+    assert run_test(options) == 1
+    page = Page("results/run/report.html")
+    assert "lr2/wrong.png: Image shapes are different" in page.text
+    assert "data-truth" not in page.of_class("figure", "compare")[0]
+
+
+def report_of(folder, pictures, table=None):
+    """A page of pictures, by name, without a run."""
+    options = {"network_g": {"type": "DRCT"}, "scale": 2, "path": {}, "datasets": {}, "val": {}, "name": "run"}
+    table = table or MetricTable("set")
+    with report.RunReport(folder, report.run_settings(options, torch.device("cpu"))) as run_report:
+        for name, views in pictures.items():
+            run_report.add(name, views, table)
+        run_report.tables.append(table)
+        run_report.write()
+    return Page(folder / "report.html")
+
+
+def test_of_a_large_picture_the_part_of_most_detail_is_shown(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "SIDE", 64)
+    lr = np.full((60, 90, 3), 128, np.uint8)
+    lr[5:25, 40:62] = np.random.default_rng(0).integers(0, 256, (20, 22, 3), dtype=np.uint8)
+    truth = cv2.resize(lr, None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)
+    page = report_of(tmp_path, {"large": {"lq": lr, "img": truth, "img2": truth, "bicubic": bicubic_of(lr)}})
+    figure = page.of_class("figure", "compare")[0]
+    shown = decoded(figure["data-lr"])
+    assert shown.shape == (32, 32, 3)
+    x, y = (int(n) // 2 for n in re.search(r"180×120 pixels; shown are 64×64 at (\d+), (\d+)", page.text).groups())
+    assert np.array_equal(shown, lr[y : y + 32, x : x + 32])
+    assert (y <= 5, y + 32 >= 25, x <= 40, x + 32 >= 62) == (True,) * 4
+    assert np.abs(decoded(figure["data-truth"]).astype(int) - truth[2 * y :, 2 * x :][:64, :64]).mean() < 12
+
+
+@pytest.mark.parametrize("area", [(0, 0, 8, 8), (5, 3, 12, 9), (20, 30, 10, 10), (0, 0, 30, 40)])
+def test_bicubic_of_a_part_is_the_part_of_bicubic(area):
+    lr = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    y, x, height, width = area
+    part = report._bicubic(lr, *area, scale=2)
+    assert np.array_equal(part, bicubic_of(lr)[2 * y : 2 * (y + height), 2 * x : 2 * (x + width)])
+
+
+def test_error_maps_have_the_colours_of_the_legend(tmp_path):
+    truth = np.full((32, 48, 3), 100, np.uint8)
+    result, bicubic = truth.copy(), truth.copy()
+    result[:16] += 64
+    bicubic[:, :] += 32
+    lq = truth[::2, ::2]
+    page = report_of(tmp_path, {"a": {"lq": lq, "img": result, "img2": truth, "bicubic": bicubic}})
+    maps = [decoded(attrs["data-map"]).astype(int) for attrs in page.of_class("img", "map")]
+    first, middle, last = (
+        [int(colour[i : i + 2], 16) for i in (5, 3, 1)] for colour in (report._legend()[i] for i in (0, 8, 16))
+    )
+    assert np.abs(maps[0] - middle).max() < 6
+    assert np.abs(maps[1][:12] - last).max() < 6
+    assert np.abs(maps[1][20:] - first).max() < 6
+    assert "error of bicubic, mean 32.0" in page.text
+    assert "error of DRCT, mean 32.0" in page.text
+
+
+def test_a_page_shows_a_limited_number_of_pictures_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "PICTURES", 2)
+    table = MetricTable("set")
+    for i in range(5):
+        table.add(f"{i}", {"psnr": float(i)})
+    lq, img = photo(4, 4), photo(8, 8)
+    page = report_of(tmp_path, {f"{i}": {"lq": lq, "img": img} for i in range(5)}, table)
+    assert len(page.of_class("figure", "compare")) == 2
+    assert len(page.tables[-1]) == 1 + 5 + 1
+    assert "Those of 3 more images are left out" in page.text
+
+
+def test_an_interrupted_run_leaves_no_parts(weights, pairs, monkeypatch):
+    original, seen = DRCTModel.test, []
+
+    def interrupted(self):
+        seen.append(list(Path("results/run").glob(".report_0/*.html")))
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        original(self)
+
+    monkeypatch.setattr(DRCTModel, "test", interrupted)
+    assert run_test(test_options(weights)) == 130
+    assert len(seen[-1]) == 2
+    assert not list(Path("results/run").glob(".*"))
+    assert not Path("results/run/report.html").exists()
+
+
+# ------------------------------------------------------------------------------------------------------------- metrics
+
+
+class Metric:
+    """As pyiqa's: called with (B, 3, H, W) in [0, 1], RGB."""
+
+    def __init__(self, mode, lower, function):
+        self.metric_mode, self.lower_better, self.function = mode, lower, function
+
+    def __call__(self, *images):
+        assert all(image.ndim == 4 and image.min() >= 0 and image.max() <= 1 for image in images)
+        return self.function(*images)
+
+
+@pytest.fixture
+def pyiqa(monkeypatch):
+    """A stand-in with pyiqa's interface; `made` lists the metrics that were made."""
+    module = types.ModuleType("pyiqa")
+    module.made = []
+    metrics = {
+        "red_distance": ("FR", True, lambda image, truth: (image - truth)[:, 0].abs().mean()),
+        "likeness": ("FR", False, lambda image, truth: 1 - (image - truth).abs().mean()),
+        "brightness": ("NR", False, lambda image, *_: image.mean()),
+    }
+
+    def create_metric(name, as_loss=False, device=None, **more):
+        if name == "lpips":
+            raise OSError("Name or service not known\nand more")
+        module.made.append((name, str(device), more))
+        return Metric(*metrics[name])
+
+    module.create_metric = create_metric
+    module.list_models = lambda: [*metrics, "lpips", "fid"]
+    monkeypatch.setitem(sys.modules, "pyiqa", module)
+    return module
+
+
+def metrics_options(weights, **metrics):
+    options = test_options(weights)
+    options["val"] |= {"metrics": metrics}
+    return options
+
+
+def test_a_metric_of_pyiqa_is_computed_on_rgb_without_the_border(weights, pairs, pyiqa):
+    metrics = {"red": {"type": "red_distance", "crop_border": 3, "net": "vgg"}, "likeness": {"type": "likeness"}}
+    options = metrics_options(weights, **metrics)
+    options["val"]["bicubic"] = True
+    assert run_test(options) == 0
+    table = json.loads(Path("results/run/metrics_set.json").read_text())
+    for name, values in table["images"].items():
+        lr, gt = read_image(f"lr/{name}.png"), read_image(f"gt/{name}.png")
+        result = read_image(f"results/run/visualization/set/{name}_run.png")
+        for picture, measured in ((result, values), (bicubic_of(lr), table["bicubic"]["images"][name])):
+            error = np.abs(picture.astype(np.float64) - gt) / 255
+            assert measured["red"] == pytest.approx(error[3:-3, 3:-3, 2].mean(), abs=1e-6)
+            assert measured["likeness"] == pytest.approx(1 - error.mean(), abs=1e-6)
+    # Made once, not for each image; what is not the option file's own is the metric's
+    assert pyiqa.made == [("red_distance", "cpu", {"net": "vgg"}), ("likeness", "cpu", {})]
+    metrics = json.loads(Path("results/run/settings.json").read_text())["options"]["val"]["metrics"]
+    assert (metrics["red"]["better"], metrics["likeness"]["better"]) == ("lower", "higher")
+    header = [cell for cell in Page("results/run/report.html").tables[0][0] if cell]
+    assert header == ["red ↓", "likeness ↑"]
+
+
+def test_metrics_that_need_no_ground_truth_measure_images_without(weights, pairs, pyiqa):
+    options = metrics_options(weights, light={"type": "brightness", "better": "lower"}, red={"type": "red_distance"})
+    assert run_test(without_truth(options, "lr")) == 0
+    images = json.loads(Path("results/run/metrics_photos.json").read_text())["images"]
+    for name, values in images.items():
+        result = read_image(f"results/run/visualization/photos/{name}_run.png")
+        assert values == {"light": pytest.approx(result.mean() / 255, abs=1e-6)}
+    page = Page("results/run/report.html")
+    assert [row[0] for row in page.tables[-1][1:]] == ["colour", "gray", "odd", "mean"]
+    assert page.tables[-1][0] == ["", "light ↓"]
+
+
+def test_an_image_that_a_metric_of_pyiqa_cannot_measure_is_left_out(weights, pairs, pyiqa):
+    write_png("gt/tiny.png", photo(6, 6))
+    write_png("lr/tiny.png", photo(3, 3))
+    assert run_test(metrics_options(weights, red={"type": "red_distance", "crop_border": 3})) == 1
+    table = json.loads(Path("results/run/metrics_set.json").read_text())
+    assert table["failed"] == {"lr/tiny.png": "red is undefined: the image of 6x6 is too small, less crop_border"}
+    assert sorted(table["images"]) == ["colour", "gray", "odd"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("red_distanse", "'red_distanse' is unknown (did you mean 'red_distance'?)"),
+        ("calculate_pnsr", "'calculate_pnsr' is unknown (did you mean 'calculate_psnr'?)"),
+        ("fid", "'fid' measures sets of images, not an image"),
+        ("lpips", "pyiqa cannot make lpips: Name or service not known. The first time, it downloads"),
+    ],
+)
+def test_metrics_that_cannot_be_had_are_explained(weights, pairs, pyiqa, capfd, kind, message):
+    assert run_test(metrics_options(weights, x={"type": kind})) == 2
+    error = capfd.readouterr().err
+    assert message in error
+    assert "val.metrics.x" in error
+    assert "Traceback" not in error
+    assert not Path("results").exists()
+
+
+def test_without_pyiqa_it_is_told_what_to_install(weights, pairs, monkeypatch, capfd):
+    monkeypatch.setitem(sys.modules, "pyiqa", None)
+    assert run_test(metrics_options(weights, lpips={"type": "lpips"})) == 2
+    error = capfd.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: test.yml: val.metrics.lpips.type 'lpips' is unknown; there are calculate_niqe, ")
+    assert error.endswith('such as lpips, need it, and it is not installed: pip install "drct[metrics]"')
+
+
+def test_the_real_pyiqa_measures_psnr_as_basicsr_does(weights, pairs):
+    pytest.importorskip("pyiqa")
+    options = test_options(weights)
+    options["val"]["metrics"] = {
+        "psnr": {"type": "calculate_psnr", "crop_border": 2, "test_y_channel": False},
+        "theirs": {"type": "psnr", "crop_border": 2},
+        "gradients": {"type": "gmsd"},
+    }
+    assert run_test(options) == 0
+    for values in json.loads(Path("results/run/metrics_set.json").read_text())["images"].values():
+        assert values["theirs"] == pytest.approx(values["psnr"], abs=1e-3)
+    metrics = json.loads(Path("results/run/settings.json").read_text())["options"]["val"]["metrics"]
+    assert [metrics[name]["better"] for name in ("theirs", "gradients")] == ["higher", "lower"]
+
+
+# -------------------------------------------------------------------------------------------------- several runs
+
+
+def write_results(name, images, bicubic=None, crop_border=4, scale=4, failed=None, dataset="Set5", settings=True):
+    """Results with given values of psnr and lpips by image."""
+    folder = Path("results", name)
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {"dataset": dataset, "mean": {}, "images": images, "failed": failed or {}}
+    if bicubic:
+        content["bicubic"] = {"mean": {}, "images": bicubic}
+    (folder / f"metrics_{dataset.replace('/', '_')}.json").write_text(json.dumps(content))
+    metrics = {
+        "psnr": {"type": "calculate_psnr", "crop_border": crop_border},
+        "lpips": {"type": "lpips", "better": "lower"},
+    }
+    if settings:
+        options = {"scale": scale, "val": {"metrics": metrics}}
+        (folder / "settings.json").write_text(json.dumps({"options": options}))
+    return str(folder)
+
+
+def values(*psnr, lpips=0.2):
+    return {name: {"psnr": value, "lpips": lpips} for name, value in zip("abcdef", psnr, strict=False)}
+
+
+def test_runs_are_compared_in_one_page_and_one_markdown_table(workplace, capsys):
+    bicubic = values(27.0, 29.0, lpips=0.5)
+    one = write_results("one", values(30.0, 32.0, lpips=0.3), bicubic)
+    two = write_results("two", values(31.0, 32.5), bicubic)
+    write_results("two", values(25.0), dataset="Set14")
+    assert report_command.main([one, two, "-o", "all.html", "--markdown", "table.md"]) == 0
+    table = capsys.readouterr().out
+    assert table.splitlines() == [
+        "| dataset | metric | bicubic | one | two |",
+        "|---|---|---:|---:|---:|",
+        "| Set5 | psnr ↑ | 28.00 | 31.00 | **31.75** |",
+        "| Set5 | lpips ↓ | 0.5000 | 0.3000 | **0.2000** |",
+        "| Set14 | psnr ↑ | – | – | 25.00 |",
+        "| Set14 | lpips ↓ | – | – | 0.2000 |",
+        "",
+        "* Set14 is not in one",
+    ]
+    assert Path("table.md").read_text(encoding="utf-8") == table
+    page = Page("all.html")
+    assert page.tables[0][1] == ["Set5", "psnr ↑", "28.00", "31.00", "★ 31.75"]
+    assert page.tables[1] == [["image", "one", "two"], ["a", "30.00", "31.00 (+1.00)"], ["b", "32.00", "32.50 (+0.50)"]]
+    assert "Set14 is not in one" in page.text
+    assert not any("src" in attrs for group in page.elements.values() for attrs in group)
+
+
+def test_means_are_over_common_images_and_it_is_said(workplace, capsys):
+    one = write_results("one", values(30.0, 32.0, 40.0), failed={"lr/d.png": "broken"})
+    two = write_results("two", values(31.0, 30.0))
+    assert report_command.main([one, two]) == 0
+    out = capsys.readouterr().out
+    assert "| Set5 | psnr ↑ | **31.00** | 30.50 |" in out
+    assert "* Set5: 2 of 3 images are in all runs, means are over these: two lacks c\n" in out
+    assert "* Set5: 1 failed in one: lr/d.png\n" in out
+    assert ["c", "40.00", "–"] in Page("comparison.html").tables[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "note"),
+    [
+        ({"crop_border": 0}, "psnr was not measured alike and is not to be compared: crop\\_border 4, type calculate"),
+        ({"scale": 2}, "the scales differ and are not to be compared: ×4 in one, ×2 in two"),
+    ],
+)
+def test_what_was_measured_otherwise_is_not_ranked(workplace, capsys, change, note):
+    runs = [write_results("one", values(30.0)), write_results("two", values(31.0), **change)]
+    assert report_command.main(runs) == 0
+    out = capsys.readouterr().out
+    assert "| Set5 | psnr ↑ | 30.00 | 31.00 |" in out
+    assert note in out
+
+
+def test_other_notes_on_comparability(workplace, capsys):
+    runs = [
+        write_results("one", values(30.0), values(25.0)),
+        write_results("two", values(31.0), values(26.0)),
+        write_results("three", {"x": {"psnr": "inf"}}, dataset="new", settings=False),
+        write_results("four", {"y": {"psnr": None}}, dataset="new"),
+    ]
+    assert report_command.main(runs) == 0
+    out = capsys.readouterr().out
+    assert "Set5: psnr of bicubic upscaling differs, so images or settings are not the same: 25.00 in one, 26.00" in out
+    assert "three: no settings.json tells the scale and the borders" in out
+    assert "new: 0 of 2 images are in all runs, there is nothing to compare: three lacks y; four lacks x" in out
+    assert Page("comparison.html").tables[-1][1:] == [["x", "∞", "–"], ["y", "–", "–"]]
+
+
+def test_names_from_files_are_no_code_in_page_or_markdown(workplace, capsys):
+    images = {"<script>alert(1)</script>": {"<b>|": 1.0}}
+    assert report_command.main([write_results("one", images, dataset="<i>|x")]) == 0
+    assert "| \\<i\\>\\|x | \\<b\\>\\| ↑ | 1.0000 |" in capsys.readouterr().out
+    page = Page("comparison.html")
+    assert not {"script", "b", "i"} & page.elements.keys()
+    assert page.tables[1][1] == ["<script>alert(1)</script>", "1.0000"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "results/bad has no metrics_<dataset>.json: name folders such as"),
+        ("{", "cannot read results/bad/metrics_x.json: "),
+        ("[1]", "cannot read results/bad/metrics_x.json: it is not a file that a test run wrote"),
+        ('{"dataset": "x"}', "the files in results/bad are not what a test run writes: KeyError: 'failed'"),
+        ('{"dataset": "x", "failed": {}, "images": {"a": 1}}', "the files in results/bad are not what"),
+        ('{"dataset": "x", "failed": {}, "images": {}}', "no image was measured"),
+    ],
+)
+def test_results_that_cannot_be_read_are_explained(workplace, capsys, content, message):
+    Path("results/bad").mkdir(parents=True)
+    if content:
+        Path("results/bad/metrics_x.json").write_text(content)
+    assert report_command.main(["results/bad"]) == 2
+    assert f"error: {message}" in capsys.readouterr().err.replace("the results have no metrics to compare: ", "")
+    assert not Path("comparison.html").exists()
+
+
+def test_results_of_runs_are_read(weights, pairs, capsys):
+    for name in ("one", "two"):
+        options = test_options(weights, name=name)
+        options["val"]["bicubic"] = True
+        assert run_test(options) == 0
+    capsys.readouterr()
+    assert report_command.main(["results/one", "results/two"]) == 0
+    out = capsys.readouterr().out
+    mean = json.loads(Path("results/one/metrics_set.json").read_text())["mean"]["psnr"]
+    assert f"| **{mean:.2f}** | **{mean:.2f}** |" in out
+    assert "*" not in out.splitlines()[-1].replace("**", "")  # nothing to note
