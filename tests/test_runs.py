@@ -26,6 +26,7 @@ from drct.archs.drct_arch import DRCT
 from drct.data.images import list_images, read_image, write_png
 from drct.engine import test as test_run
 from drct.engine import train as train_run
+from drct.engine.stopping import StopRequest
 from drct.inference import pad_to_multiple, upscaler
 
 DISK = {"io_backend": {"type": "disk"}}
@@ -430,8 +431,8 @@ def test_options_that_make_no_model_are_explained(pairs, capfd, change, message)
     assert not Path("experiments").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_and_sigterm_finish_the_step_and_save(pairs, capfd, number):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_ctrl_c_and_signals_finish_the_step_and_save(pairs, capfd, number):
     from drct.models.drct_model import DRCTModel
 
     original_step = DRCTModel.optimize_parameters
@@ -448,6 +449,16 @@ def test_ctrl_c_and_sigterm_finish_the_step_and_save(pairs, capfd, number):
     assert signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL)
     assert run_train(train_options(), "--auto_resume") == 0
     assert Path("experiments/run/models/net_g_4.pth").exists()
+
+
+def test_a_run_that_outlasts_its_terminal_goes_on_without_it():
+    previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with StopRequest() as request:
+            signal.raise_signal(signal.SIGHUP)
+            assert not request
+    finally:
+        signal.signal(signal.SIGHUP, previous)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from drct.data.cache import cache_images
 from drct.data.training_set import SampleOrder, TrainingSet
 from drct.engine import distributed
+from drct.engine.stopping import stop_signals
 from drct.errors import DRCTError
 from drct.models.drct_model import DRCTModel
 
@@ -84,7 +85,7 @@ def training_loader(opt: dict[str, Any], seed: int, start: int) -> tuple[DataLoa
 
 def _leave_signals_to_parent(worker: int) -> None:
     """Ctrl-C and the signals of a job scheduler reach loader workers too, which must serve until the run has saved."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in stop_signals():
         signal.signal(number, signal.SIG_IGN)
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: asking a run to stop between two steps."""
+"""Ctrl-C, SIGTERM and the end of a terminal: asking a run to stop between two steps."""
 
 import os
 import signal
@@ -6,6 +6,14 @@ from types import FrameType
 from typing import Any
 
 from drct.engine import distributed
+
+
+def stop_signals() -> list[int]:
+    """Ctrl-C, SIGTERM, and SIGHUP, the end of the terminal, unless `nohup` has made this process outlast it."""
+    signals = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # Windows has none
+        signals.append(signal.SIGHUP)
+    return [int(number) for number in signals]
 
 
 class Stopped(Exception):  # noqa: N818 - not an error
@@ -21,7 +29,7 @@ class Stopped(Exception):  # noqa: N818 - not an error
 
 
 class StopRequest:
-    """While active, the first Ctrl-C or SIGTERM asks for a stop; a second Ctrl-C ends the process at once."""
+    """While active, the first of `stop_signals` asks for a stop; a second Ctrl-C ends the process at once."""
 
     def __init__(self) -> None:
         self.signal_number: int | None = None
@@ -30,7 +38,7 @@ class StopRequest:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "StopRequest":
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in stop_signals():
             self._previous[number] = signal.signal(number, self._ask)
         return self
 
