@@ -128,7 +128,7 @@ def test_what_basicsr_expects_is_filled_in(valid):
 def test_lr_only_files_need_no_val_section(valid):
     del valid["val"]
     opt, _ = parse_options(".", False, ["-opt", write_options(Path("opt.yml"), valid)])
-    assert opt["val"] == {"save_img": True, "suffix": None}
+    assert opt["val"] == {"save_img": True, "suffix": None, "report": True}
 
 
 @pytest.mark.parametrize("key", ["name", "model_type", "scale", "num_gpu", "datasets", "network_g", "path"])
