@@ -237,7 +237,7 @@ def _reason(error: Exception, source: Path) -> str:
     import torch
 
     if isinstance(error, DRCTError):
-        return str(error)
+        return " ".join(str(error).splitlines())  # names of files may have several lines
     if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or "allocate memory" in str(error):
         return f"{source}: out of memory: try --tile 256, or less"
     first = (str(error).splitlines() or [""])[0]
