@@ -16,7 +16,7 @@ from PIL import Image
 import drct
 from drct.cli import COMMANDS
 from drct.cli import main as drct_main
-from drct.data.pictures import read_picture
+from drct.data.pictures import WRITABLE, read_picture
 from drct.inference import command
 
 
@@ -196,15 +196,17 @@ def test_odd_files_give_the_right_picture_or_one_line_and_lose_no_neighbour(tiny
     upscaler = drct.load("tiny.pth", "cpu", "fp32")
     results = 0
     for case in cases:
-        mine = [line for line in errors if str(case.path) in line]
-        found = [path for path in Path("out").glob("*") if path.name.startswith(f"{case.path.stem}_x2.")]
+        shown = " ".join(str(case.path).encode(errors="backslashreplace").decode().splitlines())
+        mine = [line for line in errors if re.match(rf"error: (cannot read image )?{re.escape(shown)}: ", line)]
+        if mine and "its result would be" in mine[0]:  # that of another suffix has the same name
+            continue
         if case.pixels is None:
             assert len(mine) == 1, (case, mine)
-            assert case.error in mine[0]
-        elif mine:  # of another name's file
-            assert "its result would be" in mine[0]
+            assert case.error.lower() in mine[0].lower()
         else:
-            (path,) = (p for p in found if p.suffix in (case.path.suffix, ".png"))
+            assert not mine
+            suffix = case.path.suffix if case.path.suffix.lower() in WRITABLE else ".png"
+            path = Path("out", f"{case.path.stem}_x2{suffix}")
             expected = upscaler.upscale_pixels(read_picture(case.path).pixels)
             result = read_picture(path).pixels
             assert result.shape[:2] == expected.shape[:2] == tuple(2 * side for side in case.pixels.shape[:2]), case

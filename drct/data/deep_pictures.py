@@ -179,7 +179,7 @@ def encode_png(pixels: np.ndarray, icc_profile: bytes | None, exif: bytes | None
         putchunk(file, b"eXIf", exif.removeprefix(b"Exif\0\0"))
     compressor, rows = zlib.compressobj(), 64  # at once
     for row in range(0, height, rows):
-        band = pixels[row : row + rows].astype(">u2").view(np.uint8)  # (rows, W, bytes of a pixel)
+        band = pixels[row : row + rows].astype(">u2", order="C").view(np.uint8)  # (rows, W, bytes of a pixel)
         left = np.diff(band, axis=1, prepend=np.uint8(0))  # filter 1: difference to the pixel on the left, modulo 256
         putchunk(file, b"IDAT", compressor.compress(np.insert(left.reshape(len(band), -1), 0, 1, axis=1).tobytes()))
     putchunk(file, b"IDAT", compressor.flush())

@@ -135,17 +135,17 @@ def _plan(args: argparse.Namespace) -> tuple[list[Job], list[str]]:
     to_file = only and args.output.suffix.lower() in WRITABLE and not args.output.is_dir()
     if args.output.is_file() and not to_file:
         raise DRCTError(f"-o {args.output} is a file; for {len(found)} images it must be a folder")
-    sources = {source.resolve() for source, _ in found}
+    sources = {_real(source) for source, _ in found}
     jobs: dict[Path, Job] = {}
     for source, relative in found:
         target = args.output if to_file else args.output / _result_name(relative, args)
-        earlier = jobs.get(target.resolve())
-        if target.resolve() in sources:
+        earlier = jobs.get(_real(target))
+        if _real(target) in sources:
             failures.append(f"{source}: its result would overwrite the input {target}: choose another -o or --suffix")
-        elif earlier and earlier.source.resolve() != source.resolve():
+        elif earlier and _real(earlier.source) != _real(source):
             failures.append(f"{source}: its result would be {target}, as that of {earlier.source}: rename one of them")
         else:
-            jobs[target.resolve()] = Job(source, target)
+            jobs[_real(target)] = Job(source, target)
     return list(jobs.values()), failures
 
 
@@ -155,7 +155,7 @@ def _find(inputs: list[str], output: Path, failures: list[str]) -> Iterator[tupl
         path = Path(given).expanduser()
         if path.is_dir():
             # Of one folder the contents go to the output; several keep their names apart
-            root = Path() if len(inputs) == 1 else Path(path.resolve().name)
+            root = Path() if len(inputs) == 1 else Path(_real(path).name)
             files = _images_below(path, output)
             if not files:
                 failures.append(f"{path}: the folder has no images")
@@ -173,11 +173,11 @@ def _images_below(folder: Path, output: Path) -> list[Path]:
     from drct.data.images import list_images
     from drct.data.pictures import SUFFIXES
 
-    earlier = output.resolve()  # results of an earlier run are no inputs, where the one folder contains the other
+    earlier = _real(output)  # results of an earlier run are no inputs, where the one folder contains the other
     return [
         file
         for file in list_images(folder, True, SUFFIXES)
-        if earlier == folder.resolve() or not file.resolve().is_relative_to(earlier)
+        if earlier == _real(folder) or not _real(file).is_relative_to(earlier)
     ]
 
 
@@ -186,6 +186,10 @@ def _result_name(path: Path, args: argparse.Namespace) -> Path:
 
     suffix = path.suffix if path.suffix.lower() in WRITABLE else ".png"
     return path.with_name(path.stem + args.suffix + (suffix if args.format == "auto" else f".{args.format}"))
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # unlike Path.resolve, it bears links that lead in a circle
 
 
 # ---------------------------------------------------------------------------------------------------------- working
@@ -237,7 +241,8 @@ def _reason(error: Exception, source: Path) -> str:
     import torch
 
     if isinstance(error, DRCTError):
-        return " ".join(str(error).splitlines())  # names of files may have several lines
+        message = " ".join(str(error).splitlines())  # names of files may have several lines
+        return message if str(source) in str(error) else f"{source}: {message}"
     if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or "allocate memory" in str(error):
         return f"{source}: out of memory: try --tile 256, or less"
     first = (str(error).splitlines() or [""])[0]
