@@ -13,22 +13,12 @@ from spandrel.architectures.DRCT import DRCT as OriginalDRCT  # noqa: N811
 from torch import nn
 
 import drct  # noqa: F401
+from drct.archs import recognition
 from drct.archs.drct_arch import DRCT
 
 ROOT = Path(__file__).resolve().parents[1]
 
-VARIANTS: dict[str, dict[str, Any]] = {
-    "DRCT": {"embed_dim": 180},
-    "DRCT-C144": {"embed_dim": 144},
-    "DRCT-XS": {
-        "embed_dim": 48,
-        "gc": 16,
-        "depths": (6,) * 4,
-        "num_heads": (4,) * 4,
-        "window_size": 8,
-        "img_size": 32,
-    },
-}
+VARIANTS = {name: recognition.VARIANTS[name] for name in ("DRCT", "DRCT-C144", "DRCT-XS")}
 TINY: dict[str, Any] = {  # for tests of everything but the network's numbers
     "embed_dim": 12,
     "gc": 4,

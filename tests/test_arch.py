@@ -9,7 +9,7 @@ from conftest import TINY, VARIANTS, pair, rescale_
 from spandrel.architectures.DRCT import DRCT as OriginalDRCT  # noqa: N811
 from torch.nn import functional as F
 
-from drct.archs import products
+from drct.archs import products, recognition
 from drct.archs import windows as geometry
 from drct.archs.drct_arch import DRCT
 
@@ -109,23 +109,23 @@ def test_every_argument_means_what_it_means_in_the_original(options):
 
 
 @pytest.mark.parametrize(
-    ("groups", "channels", "scale", "parameters"),
+    ("variant", "scale", "parameters"),
     [
-        (6, 144, 4, 10_443_927),
-        (6, 180, 2, 13_991_867),
-        (6, 180, 3, 14_176_507),
-        (6, 180, 4, 14_139_579),
-        (12, 180, 2, 27_433_007),
-        (12, 180, 3, 27_617_647),
-        (12, 180, 4, 27_580_719),
-        (14, 180, 2, 31_913_387),
-        (14, 180, 3, 32_098_027),
-        (14, 180, 4, 32_061_099),
+        ("DRCT-C144", 4, 10_443_927),
+        ("DRCT", 2, 13_991_867),
+        ("DRCT", 3, 14_176_507),
+        ("DRCT", 4, 14_139_579),
+        ("DRCT-L", 2, 27_433_007),
+        ("DRCT-L", 3, 27_617_647),
+        ("DRCT-L", 4, 27_580_719),
+        ("DRCT-XL", 2, 31_913_387),
+        ("DRCT-XL", 3, 32_098_027),
+        ("DRCT-XL", 4, 32_061_099),
     ],
 )
-def test_parameter_counts_are_the_published_ones(groups, channels, scale, parameters):
+def test_parameter_counts_are_the_published_ones(variant, scale, parameters):
     with torch.device("meta"):
-        network = DRCT(upscale=scale, embed_dim=channels, depths=(6,) * groups, num_heads=(6,) * groups)
+        network = DRCT(upscale=scale, **recognition.VARIANTS[variant])
     assert sum(p.numel() for p in network.parameters()) == parameters
 
 

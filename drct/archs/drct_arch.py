@@ -152,7 +152,7 @@ class WindowAttention(nn.Module):
         qkv = linear_of_norm(x, norm, weights.qkv)
         q, k, v = rearrange(qkv, "b n t (three h d) -> three (b n) h t d", three=3, h=self.num_heads)
         out = attention(q, k, v, weights.bias, mask, self.attn_drop if self.training else 0.0)
-        out = rearrange(out, "(b n) h t d -> b n t (h d)", b=len(x))
+        out = rearrange(out, "(b n) h t d -> b n t (h d)", b=x.shape[0])
         return self.proj_drop(linear(out, *weights.proj))
 
 
@@ -354,8 +354,9 @@ class DenseGroup(nn.Module):
 
 
 # Computes a part of an image, of which it is told the first row, the first column, the number of rows and of columns:
-# (B, C, rows, columns). It may reach beyond the image, where there are zeros, as convolutions pad.
-Tile = Callable[[int, int, int, int], Tensor]
+# (B, C, rows, columns). It may reach beyond the image, where there are zeros, as convolutions pad. Told nothing, it
+# computes the whole image, without a look at its size, which a recorded program does not know.
+Tile = Callable[..., Tensor]
 
 
 def _inside(
@@ -370,6 +371,8 @@ def _inside(
 
 def _tile_of(x: Tensor) -> Tile:
     def tile(*place: int) -> Tensor:
+        if not place:
+            return x
         inside, beyond = _inside(*place, *x.shape[2:])
         return _padded(x[:, :, inside[0], inside[1]], beyond)
 
@@ -383,9 +386,10 @@ def _padded(x: Tensor, beyond: tuple[int, int, int, int]) -> Tensor:
 def _convolved(conv: Any, tile: Tile, height: int, width: int) -> Tile:
     """Tiles of a 3x3 convolution of an image of a given size."""
 
-    def convolved(top: int, left: int, rows: int, columns: int) -> Tensor:
-        if (top, left, rows, columns) == (0, 0, height, width):
-            return F.conv2d(tile(0, 0, height, width), conv.weight, conv.bias, padding=1)
+    def convolved(*place: int) -> Tensor:
+        if not place or place == (0, 0, height, width):
+            return F.conv2d(tile(*place), conv.weight, conv.bias, padding=1)
+        top, left, rows, columns = place
         x = F.conv2d(tile(top - 1, left - 1, rows + 2, columns + 2), conv.weight, conv.bias)
         _, (before, after, above, below) = _inside(top, left, rows, columns, height, width)
         x[:, :, :above] = 0
@@ -400,7 +404,10 @@ def _convolved(conv: Any, tile: Tile, height: int, width: int) -> Tile:
 def _upscaled(factor: int, tile: Tile) -> Tile:
     """Tiles of a sub-pixel shuffled image."""
 
-    def upscaled(top: int, left: int, rows: int, columns: int) -> Tensor:
+    def upscaled(*place: int) -> Tensor:
+        if not place:
+            return F.pixel_shuffle(tile(), factor)
+        top, left, rows, columns = place
         first_row, first_column = top // factor, left // factor
         source_rows = -(-(top + rows) // factor) - first_row
         source_columns = -(-(left + columns) // factor) - first_column
@@ -598,14 +605,11 @@ class DRCT(
         """
         self._check_input(x)
         if torch.is_grad_enabled() or self.training or is_traced():
-            height, width = x.shape[2:]
-            shallow = self._shallow((x - self.mean) * self.img_range)(0, 0, height, width)
+            shallow = self._shallow((x - self.mean) * self.img_range)()
             features = self._embed(shallow)
             for group in self.layers:
                 features = group(features, self.use_checkpoint and torch.is_grad_enabled())
-            upscaled = self._reconstruct(lambda *whole: shallow, features)(
-                0, 0, height * self.upscale, width * self.upscale
-            )
+            upscaled = self._reconstruct(lambda: shallow, features)()
             return upscaled / self.img_range + self.mean
         return self._run_in_place(x)
 
@@ -631,6 +635,26 @@ class DRCT(
         weights = sum(p.nbytes for p in self.parameters())
         # Not all that is freed is used again, and kernels keep weights in orders of their own
         return int(1.3 * tensors) + weights + 64 * 2**20
+
+    def operations(self, height: int, width: int) -> int:
+        """Floating point operations that inference on one image takes: two for each term of a product of matrices.
+
+        Those of the definition, as `torch.utils.flop_counter` counts them; not what padding of heads or tiles adds.
+
+        Args:
+            height, width: Of the image, in pixels.
+        """
+        area = self.window_size**2
+        pixels = -(-height // self.window_size) * -(-width // self.window_size) * area
+        total = 0
+        for module in self.modules():  # in the order of computation
+            if isinstance(module, nn.Linear | nn.Conv2d):
+                total += 2 * pixels * module.weight.numel()
+            elif isinstance(module, WindowAttention):
+                total += 4 * pixels * area * module.qkv.in_features  # queries with keys, weights with values
+            elif isinstance(module, nn.PixelShuffle):
+                pixels *= module.upscale_factor**2
+        return total
 
     def _tokens(self, device: torch.device) -> int:
         return self.tokens_at_a_time or (CPU_TOKENS if device.type == "cpu" else GPU_TOKENS)
@@ -675,8 +699,10 @@ class DRCT(
         """Upscaled image (B, in_chans, H * upscale, W * upscale) from shallow and deep features."""
         size = features.shape[1:3]
 
-        def normalized(top: int, left: int, rows: int, columns: int) -> Tensor:
-            inside, beyond = _inside(top, left, rows, columns, *size)
+        def normalized(*place: int) -> Tensor:
+            if not place:
+                return self.norm(features).permute(0, 3, 1, 2)
+            inside, beyond = _inside(*place, *size)
             return _padded(self.norm(features[:, inside[0], inside[1]]).permute(0, 3, 1, 2), beyond)
 
         conv = self.conv_after_body

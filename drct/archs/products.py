@@ -153,7 +153,8 @@ def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | None
     """
     on_cpu = q.device.type == "cpu"
     if on_cpu and (dropout or is_traced()):
-        return F.dropout(_weights(q, k, bias, mask), dropout) @ v
+        weights = _recordable_weights(q, k, bias, mask)
+        return (F.dropout(weights, dropout) if dropout else weights) @ v
     if on_cpu and torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v, bias)):
         # PyTorch's fused attention on the CPU has no gradient for a bias
         return _RecomputedAttention.apply(q, k, v, bias, mask)
@@ -173,6 +174,14 @@ def _full_bias(bias: Tensor, mask: Tensor | None, n: int) -> Tensor:
 def _weights(q: Tensor, k: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:
     logits = q @ k.transpose(-2, -1)
     return logits.add_(_full_bias(bias, mask, len(q))).softmax(-1)  # the product's gradient does not need its result
+
+
+def _recordable_weights(q: Tensor, k: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:
+    """The same in operations that do not depend on how many windows there are, for a recorded program."""
+    logits = q @ k.transpose(-2, -1) + bias
+    if mask is not None:
+        logits = (logits.unflatten(0, (-1, mask.shape[0])) + mask[:, None]).flatten(0, 1)
+    return logits.softmax(-1)
 
 
 class _RecomputedAttention(torch.autograd.Function):

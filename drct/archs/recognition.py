@@ -3,11 +3,31 @@
 import math
 import re
 from collections.abc import Mapping
+from inspect import signature
 from typing import Any
 
 from torch import Tensor
 
+from drct.archs.drct_arch import DRCT
+
 DEFAULT_IMG_SIZE = 64
+# The networks that have a name, by their arguments; others are the defaults
+VARIANTS: dict[str, dict[str, Any]] = {
+    "DRCT": {"embed_dim": 180},
+    "DRCT-C144": {"embed_dim": 144},  # of the paper's complexity table
+    "DRCT-L": {"depths": (6,) * 12, "num_heads": (6,) * 12},
+    "DRCT-XL": {"depths": (6,) * 14, "num_heads": (6,) * 14},
+    "DRCT-XS": {
+        "embed_dim": 48,
+        "gc": 16,
+        "depths": (6,) * 4,
+        "num_heads": (4,) * 4,
+        "window_size": 8,
+        "img_size": 32,
+    },
+}
+# Arguments that a variant leaves open: what it is trained on, what it is made for
+OPEN = {"img_size", "depths", "upscale", "upsampler", "in_chans"}
 # Names that only one kind of network has, most particular first
 OTHERS = {
     "HAT": r"overlap_attn\.",
@@ -79,6 +99,20 @@ def _ratio(layers: list[tuple[int, ...]]) -> float:
 def _scale(shapes: Mapping[str, tuple[int, ...]]) -> int:
     convolutions = [shape for name, shape in shapes.items() if re.fullmatch(r"upsample\.\d+\.weight", name)]
     return math.prod(math.isqrt(shape[0] // shape[1]) for shape in convolutions)
+
+
+def variant(options: Mapping[str, Any]) -> str:
+    """The name of the network that `drct_options` tells of, whatever its scale; of one without a name, its shape."""
+    defaults = {key: parameter.default for key, parameter in signature(DRCT).parameters.items()}
+    shape = {key: value for key, value in options.items() if key not in OPEN}
+    shape["num_heads"] = tuple(shape["num_heads"])
+    for name, arguments in VARIANTS.items():
+        if shape.items() <= (defaults | arguments).items():
+            return name
+    return (
+        f"a DRCT of {len(options['num_heads'])} groups, {options['embed_dim']} channels, growth {options['gc']}, "
+        f"windows of {options['window_size']}x{options['window_size']}"
+    )
 
 
 def looks_like(weights: Mapping[str, Any]) -> str:

@@ -33,7 +33,8 @@ def _cached(build: Callable[..., Tensor]) -> Callable[..., Tensor]:
             return build(*args)
 
     def build_normal_tensor(*args) -> Tensor:
-        if torch.compiler.is_compiling():
+        # While torch.jit records, sizes are tensors; what does not depend on them is a constant of the program
+        if torch.compiler.is_compiling() or any(isinstance(argument, Tensor) for argument in args):
             return build(*args)
         result = remember(*args)
         if type(result) is not Tensor:  # a stand-in, made while a program is recorded

@@ -18,6 +18,9 @@ from drct.engine import distributed
 from drct.errors import DRCTError
 from drct.files import make_folder, write_atomically
 
+# How PNG, JPEG, GIF, WebP, BMP and TIFF files begin
+IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
+
 
 def save(path: str | os.PathLike, content: object) -> None:
     """`torch.save` to a temporary file that is then renamed. Raises `DRCTError` if it cannot be written."""
@@ -57,12 +60,13 @@ def _other_kind(path: str | os.PathLike) -> str:
         b"": "it is empty. Download or copy it again",
         b"version https://git-lfs": "it is a Git LFS pointer; `git lfs pull` gets the file",
         b"<": "it is a web page; download the file that the page links to",
-        b"\x89PNG": "it is an image",
-        b"\xff\xd8\xff": "it is an image",
         b"{": "it is JSON text",
     }
+    kinds |= dict.fromkeys(IMAGES, "it is an image")
     if Path(path).suffix == ".onnx":
         return "it is an ONNX model, which ONNX Runtime runs"
+    if Path(path).suffix == ".pt2":
+        return "it is a program of torch.export, which torch.export.load reads"
     return next((kind for sign, kind in kinds.items() if (start.startswith(sign) if sign else not start)), "")
 
 
@@ -77,7 +81,11 @@ def read_weights(path: str | os.PathLike, param_key: str | None = "params_ema") 
     Returns:
         The state dict, and the entry it was taken from ('' for a bare state dict).
     """
-    content = load(path)
+    return weights_in(load(path), path, param_key)
+
+
+def weights_in(content: Any, path: object, param_key: str | None = "params_ema") -> tuple[dict[str, Tensor], str]:
+    """The same of a file's content."""
     if not isinstance(content, dict):
         raise DRCTError(f"{path} holds a {type(content).__name__}, not a network's weights")
     if {"iter", "optimizers"} <= content.keys():
@@ -90,6 +98,16 @@ def read_weights(path: str | os.PathLike, param_key: str | None = "params_ema") 
             f"but found {', '.join(map(str, list(content)[:5])) or 'nothing'}"
         )
     return {name.removeprefix("module."): value for name, value in weights.items()}, key
+
+
+def metadata_of(content: Any, path: str | os.PathLike) -> dict[str, str]:
+    """What `drct export` wrote of the network into a weight file; nothing for others."""
+    if Path(path).suffix == ".safetensors":
+        with safetensors.safe_open(path, "pt") as file:
+            found = file.metadata()
+    else:
+        found = content.get("metadata") if isinstance(content, dict) else None
+    return found if isinstance(found, dict) and isinstance(found.get("drct_config"), str) else {}
 
 
 def load_weights(network: nn.Module, weights: dict[str, Tensor], strict: bool, path: object) -> list[str]:

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from drct.archs.products import is_traced
+
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     """Pad the bottom and right of images with their reflection: (B, C, H, W) -> (B, C, H', W').
@@ -15,19 +17,19 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     back and forth.
     """
     height, width = x.shape[-2:]
-    if height % multiple:
+    if is_traced() or height % multiple:  # a recorded program is for any size
         x = x[..., _reflected_indices(height, multiple, x.device), :]
-    if width % multiple:
+    if is_traced() or width % multiple:
         x = x[..., _reflected_indices(width, multiple, x.device)]
     return x
 
 
 def _reflected_indices(length: int, multiple: int, device: torch.device) -> Tensor:
     """0, 1, .. length-1, length-2, .. 0, 1, .. up to the next multiple."""
-    padded = -(-length // multiple) * multiple
-    period = max(2 * (length - 1), 1)
+    padded = (length + multiple - 1) // multiple * multiple
+    period = 2 * (length - 1) + 1 // length  # 1 for a single pixel, without a condition for the sake of recording
     phase = torch.arange(padded, device=device) % period
-    return torch.minimum(phase, period - phase) if length > 1 else torch.zeros_like(phase)
+    return torch.minimum(phase, period - phase)
 
 
 @torch.no_grad()

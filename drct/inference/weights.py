@@ -1,11 +1,13 @@
 """From the name of weights to a network, which is read from the file itself: no option file is needed."""
 
 import io
+import json
 import os
 import re
 import sysconfig
 from contextlib import redirect_stdout
 from pathlib import Path
+from typing import NamedTuple
 
 from drct.archs.drct_arch import DRCT
 from drct.archs.recognition import drct_options
@@ -47,30 +49,45 @@ def find_weights(name: str | os.PathLike) -> Path:
     )
 
 
+class Loaded(NamedTuple):
+    """A network, and what it was read from."""
+
+    network: DRCT
+    source: Path | str  # file or folder, or name on the Hugging Face Hub
+    entry: str  # of the file: 'params', 'params_ema', or '' where there are no entries
+
+
 def load_network(name: str | os.PathLike = DEFAULT_WEIGHTS) -> DRCT:
-    """The network of a weight file, with its weights, for inference.
+    """The network of a weight file, with its weights, for inference. See `read_network`."""
+    return read_network(name).network
+
+
+def read_network(name: str | os.PathLike) -> Loaded:
+    """The network of a weight file, with its weights, for inference, and where it comes from.
 
     Args:
         name: As `find_weights` takes it: a BasicSR checkpoint (its EMA where there is one), a bare state dict or
-            safetensors file; a folder of `DRCT.save_pretrained`; or, where no such file exists, `owner/model` on the
-            Hugging Face Hub.
+            safetensors file, with the network's arguments (`drct export` writes them) or without; a folder of
+            `DRCT.save_pretrained`; or, where no such file exists, `owner/model` on the Hugging Face Hub.
 
     Raises:
         DRCTError: if there is no such file, or what it holds is not a DRCT; the message says what it looks like.
     """
     on_hub = re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)) and not str(name).endswith(SUFFIXES)
     if on_hub and not Path(name).exists():
-        return _from_pretrained(str(name))
+        return Loaded(_from_pretrained(str(name)), str(name), "")
     path = find_weights(name)
     if path.is_dir():
-        return _from_pretrained(str(path))
-    weights, _ = checkpoint.read_weights(path)
+        return Loaded(_from_pretrained(str(path)), path, "")
+    content = checkpoint.load(path)
+    weights, entry = checkpoint.weights_in(content, path)
+    metadata = checkpoint.metadata_of(content, path)
     try:
-        network = DRCT(**drct_options(weights))
+        network = DRCT(**(json.loads(metadata["drct_config"]) if metadata else drct_options(weights)))
     except (ValueError, TypeError) as error:
         raise DRCTError(f"{path}: {error}") from error
     checkpoint.load_weights(network, weights, True, path)
-    return network.eval()
+    return Loaded(network.eval(), path, entry or metadata.get("entry", ""))
 
 
 def _from_pretrained(name: str) -> DRCT:

@@ -1,0 +1,197 @@
+"""What a weight file, an ONNX model or a program of torch.export is, and what an image takes with it."""
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from drct.archs.drct_arch import DRCT, UPSAMPLER_CHANNELS
+from drct.archs.recognition import drct_options, variant
+from drct.engine import checkpoint
+from drct.errors import DRCTError
+from drct.inference.formats import INSTALL
+from drct.inference.weights import read_network
+
+
+def describe(name: str, width: int, height: int) -> dict[str, Any]:
+    """What there is to say of a file.
+
+    Args:
+        name: A file or folder, or the name of weights.
+        width, height: Of the image that 'operations' and 'memory' are for, in pixels.
+
+    Returns:
+        By name, in types of JSON. 'operations' are those of `DRCT.operations`; 'memory' is about what inference on
+        the CPU needs besides the loaded network, in bytes.
+
+    Raises:
+        DRCTError: if it is something else; the message says what.
+    """
+    path = Path(name).expanduser()
+    if path.is_file() and path.suffix == ".onnx":
+        return {"file": name, **_describe_onnx(path, width, height)}
+    if path.is_file() and path.suffix == ".pt2":
+        return {"file": name, **_describe_program(path, width, height)}
+    return {"file": name, **_describe_weights(name, width, height)}
+
+
+def _describe_weights(name: str, width: int, height: int) -> dict[str, Any]:
+    network, source, entry = read_network(name)
+    found = {"kind": "weights", **_describe_network(network, width, height)}
+    found["memory"] = {
+        precision: network.memory_needed(height, width, dtype, torch.device("cpu"))
+        for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))
+    }
+    if isinstance(source, str):
+        return found
+    path = source / "model.safetensors" if source.is_dir() else source
+    content = checkpoint.load(path)
+    weights = content.get(entry, content)
+    metadata = checkpoint.metadata_of(content, path)
+    layout = "original" if any(key.endswith("relative_position_index") for key in weights) else "compact"
+    types = {str(value.dtype).removeprefix("torch.") for key, value in weights.items() if key.endswith("qkv.weight")}
+    return found | {
+        "path": str(path),
+        "bytes": path.stat().st_size,
+        "entries": [key for key in ("params", "params_ema") if key in content],
+        "entry": entry,
+        "layout": layout,
+        "precision": "/".join(sorted(types)),
+        "metadata": metadata,
+    }
+
+
+def _describe_network(network: DRCT, width: int, height: int) -> dict[str, Any]:
+    options = drct_options(network.state_dict())
+    return {
+        "variant": variant(options),
+        "scale": network.upscale,
+        "has_head": bool(network.upsampler),
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "options": options,
+        "size": [width, height],
+        "operations": network.operations(height, width),
+    }
+
+
+def _describe_onnx(path: Path, width: int, height: int) -> dict[str, Any]:
+    try:
+        import onnx
+    except ImportError as error:
+        raise DRCTError(f"{path}: reading ONNX needs the package onnx: {INSTALL}") from error
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except Exception as error:  # of protobuf
+        raise DRCTError(f"{path} is damaged or not an ONNX model. Download or copy it again.") from error
+    if not model.graph.node:
+        raise DRCTError(f"{path} is damaged or not an ONNX model. Download or copy it again.")
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+
+    def tensors(values: Any) -> list[dict[str, Any]]:
+        return [
+            {
+                "name": value.name,
+                "type": onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name,
+                "shape": [side.dim_param or side.dim_value for side in value.type.tensor_type.shape.dim],
+            }
+            for value in values
+        ]
+
+    floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16)
+    weights = [tensor for tensor in model.graph.initializer if tensor.data_type in floats]
+    found = {
+        "kind": "onnx",
+        "path": str(path),
+        "bytes": path.stat().st_size,
+        "producer": f"{model.producer_name} {model.producer_version}".strip(),
+        "opset": {entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
+        "inputs": tensors(model.graph.input),
+        "outputs": tensors(model.graph.output),
+        "nodes": len(model.graph.node),
+        "parameters": sum(torch.Size(tensor.dims).numel() for tensor in weights),
+        "metadata": metadata,
+    }
+    return found | _describe_recorded(path, metadata, width, height)
+
+
+def _describe_program(path: Path, width: int, height: int) -> dict[str, Any]:
+    try:
+        with zipfile.ZipFile(path) as file:
+            names = [name for name in file.namelist() if name.endswith("drct.json")]
+            metadata = json.loads(file.read(names[0])) if names else {}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise DRCTError(f"{path} is damaged or not a program of torch.export. Download or copy it again.") from error
+    found = {"kind": "torch-export", "path": str(path), "bytes": path.stat().st_size, "metadata": metadata}
+    return found | _describe_recorded(path, metadata, width, height)
+
+
+def _describe_recorded(path: Path, metadata: dict[str, str], width: int, height: int) -> dict[str, Any]:
+    """What `drct export` wrote of the network; nothing of what others wrote."""
+    if "drct_config" not in metadata:
+        return {}
+    try:
+        with torch.device("meta"):
+            network = DRCT(**json.loads(metadata["drct_config"]))
+    except (ValueError, TypeError) as error:
+        raise DRCTError(f"{path}: its drct_config is damaged: {error}") from error
+    precision = metadata.get("precision", "fp32")
+    memory = {precision: _memory_of_all_windows(network, width, height)}
+    return {**_describe_network(network, width, height), "memory": memory, "precision": precision}
+
+
+def _memory_of_all_windows(network: DRCT, width: int, height: int) -> int:
+    """Bytes where all windows are computed at a time and the whole image upscaled, as recorded programs do.
+
+    By measurement in ONNX Runtime: three matrices of attention or 3.5 upscaled feature maps, whatever is more, and the
+    dense features eight times.
+    """
+    window = network.window_size
+    pixels = -(-height // window) * -(-width // window) * window**2
+    attention = 3 * max(network.num_heads) * window**2
+    upscaled = 7 * UPSAMPLER_CHANNELS * network.upscale**2 // 2
+    dense = 8 * (network.conv_first.out_channels + 4 * network.growth)
+    return 4 * pixels * (max(attention, upscaled) + dense)
+
+
+def as_text(found: dict[str, Any]) -> str:
+    """A description as a few lines."""
+    lines = []
+    if "variant" in found:
+        head = f"upscales {found['scale']} times" if found["has_head"] else "without reconstruction head"
+        lines.append(("network", f"{found['variant']}, {head}, {found['parameters']:,} parameters"))
+    metadata = found.get("metadata", {})
+    if "drct_config" in metadata:
+        version, source, entry = (metadata.get(key) for key in ("drct_version", "made_from", "entry"))
+        lines.append(("made by", f"drct export {version} of {source}{f', {entry}' if entry else ''}"))
+    elif found["kind"] != "weights":
+        lines.append(("made by", found.get("producer") or "another program"))
+    for label in ("inputs", "outputs"):
+        for tensor in found.get(label, []):
+            shape = " x ".join(map(str, tensor["shape"]))
+            lines.append((label[:-1], f"{tensor['name']}, {tensor['type']}, {shape}"))
+    lines.append(("file", ", ".join(_about_file(found))))
+    if "operations" in found:
+        memory = ", ".join(f"{amount / 1e9:.2f} GB in {name}" for name, amount in found["memory"].items())
+        size = "x".join(map(str, found["size"]))
+        lines.append((f"for {size}", f"{found['operations'] / 1e9:.2f} GFLOP; on the CPU about {memory}"))
+    return "\n".join([found["file"], *(f"  {label:13}{text}" for label, text in lines)])
+
+
+def _about_file(found: dict[str, Any]) -> list[str]:
+    if "path" not in found:
+        return ["on the Hugging Face Hub"]
+    parts = [found["path"]] if found["path"] != found["file"] else []
+    parts.append(f"{found['bytes'] / 1e6:.1f} MB")
+    if "opset" in found:
+        parts += [f"opset {version} of {domain}" for domain, version in found["opset"].items()]
+        parts.append(f"{found['nodes']:,} nodes")
+    if "precision" in found:
+        parts.append(found["precision"])
+    if "layout" in found:
+        parts.append(f"{found['layout']} layout")
+    if found.get("entries"):
+        which = f", of which {found['entry']} is read" if len(found["entries"]) > 1 else ""
+        parts.append(f"{' and '.join(found['entries'])}{which}")
+    return parts

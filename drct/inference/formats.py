@@ -1,0 +1,221 @@
+"""A network in the formats of other programs, and whether it computes the same there."""
+
+import copy
+import io
+import json
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+from tqdm import tqdm
+
+import drct
+from drct.archs.drct_arch import DRCT
+from drct.archs.recognition import drct_options, variant
+from drct.errors import DRCTError
+from drct.inference.upscale import upscale
+from drct.inference.weights import Loaded
+
+TOLERANCE = {"fp32": 1e-4, "fp16": 2e-2}  # of results, in [0, 1]
+INSTALL = "pip install -e '.[export]'"
+
+
+def metadata(loaded: Loaded, fp16: bool) -> dict[str, str]:
+    """What a file says of the network in it. The config is that of `DRCT.save_pretrained`."""
+    network = loaded.network
+    return {
+        "drct_version": drct.__version__,
+        "drct_config": json.dumps(network._hub_mixin_config, sort_keys=True),
+        "name": variant(drct_options(network.state_dict())),
+        "scale": str(network.upscale),
+        "made_from": loaded.source if isinstance(loaded.source, str) else loaded.source.name,
+        "entry": loaded.entry,
+        "precision": "fp16" if fp16 else "fp32",
+    }
+
+
+# ---------------------------------------------------------------------------------------------------------- weights
+
+
+def weight_file(loaded: Loaded, kind: str, fp16: bool) -> tuple[bytes, str]:
+    """A file of weights, with what `metadata` says of them.
+
+    Args:
+        loaded: The network.
+        kind: 'safetensors'; 'original', as the original implementation saves them; or 'compact', without what the
+            original saves besides parameters. The latter have the entry that was read; 'params' for a bare state dict.
+        fp16: Parameters in half precision.
+
+    Returns:
+        The file's content, and what there is to say of it.
+    """
+    network, entry = loaded.network, loaded.entry or "params"
+    weights = {name: p.detach().half() if fp16 else p.detach() for name, p in network.named_parameters()}
+    if kind == "safetensors":
+        return safetensors.torch.save(weights, {"format": "pt", **metadata(loaded, fp16)}), "config in the metadata"
+    if kind == "original":
+        weights = network.state_dict() | weights
+    file = io.BytesIO()
+    torch.save({entry: weights, "metadata": metadata(loaded, fp16)}, file)
+    return file.getvalue(), f"entry {entry}"
+
+
+# --------------------------------------------------------------------------------------------------------- programs
+
+
+def onnx_graph(loaded: Loaded, fp16: bool, opset: int, check: bool | None) -> tuple[bytes, str]:
+    """An ONNX model: image (batch, channels, height, width), RGB in [0, 1], to upscaled, not clamped, both float32.
+
+    Any size: padding to whole windows and cropping are part of the graph.
+
+    Args:
+        loaded: The network.
+        fp16: Weights and computation in half precision.
+        opset: Version of ONNX's operators.
+        check: Whether to compare results in ONNX Runtime with the network's. None: if it is installed.
+
+    Returns:
+        The file's content, and what there is to say of it.
+
+    Raises:
+        DRCTError: if results differ, the network cannot be recorded, or a package is missing.
+    """
+    network = _of_any_size(loaded)
+    try:
+        import onnx
+    except ImportError as error:
+        raise DRCTError(f"ONNX needs the package onnx: {INSTALL}") from error
+    runtime = None if check is False else _onnxruntime()
+    if check and runtime is None:
+        raise DRCTError(f"--check needs the package onnxruntime: {INSTALL}")
+    w = network.window_size
+    axes = {0: "batch", 2: "height", 3: "width"}
+    upscaled_axes = {0: "batch", 2: "upscaled_height", 3: "upscaled_width"}
+    print("recording the network ...", file=sys.stderr)
+    with TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
+        file = str(Path(folder, "network.onnx"))
+        warnings.simplefilter("ignore")  # of what becomes constant and shall; the results are compared
+        torch.onnx.export(
+            _Upscale(copy.deepcopy(network).half() if fp16 else network),
+            (torch.rand(2, network.conv_first.in_channels, w + 1, 2 * w + 1),),
+            file,
+            input_names=["image"],
+            output_names=["upscaled"],
+            dynamic_axes={"image": axes, "upscaled": upscaled_axes},
+            opset_version=opset,
+            dynamo=False,  # needs no package besides, from PyTorch 2.4 on
+        )
+        model = onnx.load(file)
+    onnx.helper.set_model_props(model, metadata(loaded, fp16))
+    content = model.SerializeToString()
+    notes = f"opset {opset}, any height and width"
+    if runtime is None:
+        return content, f"{notes}, not checked" + f": that needs onnxruntime, {INSTALL}" * (check is None)
+    options = runtime.SessionOptions()
+    options.log_severity_level = 4  # its errors are reported here
+    session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    # Less than a window, windows with all neighbours, and two images
+    sizes = [(1, w // 2 + 1, w + 1), (1, 3 * w - 1, 2 * w), (2, w, w)]
+    compared = _compare(
+        lambda x: torch.from_numpy(session.run(None, {"image": x.numpy()})[0]), network, sizes, fp16, "ONNX Runtime"
+    )
+    return content, f"{notes}, {compared}"
+
+
+def _onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError:
+        return None
+    return onnxruntime
+
+
+class _Upscale(nn.Module):
+    """A network with the padding and cropping of `upscale`, from float32 to float32."""
+
+    def __init__(self, network: DRCT) -> None:
+        super().__init__()
+        self.network = network
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.to(self.network.conv_first.weight.dtype)
+        return upscale(self.network, x, self.network.window_size, self.network.upscale).float()
+
+
+def exported_program(loaded: Loaded, fp16: bool, check: bool | None) -> tuple[bytes, str]:
+    """A program of `torch.export`: (batch, channels, H, W), RGB in [0, 1], to (batch, channels, H * scale, W * scale).
+
+    H and W are multiples of the window, at least two: PyTorch makes a program of its own of a single window.
+
+    Args:
+        loaded: The network.
+        fp16: Weights, computation, input and output in half precision.
+        check: Whether to compare results with the network's, unless False.
+
+    Returns:
+        The file's content, and what there is to say of it.
+
+    Raises:
+        DRCTError: if results differ, or the network cannot be recorded.
+    """
+    network = _of_any_size(loaded)
+    w, dtype, file = network.window_size, torch.float16 if fp16 else torch.float32, io.BytesIO()
+    example = torch.rand(2, network.conv_first.in_channels, 2 * w, 3 * w, dtype=dtype)
+    sides = {0: Dim("batch"), 2: w * Dim("rows", min=2), 3: w * Dim("columns", min=2)}
+    print("recording the network ...", file=sys.stderr)
+    with torch.no_grad():
+        recorded = copy.deepcopy(network).to(dtype)
+        program = torch.export.export(recorded, (example,), dynamic_shapes=(sides,), strict=False)
+    torch.export.save(program, file, extra_files={"drct.json": json.dumps(metadata(loaded, fp16))})
+    notes = f"sides that are multiples of {w} from {2 * w} on"
+    if check is False:
+        return file.getvalue(), f"{notes}, not checked"
+    module = torch.export.load(io.BytesIO(file.getvalue())).module()
+
+    def run(x: Tensor) -> Tensor:
+        with torch.no_grad():
+            return module(x.to(dtype)).float()
+
+    sizes = [(1, 2 * w, 2 * w), (1, 4 * w, 3 * w), (3, 2 * w, 2 * w)]
+    return file.getvalue(), f"{notes}, {_compare(run, network, sizes, fp16, 'torch.export')}"
+
+
+def _of_any_size(loaded: Loaded) -> DRCT:
+    network = loaded.network
+    if network.absolute_pos_embed is not None:
+        raise DRCTError(f"{loaded.source}: a network with ape takes images of one size only and is not written so")
+    if not network.upsampler:
+        raise DRCTError(f"{loaded.source}: a network without reconstruction head (upsampler '') upscales nothing")
+    return network
+
+
+def _compare(
+    run: Callable[[Tensor], Tensor], network: DRCT, sizes: list[tuple[int, int, int]], fp16: bool, name: str
+) -> str:
+    """Compare a program's results with the network's, for images of some (batch, height, width)."""
+    tolerance = TOLERANCE["fp16" if fp16 else "fp32"]
+    generator = torch.Generator().manual_seed(0)
+    largest = 0.0
+    for batch, height, width in tqdm(sizes, "checking", unit="size", leave=False, disable=None):
+        x = torch.rand(batch, network.conv_first.in_channels, height, width, generator=generator)
+        expected = upscale(network, x, network.window_size, network.upscale)
+        try:
+            difference = (run(x) - expected).abs().max().item()
+        except Exception as error:
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise DRCTError(f"{name} cannot run {batch} of {width}x{height}: {reason[0]}; not written") from error
+        if not difference <= tolerance:
+            raise DRCTError(
+                f"{name} computes something else than PyTorch, {difference:.1e} at {batch} of {width}x{height} where "
+                f"{tolerance:.0e} is allowed; not written"
+            )
+        largest = max(largest, difference)
+    return f"at most {largest:.1e} from PyTorch at {len(sizes)} sizes in {name}"
