@@ -23,9 +23,12 @@ setup(
         "bench": ["matplotlib>=3.7", "onnx>=1.15", "onnxruntime>=1.17", "openvino>=2024.0", "spandrel>=0.4.1"],
         "curves": ["matplotlib>=3.7"],
         "metrics": ["pyiqa>=0.1.10"],
+        "web": ["gradio>=6.31"],
         "dev": [
+            "gradio>=6.31",
             "matplotlib>=3.7",
             "mypy>=1.8",
+            "playwright>=1.50",
             "pytest>=8.0",
             "ruff>=0.6",
             "spandrel>=0.4.1",
