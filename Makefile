@@ -29,6 +29,7 @@ slow: .venv/installed-dev
 figures: demo .venv/installed-dev
 	cp results/DRCT-XS_SRx4_demo/comparison_demo.png figures/demo.png
 	$(BIN)/python drct/curves.py experiments/pretrained_models/DRCT-XS_SRx4/stage* -o figures/DRCT-XS_training.png
+	$(BIN)/python tests/browser.py figures/web.png
 
 install: .venv/installed
 

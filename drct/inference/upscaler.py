@@ -161,7 +161,7 @@ class Upscaler:
             result = torch.cat([result, more])
         result = (result.clamp_(0, 1) * largest)[:, 0].permute(1, 2, 0).contiguous()
         result = result.round() if largest > 1 else result
-        return result.cpu().numpy().astype(pixels.dtype)
+        return result.cpu().numpy().astype(pixels.dtype, order="C")  # as those who write files expect it
 
     def _upscale_rgb(self, x: Tensor, outscale: float | None) -> Tensor:
         """(C, 1, H, W) -> (C, 1, H', W'), C = 3, or 1 for gray, which the network gets as RGB."""

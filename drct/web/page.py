@@ -1,0 +1,77 @@
+"""The page: what is on it, and what its button does."""
+
+import html
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from drct.errors import DRCTError
+from drct.web.service import Service
+
+QUEUE = 16  # images that may wait; more are refused
+KEEP = 3600  # seconds for which uploads and results are kept
+
+
+def build_page(service: Service, weights: list[str], examples: list[Path]) -> gr.Blocks:
+    """The page.
+
+    Args:
+        service: Does the work.
+        weights: Names to choose from, the first is chosen.
+        examples: Picture files to try it on.
+    """
+
+    def upscale(uploaded: dict[str, Any] | None, name: str, self_ensemble: bool, progress=gr.Progress()):  # noqa: B008
+        try:
+            if uploaded is None:
+                raise DRCTError("choose an image first")
+            path = Path(uploaded["path"]).resolve()
+            # What a browser sends is no other, but what is sent need not come from a browser
+            if not path.is_relative_to(Path(picture.GRADIO_CACHE).resolve()) or name not in weights:
+                raise DRCTError("there is no such file here, or no such weights")
+            result = service.upscale(path, name, self_ensemble, lambda share: progress(share, desc="Computing"))
+        except DRCTError as error:
+            raise gr.Error(html.escape(str(error)), duration=None, print_exception=False) from None
+        download = gr.DownloadButton(f"Download {result.file.name}", value=result.file, interactive=True)
+        return (result.before, result.after), result.summary, download
+
+    def clear():
+        return None, "", gr.DownloadButton("Download", value=None, interactive=False)
+
+    with gr.Blocks(title="DRCT", analytics_enabled=False, delete_cache=(KEEP, KEEP)) as page:
+        gr.Markdown("# DRCT\nEnlarges photographs. Everything is computed on the machine that serves this page.")
+        with gr.Row():
+            with gr.Column(scale=1, min_width=300):
+                picture = gr.Image(
+                    label=f"Image, up to {service.max_megapixels:g} megapixels",
+                    type="filepath",
+                    sources=["upload", "clipboard"],
+                    height=260,
+                )
+                name = gr.Dropdown(weights, value=weights[0], label="Weights")
+                self_ensemble = gr.Checkbox(label="Self-ensemble: slightly better, 8 times slower")
+                button = gr.Button("Upscale", variant="primary")
+                if examples:
+                    gr.Examples([[str(path)] for path in examples], picture)
+            with gr.Column(scale=2):
+                slider = gr.ImageSlider(
+                    label="Left: bicubic, right: DRCT",
+                    type="filepath",
+                    interactive=False,
+                    buttons=["fullscreen"],  # its download would be of what is shown, not of the file
+                    max_height=720,
+                )
+                summary = gr.Markdown()
+                download = gr.DownloadButton("Download", interactive=False)
+        results = [slider, summary, download]
+        picture.change(clear, None, results, queue=False, show_progress="hidden", api_visibility="private")
+        button.click(
+            upscale,
+            [picture, name, self_ensemble],
+            results,
+            preprocess=False,  # which would decode the file, and lose its alpha and 16 bits
+            concurrency_limit=1,  # several users need no more memory than one
+            show_progress_on=slider,
+        )
+    return page.queue(max_size=QUEUE)

@@ -1,0 +1,178 @@
+"""What the web page does with an uploaded file, without the page."""
+
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from PIL import Image
+from torch import Tensor, nn
+
+from drct.archs.drct_arch import SwinBlock
+from drct.data.pictures import Picture, read_picture, to_pil, write_picture
+from drct.errors import DRCTError
+from drct.inference.upscaler import Upscaler
+from drct.inference.weights import load_network
+
+NETWORKS_KEPT = 2
+PREVIEW_SIDE = 2048  # pixels; a larger result is reduced for the page, not for the file to download
+
+
+@dataclass
+class Result:
+    """What the page shows of an upscaled file.
+
+    Attributes:
+        before: JPEG of the file, bicubically resized to the size of `after`.
+        after: JPEG of the result, reduced if a side is above `PREVIEW_SIDE`.
+        file: The result itself: PNG, or TIFF if its pixels are floats.
+        summary: One line: sizes, time, and what the user should know.
+    """
+
+    before: Path
+    after: Path
+    file: Path
+    summary: str
+
+
+class Service:
+    """Upscales uploaded files, one at a time.
+
+    Args:
+        folder: Where results are written. Its owner deletes them.
+        max_megapixels: Larger files are refused.
+        device, precision: As `drct.load` takes them.
+    """
+
+    def __init__(self, folder: Path, max_megapixels: float, device: str | None = None, precision: str = "auto") -> None:
+        self.folder = folder
+        self.max_megapixels = max_megapixels
+        self.device = device
+        self.precision = precision
+        self._network = lru_cache(NETWORKS_KEPT)(load_network)
+        self._computing = threading.Lock()
+        self._stopped = False
+
+    def upscaler(self, weights: str, self_ensemble: bool = False) -> Upscaler:
+        """The upscaler of weights as `drct.load` takes them. The networks used last are kept in memory."""
+        return Upscaler(self._network(weights), self.device, self.precision, self_ensemble=self_ensemble)
+
+    def upscale(
+        self,
+        path: Path,
+        weights: str,
+        self_ensemble: bool = False,
+        progress: Callable[[float], object] = lambda _: None,
+    ) -> Result:
+        """Upscale a picture file.
+
+        Args:
+            path: Messages have only its name.
+            weights, self_ensemble: As `drct.load` takes them.
+            progress: Is called with the share of the work that is done, from 0 to 1.
+
+        Raises:
+            DRCTError: if the file is too large or no picture, or the service was stopped.
+        """
+        try:
+            picture = self._read(path)
+        except DRCTError as error:
+            raise DRCTError(str(error).replace(str(path), path.name)) from error
+
+        def report(share: float) -> None:
+            if self._stopped:
+                raise DRCTError("the server was stopped")
+            progress(share)
+
+        with self._computing:
+            report(0)
+            upscaler = self.upscaler(weights, self_ensemble)
+            start = time.perf_counter()
+            with _watched(upscaler, picture, report):
+                result = upscaler.upscale_picture(picture)
+            seconds = time.perf_counter() - start
+        return self._written(f"{path.stem}_x{upscaler.scale}", picture, result, seconds)
+
+    def stop(self) -> None:
+        """End what is being computed: a thread that computes while Python exits makes it crash."""
+        self._stopped = True
+        with self._computing:
+            pass
+
+    def _read(self, path: Path) -> Picture:
+        """The picture, which is not decoded if its header says that it is too large."""
+        size = _size_in_header(path)
+        picture = None
+        if size is None:
+            picture = read_picture(path)
+            size = picture.pixels.shape[1], picture.pixels.shape[0]
+        megapixels = size[0] * size[1] / 1e6
+        if megapixels > self.max_megapixels:
+            raise DRCTError(
+                f"{path.name} has {size[0]} x {size[1]} pixels, {megapixels:.3g} megapixels: at most "
+                f"{self.max_megapixels:g} are taken. Choose a smaller one, or start drct serve with --max-megapixels."
+            )
+        return picture or read_picture(path)
+
+    def _written(self, name: str, picture: Picture, result: Picture, seconds: float) -> Result:
+        folder = Path(tempfile.mkdtemp(dir=self.folder))
+        file = folder / f"{name}{'.tif' if result.pixels.dtype.kind == 'f' else '.png'}"
+        lost = write_picture(file, result)
+        (height, width), (large_height, large_width) = picture.pixels.shape[:2], result.pixels.shape[:2]
+        reduction = min(1, PREVIEW_SIDE / max(large_height, large_width))
+        shown = max(1, round(large_width * reduction)), max(1, round(large_height * reduction))
+        for of, path in ((picture, folder / "before.jpg"), (result, folder / "after.jpg")):
+            preview(of, shown).save(path, quality=95, subsampling=0, icc_profile=of.icc_profile)
+        notes = (
+            f"{width} x {height} to {large_width} x {large_height} pixels in {seconds:.1f} s, "
+            f"{large_width * large_height / 1e6 / seconds:.2f} megapixels/s",
+            f"shown at {shown[0]} x {shown[1]}, the file has all pixels" if reduction < 1 else "",
+            picture.note,
+            lost,
+        )
+        return Result(folder / "before.jpg", folder / "after.jpg", file, "; ".join(filter(None, notes)))
+
+
+def preview(picture: Picture, size: tuple[int, int]) -> Image.Image:
+    """Image of 8 bits, gray or RGB, to look at: without alpha, on white, bicubically resized to (width, height)."""
+    image = to_pil(picture)
+    if image.mode in ("LA", "RGBA"):
+        opaque = Image.new(image.mode[:-1], image.size, "white")
+        opaque.paste(image.convert(opaque.mode), mask=image.getchannel("A"))
+        image = opaque
+    return image.resize(size, Image.Resampling.BICUBIC)
+
+
+def _size_in_header(path: Path) -> tuple[int, int] | None:
+    """Width and height; None if Pillow finds none: `read_picture` tells why, or knows better."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except Exception:  # Pillow raises whatever a broken file makes it raise
+        return None
+
+
+@contextmanager
+def _watched(upscaler: Upscaler, picture: Picture, report: Callable[[float], None]) -> Iterator[None]:
+    """Report the share of the picture's tokens that the network's blocks have computed."""
+    blocks = [module for module in upscaler.network.modules() if isinstance(module, SwinBlock)]
+    window = upscaler.window_size
+    height, width = (-(-side // window) * window for side in picture.pixels.shape[:2])
+    total = len(blocks) * height * width * (8 if upscaler.self_ensemble else 1)
+    done = 0
+
+    def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal done
+        done += inputs[0][..., 0].numel()
+        report(min(1, done / total))  # tiles overlap, and transparency is computed as well: these are some more
+
+    hooks = [block.register_forward_hook(count) for block in blocks]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
