@@ -19,7 +19,6 @@ from drct.cli import main as drct_main
 from drct.data.pictures import WRITABLE, read_picture
 from drct.inference import command
 
-
 TINIEST = TINY | {"depths": (1,), "num_heads": (2,)}
 
 

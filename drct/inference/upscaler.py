@@ -159,7 +159,7 @@ class Upscaler:
             else:
                 more = self._upscale_rgb(alpha, outscale)
             result = torch.cat([result, more])
-        result = (result.clamp_(0, 1) * largest)[:, 0].permute(1, 2, 0).contiguous()
+        result = (result.clamp_(0, 1) * largest)[:, 0].permute(1, 2, 0)
         result = result.round() if largest > 1 else result
         return result.cpu().numpy().astype(pixels.dtype, order="C")  # as those who write files expect it
 
