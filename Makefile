@@ -21,7 +21,7 @@ test: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy drct
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal
 
 slow: .venv/installed-dev
 	$(BIN)/pytest -m slow
@@ -30,6 +30,7 @@ figures: demo .venv/installed-dev
 	cp results/DRCT-XS_SRx4_demo/comparison_demo.png figures/demo.png
 	$(BIN)/python drct/curves.py experiments/pretrained_models/DRCT-XS_SRx4/stage* -o figures/DRCT-XS_training.png
 	$(BIN)/python tests/browser.py figures/web.png
+	$(BIN)/python -m drct bench --show figures/speed.json --chart figures/speed.png
 
 install: .venv/installed
 

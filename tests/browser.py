@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,16 +30,26 @@ def find_chromium() -> str | None:
 def chromium() -> str:
     """Path of Chromium, which is installed on Debian where that is possible; skips the test where there is none."""
     if find_chromium() is None and shutil.which("apt-get") and os.geteuid() == 0:
+        _install()
+    path = find_chromium()
+    if path is None:
+        pytest.skip("there is no Chromium, and it could not be installed with apt-get")
+    return path
+
+
+def _install() -> None:
+    import fcntl
+
+    with open(Path(tempfile.gettempdir(), "drct_tests_chromium.lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests run in several processes
+        if find_chromium() is not None:
+            return
         for command in ("apt-get -qq update", "apt-get -qq -y --no-install-recommends install chromium"):
             environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
             try:
                 subprocess.run(command.split(), capture_output=True, timeout=300, env=environment)
             except subprocess.TimeoutExpired:
                 break
-    path = find_chromium()
-    if path is None:
-        pytest.skip("there is no Chromium, and it could not be installed with apt-get")
-    return path
 
 
 @contextmanager

@@ -224,7 +224,7 @@ def test_several_processes_do_each_file_once(workplace):
         save(f"in/{i}.png", i)
     Path("in/broken.png").write_bytes(b"no picture")
     arguments = ["upscale", "in", "-o", "out", "--weights", "tiny.pth", "--precision", "fp32"]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29631"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     run = subprocess.run([*launch, "-m", "drct", *arguments], env=env, capture_output=True, text=True, timeout=300)
     assert run.returncode != 0
