@@ -4,6 +4,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+# Tests that run side by side share the cores, as do the programs that they start
+if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // workers))
+
 import cv2
 import numpy as np
 import pytest
