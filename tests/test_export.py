@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 import sys
 
 import numpy as np
@@ -19,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import drct
 from drct.archs import drct_arch, recognition
 from drct.archs.drct_arch import DRCT
+from drct.cli import main as drct_main
 from drct.inference import formats, pad_to_multiple, upscale
 from drct.inference.export import main as export
 from drct.inference.info import main as info
@@ -297,7 +299,7 @@ def test_variants_are_known_by_name():
 
 
 def test_info_of_the_shipped_weights(capsys):
-    assert info([str(WEIGHTS), "--size", "256x128"]) == 0
+    assert drct_main(["info", str(WEIGHTS), "--size", "256x128"]) == 0
     text = capsys.readouterr().out
     network = load_network(WEIGHTS)
     assert "DRCT-XS, upscales 4 times, 1,354,179 parameters" in text
@@ -331,6 +333,43 @@ def test_info_in_json_tells_every_kind_apart(small, capsys):
     ]
     assert found["small.onnx"]["opset"] == {"ai.onnx": 17}
     assert found["small.onnx"]["metadata"]["made_from"] == "small.pth"
+
+
+MEASURE = """
+import sys, threading, time
+import numpy as np, onnxruntime, psutil
+
+options = onnxruntime.SessionOptions()
+options.intra_op_num_threads = 1
+session = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
+process, peak, running = psutil.Process(), 0, True
+session.run(None, {"image": np.zeros((1, 3, 16, 16), np.float32)})
+
+def watch():
+    global peak
+    while running:
+        peak = max(peak, process.memory_info().rss)
+        time.sleep(0.002)
+
+start = process.memory_info().rss
+threading.Thread(target=watch, daemon=True).start()
+session.run(None, {"image": np.zeros((1, 3, 128, 128), np.float32)})
+running = False
+print(peak - start)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("variant", "scale"), [("DRCT-XS", 2), ("DRCT-XS", 4), ("DRCT-C144", 4)])
+def test_the_memory_that_info_tells_of_onnx_is_about_what_onnxruntime_takes(workplace, capsys, variant, scale):
+    DRCT(upscale=scale, **VARIANTS[variant]).save_pretrained("folder")
+    assert export(["folder", "-o", "a.onnx", "--no-check"]) == 0
+    capsys.readouterr()
+    assert info(["a.onnx", "--size", "128x128", "--json"]) == 0
+    estimate = json.loads(capsys.readouterr().out)[0]["memory"]["fp32"]
+    command = [sys.executable, "-c", MEASURE, "a.onnx"]
+    measured = int(subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout)
+    assert 0.8 * measured <= estimate <= 1.5 * measured
 
 
 def test_info_of_anothers_onnx_model(workplace, capsys):

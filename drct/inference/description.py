@@ -144,8 +144,8 @@ def _describe_recorded(path: Path, metadata: dict[str, str], width: int, height:
 def _memory_of_all_windows(network: DRCT, width: int, height: int) -> int:
     """Bytes where all windows are computed at a time and the whole image upscaled, as recorded programs do.
 
-    By measurement in ONNX Runtime: three matrices of attention or 3.5 upscaled feature maps, whatever is more, and the
-    dense features eight times.
+    By measurement in ONNX Runtime: all matrices of attention three times or the upscaled features 3.5 times, whatever
+    is more, and the dense features eight times.
     """
     window = network.window_size
     pixels = -(-height // window) * -(-width // window) * window**2

@@ -48,7 +48,7 @@ def argument_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--check",
         action=argparse.BooleanOptionalAction,
-        help="run what is made for onnx and torch-export, and compare the results; default: if ONNX Runtime is there",
+        help="run what was recorded for onnx or torch-export and compare; default: for onnx if ONNX Runtime is there",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
     return parser

@@ -6,6 +6,7 @@ import json
 import sys
 import warnings
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,7 +24,7 @@ from drct.errors import DRCTError
 from drct.inference.upscale import upscale
 from drct.inference.weights import Loaded
 
-TOLERANCE = {"fp32": 1e-4, "fp16": 2e-2}  # of results, in [0, 1]
+TOLERANCE = {"fp32": 1e-4, "fp16": 1e-2}  # of results, in [0, 1]; seen are 3e-6 and 2.3e-3
 INSTALL = "pip install -e '.[export]'"
 
 
@@ -98,6 +99,8 @@ def onnx_graph(loaded: Loaded, fp16: bool, opset: int, check: bool | None) -> tu
     w = network.window_size
     axes = {0: "batch", 2: "height", 3: "width"}
     upscaled_axes = {0: "batch", 2: "upscaled_height", 3: "upscaled_width"}
+    # PyTorch's newer way needs another package; before 2.5 there was no choice
+    by_tracing: Any = {"dynamo": False} if "dynamo" in signature(torch.onnx.export).parameters else {}
     print("recording the network ...", file=sys.stderr)
     with TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
         file = str(Path(folder, "network.onnx"))
@@ -110,7 +113,7 @@ def onnx_graph(loaded: Loaded, fp16: bool, opset: int, check: bool | None) -> tu
             output_names=["upscaled"],
             dynamic_axes={"image": axes, "upscaled": upscaled_axes},
             opset_version=opset,
-            dynamo=False,  # needs no package besides, from PyTorch 2.4 on
+            **by_tracing,
         )
         model = onnx.load(file)
     onnx.helper.set_model_props(model, metadata(loaded, fp16))
