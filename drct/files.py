@@ -20,7 +20,7 @@ def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], object
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:50]}.", suffix=".tmp")
         with os.fdopen(descriptor, "wb") as file:
             write(file)
             file.flush()
@@ -46,6 +46,11 @@ def _os_error(error: BaseException | None) -> OSError | None:
     while error is not None and not isinstance(error, OSError):
         error = error.__cause__ or error.__context__
     return error
+
+
+def expanded(path: str | os.PathLike) -> Path:
+    """A path with the home folder in the place of ~; unlike `Path.expanduser`, it bears names that begin with ~."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111
 
 
 def remove_leftovers(folder: str | os.PathLike) -> None:

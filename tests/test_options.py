@@ -160,6 +160,8 @@ def test_mistakes_are_explained_in_one_line(valid):
         lambda o: o["path"].update(pretrain_network_g="weihgts.pth")
     )
     assert "precision must be fp32, bf16 or fp16, not 'half'" in changed(lambda o: o.update(precision="half"))
+    assert "manual_seed must be 0 or a whole number above, not 'x'" in changed(lambda o: o.update(manual_seed="x"))
+    assert "self_ensemble must be true or false" in changed(lambda o: o.update(self_ensemble="all"))
     assert "tile must be a section of keys" in changed(lambda o: o.update(tile="automatic"))
     assert "tile needs whole numbers" in changed(lambda o: o.update(tile={"tile_size": "big"}))
     assert "a dataset is called" in changed(lambda o: o["datasets"].update(tset_1={}))

@@ -500,9 +500,13 @@ def test_results_of_runs_are_read(weights, pairs, capsys):
         options = test_options(weights, name=name)
         options["val"]["bicubic"] = True
         assert run_test(options) == 0
+    Path("results/without_truth").mkdir()
     capsys.readouterr()
-    assert report_command.main(["results/one", "results/two"]) == 0
-    out = capsys.readouterr().out
+    assert report_command.main(["results/one", "results/without_truth", "results/two"]) == 0
+    out, err = capsys.readouterr()
+    assert "results/without_truth is left out: it has no metrics" in err
+    assert report_command.main(["results/nowhere"]) == 2
+    assert "error: no such folder: results/nowhere" in capsys.readouterr().err
     mean = json.loads(Path("results/one/metrics_set.json").read_text())["mean"]["psnr"]
     assert f"| **{mean:.2f}** | **{mean:.2f}** |" in out
     assert "*" not in out.splitlines()[-1].replace("**", "")  # nothing to note

@@ -108,6 +108,28 @@ def test_nothing_is_overwritten_unasked(tiny, workplace, capfd):
     assert Path("out/a.png").read_bytes() == first
 
 
+def test_results_beside_their_inputs_are_no_inputs_of_the_next_run(tiny, workplace, capfd):
+    save("in/a.png")
+    for more in ((), ("--skip-existing",)):
+        assert tiny("in", "-o", "in", "--suffix", "_x2", *more) == 0
+        assert files_below("in") == ["a.png", "a_x2.png"]
+
+
+def test_names_with_a_tilde_and_long_names(tiny, workplace):
+    long = "n" * 245 + ".png"
+    for name in ("~backup.png", long):
+        save(name)
+    assert tiny("~backup.png", long, "-o", "out") == 0
+    assert files_below("out") == sorted([long, "~backup.png"])
+
+
+def test_what_a_format_cannot_hold_is_told_before_it_is_computed(tiny, workplace, capfd, monkeypatch):
+    save("wide.png", size=(2, 9000))
+    monkeypatch.setattr(drct.Upscaler, "run", None)
+    assert tiny("wide.png", "-o", "out", "--format", "webp") == 1
+    assert "WEBP has at most 16383 a side" in capfd.readouterr().err
+
+
 def test_two_inputs_of_one_name_do_not_become_one(tiny, workplace, capfd):
     save("a/x.png")
     save("b/x.png", 1)
@@ -116,15 +138,24 @@ def test_two_inputs_of_one_name_do_not_become_one(tiny, workplace, capfd):
     assert files_below("out") == ["x.png"]
 
 
-def test_mistakes_are_one_line_each(tiny, workplace, capfd):
+def test_mistakes_are_one_line_each(tiny, workplace, capfd, monkeypatch):
     save("a.png")
     save("b.png")
     (workplace / "empty").mkdir()
+    (workplace / "only/folders").mkdir(parents=True)
+    monkeypatch.setattr(drct.Upscaler, "run", None)  # nothing is computed in vain
     cases = {
         ("nothing.png",): "error: nothing.png: no such file",
         ("*.tif",): "error: *.tif: no such file",
         ("empty",): "error: empty: the folder has no images",
+        ("only/*",): "error: only/*: no such file",
+        ("",): "error: an input without a name",
         ("a.png", "b.png", "-o", "tiny.pth"): "error: -o tiny.pth is a file",
+        ("a.png", "b.png", "-o", "c.png"): "error: -o c.png is a file",
+        ("a.png", "-o", "c.gif"): "error: cannot write c.gif: its name must end in",
+        ("a.png", "-o", "c.png", "--format", "jpg"): "error: -o c.png says the result's name already",
+        ("a.png", "-o", "c.png", "--suffix", "_x2"): "error: -o c.png says the result's name already",
+        ("a.png", "-o", "a.png/out"): "error: cannot write a.png/out",
     }
     for arguments, message in cases.items():
         assert tiny(*arguments) == 2
@@ -133,7 +164,13 @@ def test_mistakes_are_one_line_each(tiny, workplace, capfd):
         assert message in lines[0]
     assert drct_main(["upscale", "a.png", "--weights", "nothing"]) == 2
     assert "error: no weights nothing" in capfd.readouterr().err
-    for wrong in (["--outscale", "0"], ["--tile", "-3"], ["--format", "gif"], ["--skip-existing", "--overwrite"]):
+    for wrong in (
+        ["--outscale", "0"],
+        ["--tile", "-3"],
+        ["--format", "gif"],
+        ["--skip-existing", "--overwrite"],
+        ["--quality", "0"],
+    ):
         with pytest.raises(SystemExit):
             tiny("a.png", *wrong)
     assert drct_main(["upscael"]) == 2

@@ -129,6 +129,39 @@ def test_a_drct_with_missing_weights_is_told_from_other_networks(workplace):
         drct.load("w.pth")
 
 
+@pytest.mark.parametrize("lacks", ["nothing", "a weight", "all"])
+def test_a_folder_that_holds_no_whole_drct_is_refused(workplace, lacks):
+    network = tiny()
+    network.save_pretrained("folder")
+    weights = dict(network.named_parameters())
+    if lacks == "a weight":
+        del weights["conv_last.weight"]
+    if lacks == "all":
+        (workplace / "folder" / "config.json").write_text("{}")
+        weights = {"layers.0.residual_group.blocks.0.attn.qkv.weight": torch.zeros(3)}
+    save_file(weights, "folder/model.safetensors")
+    if lacks == "nothing":  # what follows from the arguments is no weight
+        assert torch.equal(load_network("folder").conv_last.weight, network.conv_last.weight)
+        return
+    with pytest.raises(DRCTError, match=r"cannot load folder: .*[Mm]issing key"):
+        load_network("folder")
+
+
+def test_weights_of_odd_shapes_and_paths_that_are_no_models_of_the_hub_are_explained(workplace):
+    weights = tiny().state_dict()
+    for name, value in (
+        ("layers.0.swin1.attn.relative_position_bias_table", torch.zeros(49)),
+        ("upsample.0.weight", torch.zeros(3, 0, 3, 3)),
+    ):
+        torch.save(weights | {name: value}, "w.pth")
+        with pytest.raises(DRCTError, match="of shapes that no DRCT has"):
+            drct.load("w.pth")
+    (workplace / "weights").mkdir()
+    for path in ("./DRCT-XS", "../x", "weights/DRCT", "weigths/DRCT.ckpt", "~nobody/x"):
+        with pytest.raises(DRCTError, match=f"no weights {path}"):
+            drct.load(path)
+
+
 def test_names_that_do_not_exist_are_explained(workplace):
     with pytest.raises(DRCTError, match="did you mean 'DRCT-XS_SRx4'"):
         drct.load("DRCT-XS_SRx")
@@ -136,8 +169,9 @@ def test_names_that_do_not_exist_are_explained(workplace):
         drct.load(device="nowhere")
     with pytest.raises(DRCTError, match="precision must be"):
         drct.load(precision="fp64")
-    with pytest.raises(DRCTError, match="tile must be"):
-        drct.load(tile=0)
+    for tile in (0, (256,), (1, 2, 3), 1.5, True, "small"):
+        with pytest.raises(DRCTError, match="tile must be"):
+            drct.load(tile=tile)
     (workplace / "empty").mkdir()
     with pytest.raises(DRCTError, match=r"empty: .*config\.json"):
         drct.load("empty")
@@ -202,10 +236,39 @@ def test_pictures_and_paths_give_pictures(upscaler, workplace):
         assert np.array_equal(np.asarray(result), upscaler.upscale(array))
 
 
-@pytest.mark.parametrize("image", [torch.rand(3, 3), torch.zeros(3, 4, 4, dtype=torch.uint8), np.zeros((2, 2, 5)), 7])
-def test_what_is_no_image_is_explained(upscaler, image):
-    with pytest.raises(DRCTError):
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (torch.rand(3, 3), "tensors are"),
+        (torch.rand(1, 4, 4), "tensors are"),
+        (torch.rand(0, 3, 4, 4), "tensors are"),
+        (torch.zeros(3, 4, 4, dtype=torch.uint8), "tensors are"),
+        (np.zeros((2, 2, 5)), "1 to 4 channels"),
+        (np.zeros((0, 2, 3)), "1 to 4 channels"),
+        (np.zeros((2, 2, 3), np.int32), "pixels are uint8"),
+        (np.full((2, 2, 3), 255.0), "from 255 to 255: divide them"),
+        (np.full((2, 2, 3), np.nan), "divide them"),
+        (7, "an image is a path"),
+    ],
+    ids=str,
+)
+def test_what_is_no_image_is_explained(upscaler, image, message):
+    with pytest.raises(DRCTError, match=message):
         upscaler.upscale(image)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"upsampler": ""}, "without a reconstruction head"),
+        ({"in_chans": 1}, "1 channels"),
+        ({"ape": True}, "one size"),
+    ],
+)
+def test_networks_that_upscale_no_pictures_are_refused(options, message):
+    upscaler = drct.Upscaler(DRCT(**TINY | options), "cpu", "fp32")
+    with pytest.raises(DRCTError, match=message):
+        upscaler.upscale(photo(4, 4))
 
 
 def test_outscale_resizes_the_result(upscaler):
@@ -215,8 +278,9 @@ def test_outscale_resizes_the_result(upscaler):
     whole, half = upscaler.upscale(image / 255), upscaler.upscale(image / 255, outscale=1)
     assert abs(whole.mean() - half.mean()) < 0.01
     assert np.array_equal(upscaler.upscale(image, outscale=2), upscaler.upscale(image))
-    with pytest.raises(DRCTError, match="outscale"):
-        upscaler.upscale(image, outscale=0)
+    for wrong in (0, "2"):
+        with pytest.raises(DRCTError, match="outscale"):
+            upscaler.upscale(image, outscale=wrong)
 
 
 def test_self_ensemble_is_the_mean_over_rotations_and_reflections():

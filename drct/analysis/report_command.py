@@ -68,6 +68,8 @@ def read_run(name: str, folder: Path) -> Run:
     Raises:
         DRCTError: if the folder has no metrics, or a file is not what a test run writes.
     """
+    if not folder.is_dir():
+        raise DRCTError(f"no such folder: {folder}")
     files = sorted(folder.glob("metrics_*.json"))
     if not files:
         hint = "name folders such as results/DRCT_SRx4, of test runs with ground truth"
@@ -320,7 +322,13 @@ def main(argv: list[str] | None = None) -> int:
     args = argument_parser().parse_args(argv)
     if args.output.suffix.lower() not in (".html", ".htm"):
         raise DRCTError(f"the page is HTML, but {args.output} is not: -o {args.output.with_suffix('.html')}")
-    runs = [read_run(name, path) for name, path in run_names(args.results).items()]
+    folders = run_names(args.results)
+    unmeasured = [folder for folder in folders.values() if folder.is_dir() and not any(folder.glob("metrics_*.json"))]
+    if len(unmeasured) < len(folders):
+        for folder in unmeasured:
+            print(f"{folder} is left out: it has no metrics", file=sys.stderr)
+        folders = {name: folder for name, folder in folders.items() if folder not in unmeasured}
+    runs = [read_run(name, path) for name, path in folders.items()]
     comparison = compare(runs)
     if not comparison.rows:
         raise DRCTError("the results have no metrics to compare: no image was measured")

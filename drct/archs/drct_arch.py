@@ -25,6 +25,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from einops import rearrange
 from huggingface_hub import PyTorchModelHubMixin
+from safetensors.torch import load_file
 from timm.layers import DropPath, to_2tuple, trunc_normal_
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -586,6 +587,17 @@ class DRCT(
         self.apply(self._init_weights)
         if self.absolute_pos_embed is not None:
             trunc_normal_(self.absolute_pos_embed, std=0.02)
+
+    @classmethod
+    def _load_as_safetensor(cls, model: Any, model_file: str, map_location: str, strict: bool) -> Any:
+        # Hugging Face's would leave random what the file lacks, as a matter of course
+        model.load_state_dict(load_file(model_file), strict=True)
+        return model.to(map_location).eval()
+
+    @classmethod
+    def _load_as_pickle(cls, model: Any, model_file: str, map_location: str, strict: bool) -> Any:
+        model.load_state_dict(torch.load(model_file, "cpu", weights_only=True), strict=True)
+        return model.to(map_location).eval()
 
     @staticmethod
     def _init_weights(module: nn.Module) -> None:

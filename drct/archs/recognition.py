@@ -78,6 +78,8 @@ def drct_options(weights: Mapping[str, Tensor]) -> dict[str, Any]:
         }
     except KeyError as error:
         raise ValueError(f"weights of a DRCT, but incomplete: there is no {error}") from error
+    except (IndexError, ZeroDivisionError) as error:
+        raise ValueError("weights of a DRCT, but of shapes that no DRCT has") from error
 
 
 def _img_size(shapes: Mapping[str, tuple[int, ...]], window: int) -> int:

@@ -183,12 +183,7 @@ def write_picture(path: str | os.PathLike, picture: Picture, quality: int = 95) 
         DRCTError: if the suffix is another, the format cannot hold the size, or the file cannot be written.
     """
     format = format_of(path)
-    height, width = picture.pixels.shape[:2]
-    if max(height, width) > _LONGEST_SIDE.get(format, max(height, width)):
-        raise DRCTError(
-            f"cannot write {path}: it is {width}x{height} pixels and {format} has at most {_LONGEST_SIDE[format]} "
-            f"a side. Choose another format, such as PNG."
-        )
+    check_size(path, *picture.pixels.shape[:2])
     picture, note = _fit(picture, format)
     try:
         data = _encode(picture, format, quality)
@@ -196,6 +191,16 @@ def write_picture(path: str | os.PathLike, picture: Picture, quality: int = 95) 
         raise DRCTError(f"cannot write {path} as {format}: {error}. Choose another format.") from error
     write_atomically(path, lambda file: file.write(data))
     return note
+
+
+def check_size(path: str | os.PathLike, height: int, width: int) -> None:
+    """Raise `DRCTError` if the format of a path cannot hold pictures of a size."""
+    format = format_of(path)
+    if max(height, width) > _LONGEST_SIDE.get(format, max(height, width)):
+        raise DRCTError(
+            f"cannot write {path}: it is {width}x{height} pixels and {format} has at most {_LONGEST_SIDE[format]} "
+            f"a side. Choose another format, such as PNG."
+        )
 
 
 def format_of(path: str | os.PathLike) -> str:

@@ -235,7 +235,7 @@ def reported_once(main: Callable[..., int]) -> Callable[..., int]:
                 status = LOST_PEER
                 error = DRCTError(
                     "another process ended without a word or cannot be reached: out of memory, killed, or a network "
-                    f"failure ({_first_line(error)}). --auto_resume goes on from the last checkpoint"
+                    f"failure ({_first_line(error)}). Start again; a training run with --auto_resume goes on"
                 )
             if failed_first():
                 if isinstance(error, DRCTError) and rank() != 0:

@@ -272,6 +272,9 @@ def _check_numbers(opt: dict[str, Any], is_train: bool, file: str) -> None:
     for where, section in (("", opt), ("train.", opt.get("train") or {})):
         if str(section.get("precision", "fp32")) not in PRECISIONS:
             raise DRCTError(f"{file}: {where}precision must be fp32, bf16 or fp16, not {section['precision']!r}")
+    seed = opt.get("manual_seed")
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
+        raise DRCTError(f"{file}: manual_seed must be 0 or a whole number above, not {seed!r}")
     if opt.get("tile") not in (None, "auto"):
         size, pad = opt["tile"].get("tile_size"), opt["tile"].get("tile_pad", 0)
         if not isinstance(size, int) or size < 1 or not isinstance(pad, int) or pad < 0:
@@ -340,9 +343,6 @@ def _check_numbers(opt: dict[str, Any], is_train: bool, file: str) -> None:
     pixel = opt["train"].get("pixel_opt") or {}
     if opt["train"].get("accumulation", 1) != 1 and pixel.get("reduction", "mean") != "mean":
         raise DRCTError(f"{file}: train.accumulation goes with losses whose reduction is mean only")
-    seed = opt.get("manual_seed")
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
-        raise DRCTError(f"{file}: manual_seed must be 0 or a whole number above, not {seed!r}")
     ratio = opt["datasets"]["train"].get("dataset_enlarge_ratio")
     if ratio is not None and (isinstance(ratio, bool) or not isinstance(ratio, int | float) or ratio <= 0):
         raise DRCTError(f"{file}: datasets.train.dataset_enlarge_ratio must be a number above 0, not {ratio!r}")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from drct.errors import DRCTError, one_line_errors
+from drct.files import expanded, make_folder
 
 if TYPE_CHECKING:
     from drct.inference.upscaler import Upscaler
@@ -43,16 +44,27 @@ def argument_parser() -> argparse.ArgumentParser:
         "-o", "--output", type=Path, default=Path("upscaled"), help="folder, or file for one image; default: upscaled"
     )
     parser.add_argument("--weights", default=None, help="file or name; default: those that come with the project")
-    parser.add_argument("--outscale", type=_factor, metavar="FACTOR", help="of the result, by resizing the network's")
+    parser.add_argument("--outscale", type=factor, metavar="FACTOR", help="of the result, by resizing the network's")
     parser.add_argument("--suffix", default="", help="added to the names of results, such as _x4")
     parser.add_argument("--format", choices=("auto", *FORMATS), default="auto", help="default: the input's, or png")
-    parser.add_argument("--quality", type=int, default=95, help="of JPEG and WebP, 1 to 100; default 95")
+    parser.add_argument(
+        "--quality",
+        type=int,
+        choices=range(1, 101),
+        metavar="Q",
+        default=95,
+        help="of JPEG and WebP, 1 to 100; default 95",
+    )
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--skip-existing", action="store_true", help="leave out images whose result exists")
     existing.add_argument("--overwrite", action="store_true", help="replace results that exist")
     parser.add_argument("--self-ensemble", action="store_true", help="average 8 rotations and reflections; 8 x slower")
     parser.add_argument(
-        "--tile", type=_tile, default="auto", metavar="SIZE", help="in input pixels; default: only if memory needs it"
+        "--tile",
+        type=tile_size,
+        default="auto",
+        metavar="SIZE",
+        help="in input pixels; default: only if memory needs it",
     )
     parser.add_argument(
         "--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto", help="default: fastest"
@@ -61,14 +73,16 @@ def argument_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _factor(text: str) -> float:
-    factor = float(text)
-    if not 0 < factor < 100:
+def factor(text: str) -> float:
+    """A factor of sizes, from the command line."""
+    number = float(text)
+    if not 0 < number < 100:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 100")
-    return factor
+    return number
 
 
-def _tile(text: str) -> int | str | None:
+def tile_size(text: str) -> int | str | None:
+    """A size of tiles, from the command line."""
     if text in ("auto", "off"):
         return None if text == "off" else text
     if not text.isdigit() or int(text) < 1:
@@ -94,16 +108,18 @@ def _run(args: argparse.Namespace) -> int:
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     distributed.meet()
     distributed.start("gloo", 0, logging.getLogger("drct"))
+    args.output = expanded(args.output)
     jobs, failures = distributed.from_first(_plan(args) if distributed.rank() == 0 else None)
     for failure in failures if distributed.rank() == 0 else []:
         print(f"error: {failure}", file=sys.stderr)
-    failed, done, skipped = len(failures), 0, 0
+    failed, done, skipped, pixels, start = len(failures), 0, 0, 0, time.monotonic()
     if jobs:
         parts = distributed.gather(_upscale_all(jobs, _upscaler(args), args))
-        done, skipped, more = (sum(counts) for counts in zip(*parts, strict=True))
+        done, skipped, more, pixels = (sum(counts) for counts in zip(*parts, strict=True))
         failed += more
     if distributed.rank() == 0:
         words = [f"{done} image{'s' * (done != 1)} upscaled into {args.output}"]
+        words += [f"{pixels / 1e6:.2f} megapixels in {time.monotonic() - start:.1f} s"] * bool(done)
         words += [f"{skipped} existed already"] * bool(skipped) + [f"{failed} failed"] * bool(failed)
         print(", ".join(words))
     return 2 if not jobs else int(failed > 0)
@@ -119,7 +135,9 @@ def _upscaler(args: argparse.Namespace) -> "Upscaler":
     device = args.device
     if device in (None, "cuda") and distributed.world_size() > 1 and torch.cuda.is_available():
         device = f"cuda:{distributed.local_rank() % torch.cuda.device_count()}"
-    return load(args.weights or DEFAULT_WEIGHTS, device, args.precision, args.tile, args.self_ensemble)
+    upscaler = load(args.weights or DEFAULT_WEIGHTS, device, args.precision, args.tile, args.self_ensemble)
+    upscaler.check_pictures()
+    return upscaler
 
 
 # --------------------------------------------------------------------------------------------------------- planning
@@ -127,14 +145,11 @@ def _upscaler(args: argparse.Namespace) -> "Upscaler":
 
 def _plan(args: argparse.Namespace) -> tuple[list[Job], list[str]]:
     """What to upscale and where to, and what cannot be."""
-    from drct.data.pictures import WRITABLE
-
     failures: list[str] = []
-    found = list(_find(args.inputs, args.output, failures))
-    only = len(args.inputs) == 1 and len(found) == 1 and Path(args.inputs[0]).is_file()
-    to_file = only and args.output.suffix.lower() in WRITABLE and not args.output.is_dir()
-    if args.output.is_file() and not to_file:
-        raise DRCTError(f"-o {args.output} is a file; for {len(found)} images it must be a folder")
+    found = list(_find(args, failures))
+    to_file = _is_file(args, [source for source, _ in found])
+    if found:
+        make_folder(args.output.parent if to_file else args.output)
     sources = {_real(source) for source, _ in found}
     jobs: dict[Path, Job] = {}
     for source, relative in found:
@@ -149,36 +164,54 @@ def _plan(args: argparse.Namespace) -> tuple[list[Job], list[str]]:
     return list(jobs.values()), failures
 
 
-def _find(inputs: list[str], output: Path, failures: list[str]) -> Iterator[tuple[Path, Path]]:
+def _is_file(args: argparse.Namespace, found: list[Path]) -> bool:
+    """Whether the output is the file of the only image, and not a folder. Raises `DRCTError` if it can be neither."""
+    from drct.data.pictures import SUFFIXES, format_of
+
+    output = args.output
+    if output.is_dir() or (output.suffix.lower() not in SUFFIXES and not output.is_file()):
+        return False
+    if len(args.inputs) != 1 or len(found) != 1 or Path(args.inputs[0]).is_dir():
+        raise DRCTError(f"-o {output} is a file; for {len(found)} images of {', '.join(args.inputs)} name a folder")
+    format_of(output)
+    if args.suffix or args.format not in ("auto", output.suffix[1:].lower()):
+        raise DRCTError(f"-o {output} says the result's name already: leave out --suffix and --format")
+    return True
+
+
+def _find(args: argparse.Namespace, failures: list[str]) -> Iterator[tuple[Path, Path]]:
     """Images, and the paths of their results below the output folder."""
-    for given in inputs:
-        path = Path(given).expanduser()
-        if path.is_dir():
+    for given in args.inputs:
+        path = Path(given) if os.path.lexists(given) else expanded(given)
+        if not given:
+            failures.append("an input without a name: is a variable not set?")
+        elif path.is_dir():
             # Of one folder the contents go to the output; several keep their names apart
-            root = Path() if len(inputs) == 1 else Path(_real(path).name)
-            files = _images_below(path, output)
+            root = Path() if len(args.inputs) == 1 else Path(_real(path).name)
+            files = _images_below(path, args)
             if not files:
                 failures.append(f"{path}: the folder has no images")
             yield from ((file, root / file.relative_to(path)) for file in files)
         elif os.path.lexists(path):
             yield path, Path(path.name)
         else:
-            matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - takes absolute patterns too
+            # Absolute patterns too, which Path.glob does not take
+            matches = sorted(match for match in glob.glob(str(path), recursive=True) if not Path(match).is_dir())  # noqa: PTH207
             if not matches:
                 failures.append(f"{given}: no such file")
-            yield from ((Path(match), Path(Path(match).name)) for match in matches if not Path(match).is_dir())
+            yield from ((Path(match), Path(Path(match).name)) for match in matches)
 
 
-def _images_below(folder: Path, output: Path) -> list[Path]:
+def _images_below(folder: Path, args: argparse.Namespace) -> list[Path]:
+    """The images of a folder, without results of an earlier run, where they are below it."""
     from drct.data.images import list_images
     from drct.data.pictures import SUFFIXES
 
-    earlier = _real(output)  # results of an earlier run are no inputs, where the one folder contains the other
-    return [
-        file
-        for file in list_images(folder, True, SUFFIXES)
-        if earlier == _real(folder) or not _real(file).is_relative_to(earlier)
-    ]
+    files, output = list_images(folder, True, SUFFIXES), _real(args.output)
+    if output == _real(folder):
+        results = {folder / _result_name(file.relative_to(folder), args) for file in files} if args.suffix else set()
+        return [file for file in files if file not in results]
+    return [file for file in files if not _real(file).is_relative_to(output)]
 
 
 def _result_name(path: Path, args: argparse.Namespace) -> Path:
@@ -195,8 +228,8 @@ def _real(path: Path) -> Path:
 # ---------------------------------------------------------------------------------------------------------- working
 
 
-def _upscale_all(jobs: list[Job], upscaler: "Upscaler", args: argparse.Namespace) -> tuple[int, int, int]:
-    """Upscale what this process gets of the images. Returns how many were done, existed and failed."""
+def _upscale_all(jobs: list[Job], upscaler: "Upscaler", args: argparse.Namespace) -> tuple[int, int, int, int]:
+    """Upscale what this process gets of the images. Returns how many were done, existed, failed, and the pixels."""
     from tqdm import tqdm
 
     from drct.engine import distributed
@@ -207,13 +240,16 @@ def _upscale_all(jobs: list[Job], upscaler: "Upscaler", args: argparse.Namespace
         for number in distributed.shared(len(jobs)):
             job = jobs[number]
             progress.update(number - progress.n)
-            progress.set_postfix_str(f"{pixels / 1e6 / (time.monotonic() - start):.2f} megapixels/s, {job.source.name}")
+            speed = pixels / 1e6 / max(time.monotonic() - start, 1e-3)
+            progress.set_postfix_str(f"{speed:.2f} megapixels/s, {job.source.name}")
             try:
                 if args.skip_existing and job.target.exists():
                     skipped += 1
                     continue
-                pixels += _upscale_file(job, upscaler, args)
-                done += 1
+                more, notes = _upscale_file(job, upscaler, args)
+                pixels, done = pixels + more, done + 1
+                for note in notes:
+                    progress.write(f"note: {job.source}: {note}", file=sys.stderr)
             except KeyboardInterrupt:
                 print(f"interrupted after {done} of {len(jobs)} images; --skip-existing goes on", file=sys.stderr)
                 raise
@@ -221,20 +257,21 @@ def _upscale_all(jobs: list[Job], upscaler: "Upscaler", args: argparse.Namespace
                 failed += 1
                 progress.write(f"error: {_reason(error, job.source)}", file=sys.stderr)
         progress.update(len(jobs) - progress.n)
-    return done, skipped, failed
+    return done, skipped, failed, pixels
 
 
-def _upscale_file(job: Job, upscaler: "Upscaler", args: argparse.Namespace) -> int:
-    """Upscale a file. Returns the pixels of the result."""
-    from drct.data.pictures import read_picture, write_picture
+def _upscale_file(job: Job, upscaler: "Upscaler", args: argparse.Namespace) -> tuple[int, list[str]]:
+    """Upscale a file. Returns the pixels of the result, and what the user should know."""
+    from drct.data.pictures import check_size, read_picture, write_picture
 
     if job.target.exists() and not args.overwrite:
         raise DRCTError(f"{job.source}: {job.target} exists: --overwrite replaces it, --skip-existing leaves it")
-    result = upscaler.upscale_picture(read_picture(job.source), args.outscale)
+    picture = read_picture(job.source)
+    height, width = picture.pixels.shape[:2]
+    check_size(job.target, *upscaler.size(height, width, args.outscale))
+    result = upscaler.upscale_picture(picture, args.outscale)
     lost = write_picture(job.target, result, args.quality)
-    for note in filter(None, (result.note, lost)):
-        print(f"note: {job.source}: {note}", file=sys.stderr)
-    return result.pixels.shape[0] * result.pixels.shape[1]
+    return result.pixels.shape[0] * result.pixels.shape[1], [note for note in (result.note, lost) if note]
 
 
 def _reason(error: Exception, source: Path) -> str:

@@ -1,6 +1,7 @@
 """How much memory an image needs, how much there is, and the tiles that make it fit."""
 
 import math
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,12 @@ TILE_PAD = 32  # input pixels; more changes the result of tiles hardly any more
 
 
 def free_memory(device: torch.device) -> float:
-    """Bytes that can be allocated on a device."""
+    """Bytes that this process can allocate on a device; those of a machine's processes share its memory."""
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused
-    return min(psutil.virtual_memory().available, _left_to_this_container())  # MPS shares the machine's
+    free = min(psutil.virtual_memory().available, _left_to_this_container())  # MPS shares the machine's
+    return free / int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # set by torchrun
 
 
 def _left_to_this_container() -> float:

@@ -89,9 +89,11 @@ class Upscaler:
         """Tiles are whole windows."""
         if tile is None or tile == "auto":
             return tile
-        size, pad = (tile, TILE_PAD) if isinstance(tile, int | str) else tile
-        if not isinstance(size, int) or not isinstance(pad, int) or size < 1 or pad < 0:
+        sides: Any = tile if isinstance(tile, tuple | list) else (tile, TILE_PAD)
+        whole = all(isinstance(side, int) and not isinstance(side, bool) for side in sides)
+        if not whole or len(sides) != 2 or sides[0] < 1 or sides[1] < 0:
             raise DRCTError(f"tile must be auto, a size in pixels, or a size and an overlap, not {tile!r}")
+        size, pad = sides
         window = self.window_size
         return -(-size // window) * window, -(-pad // window) * window
 
@@ -99,10 +101,11 @@ class Upscaler:
         """Upscale an image of any size.
 
         Args:
-            image: A picture file's path, or a PIL image: returns a PIL image, with alpha, colour profile and EXIF of
-                the original, upright. An array (H, W) or (H, W, C) of 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGB,
-                alpha) channels, uint8, uint16 or floats in [0, 1]; or a tensor (C, H, W) or (B, C, H, W) of
-                floats in [0, 1] with the network's channels: returns the same kind, type and device, in the same range.
+            image: A picture file's path, or a PIL image: returns a PIL image of 8 bits, with alpha, colour profile and
+                EXIF of the original, upright (`upscale_picture` keeps 16 bits). An array (H, W) or (H, W, C) of
+                1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGB, alpha) channels, uint8, uint16 or floats in [0, 1]; or a
+                tensor (C, H, W) or (B, C, H, W) of floats in [0, 1] with the network's channels: returns the same
+                kind, type and device, in the same range.
             outscale: Factor of the result, which is resized to it if it is not the network's.
 
         Raises:
@@ -119,8 +122,12 @@ class Upscaler:
         (24, 18)
         """
         if isinstance(image, Tensor):
-            if image.ndim not in (3, 4) or not image.is_floating_point():
-                raise DRCTError(f"tensors are (C, H, W) or (B, C, H, W), floats in [0, 1], not {_named(image)}")
+            channels = getattr(getattr(self.network, "conv_first", None), "in_channels", image.shape[-3:][0])
+            fits = image.ndim in (3, 4) and image.shape[-3] == channels and image.numel()
+            if not fits or not image.is_floating_point():
+                raise DRCTError(
+                    f"tensors are (B, {channels}, H, W) or ({channels}, H, W), floats in [0, 1], not {_named(image)}"
+                )
             batch = image[None] if image.ndim == 3 else image
             result = self._resized(self.run(batch.to(self.device, torch.float32)), batch, outscale).clamp_(0, 1)
             return (result[0] if image.ndim == 3 else result).to(image.device, image.dtype)
@@ -134,6 +141,21 @@ class Upscaler:
             return to_pil(self.upscale_picture(read_picture(image), outscale))
         raise DRCTError(f"an image is a path, a PIL image, an array or a tensor, not {type(image).__name__}")
 
+    def size(self, height: int, width: int, outscale: float | None = None) -> tuple[int, int]:
+        """Height and width of the result for an image."""
+        factor = self.scale if outscale is None else outscale
+        return max(1, round(height * factor)), max(1, round(width * factor))
+
+    def check_pictures(self) -> None:
+        """Raise `DRCTError` if the network takes no pictures of any size, RGB, gray or with alpha."""
+        network = self.network
+        if getattr(network, "upsampler", None) == "":
+            raise DRCTError("these weights are of a network without a reconstruction head, which upscales nothing")
+        if getattr(network, "absolute_pos_embed", None) is not None:
+            raise DRCTError("these weights are of a network with ape, which takes images of one size only")
+        if hasattr(network, "conv_first") and network.conv_first.in_channels != 3:
+            raise DRCTError(f"the network takes {network.conv_first.in_channels} channels, pictures have 3")
+
     def upscale_picture(self, picture: Picture, outscale: float | None = None) -> Picture:
         """The same for a picture, which keeps its kind, profile and EXIF."""
         pixels = self.upscale_pixels(picture.pixels, outscale)
@@ -146,8 +168,9 @@ class Upscaler:
         largest = {"uint8": 255, "uint16": 65535}.get(pixels.dtype.name, 1)
         if largest == 1 and not np.issubdtype(pixels.dtype, np.floating):
             raise DRCTError(f"pixels are uint8, uint16 or floats in [0, 1], not {pixels.dtype}")
-        if getattr(self.network, "conv_first", None) is not None and self.network.conv_first.in_channels != 3:
-            raise DRCTError(f"the network takes {self.network.conv_first.in_channels} channels, pictures have 3")
+        self.check_pictures()
+        if largest == 1 and not (pixels.min() >= 0 and pixels.max() <= 1):  # so that NaN is refused too
+            raise DRCTError(f"floats are in [0, 1], these are from {pixels.min():g} to {pixels.max():g}: divide them")
         values = torch.from_numpy(pixels.astype(np.float32)).to(self.device) / largest
         values = values.permute(2, 0, 1)[:, None]  # (C, 1, H, W)
         colours = 1 if len(values) < 3 else 3
@@ -171,10 +194,9 @@ class Upscaler:
     def _resized(self, result: Tensor, x: Tensor, outscale: float | None) -> Tensor:
         if outscale is None or outscale == self.scale:
             return result
-        if not outscale > 0:
-            raise DRCTError(f"outscale must be above 0, not {outscale}")
-        size = [max(1, round(side * outscale)) for side in x.shape[-2:]]
-        return F.interpolate(result, size, mode="bicubic", antialias=True)
+        if not isinstance(outscale, int | float) or not outscale > 0:
+            raise DRCTError(f"outscale must be a number above 0, not {outscale!r}")
+        return F.interpolate(result, self.size(x.shape[-2], x.shape[-1], outscale), mode="bicubic", antialias=True)
 
     @torch.no_grad()
     def run(self, x: Tensor) -> Tensor:

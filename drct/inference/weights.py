@@ -13,6 +13,7 @@ from drct.archs.drct_arch import DRCT
 from drct.archs.recognition import drct_options
 from drct.engine import checkpoint
 from drct.errors import DRCTError, did_you_mean
+from drct.files import expanded
 
 DEFAULT_WEIGHTS = "DRCT-XS_SRx4"  # come with the project
 SUFFIXES = (".pth", ".safetensors", ".pt")
@@ -36,8 +37,8 @@ def find_weights(name: str | os.PathLike) -> Path:
     Raises:
         DRCTError: if there is none; it names those that there are.
     """
-    if Path(name).expanduser().exists():
-        return Path(name).expanduser()
+    if (path := expanded(name)).exists():
+        return path
     for folder in folders():
         for suffix in ("", *SUFFIXES):
             if (path := folder / f"{name}{suffix}").is_file():
@@ -73,8 +74,7 @@ def read_network(name: str | os.PathLike) -> Loaded:
     Raises:
         DRCTError: if there is no such file, or what it holds is not a DRCT; the message says what it looks like.
     """
-    on_hub = re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)) and not str(name).endswith(SUFFIXES)
-    if on_hub and not Path(name).exists():
+    if _is_on_hub(str(name)):
         return Loaded(_from_pretrained(str(name)), str(name), "")
     path = find_weights(name)
     if path.is_dir():
@@ -86,8 +86,17 @@ def read_network(name: str | os.PathLike) -> Loaded:
         network = DRCT(**(json.loads(metadata["drct_config"]) if metadata else drct_options(weights)))
     except (ValueError, TypeError) as error:
         raise DRCTError(f"{path}: {error}") from error
-    checkpoint.load_weights(network, weights, True, path)
+    if differences := checkpoint.load_weights(network, weights, False, path):
+        raise DRCTError(f"{path} holds a DRCT that is not whole: {'; '.join(differences[:3])}. Copy it again")
     return Loaded(network.eval(), path, entry or metadata.get("entry", ""))
+
+
+def _is_on_hub(name: str) -> bool:
+    """Whether a name is that of a model on the Hugging Face Hub, and not a path, even one that is misspelt."""
+    owner, slash, model = name.partition("/")
+    is_name = all(re.fullmatch(r"[A-Za-z0-9][\w.-]*", part) for part in (owner, model))
+    is_file = Path(model).suffix.lower() in {*SUFFIXES, ".ckpt", ".bin", ".onnx", ".pkl", ".zip"}
+    return bool(slash) and is_name and not is_file and not Path(owner).exists()
 
 
 def _from_pretrained(name: str) -> DRCT:
@@ -95,8 +104,9 @@ def _from_pretrained(name: str) -> DRCT:
         with redirect_stdout(io.StringIO()):  # it tells where it looks
             return DRCT.from_pretrained(name).eval()
     except Exception as error:  # of the network, of files that are missing or damaged
-        reason = str(error).strip().splitlines()
+        reason = " ".join(str(error).split())
+        reason = reason if len(reason) < 300 else f"{reason[:300]}..."
         raise DRCTError(
-            f"cannot load {name}: {reason[0] if reason else type(error).__name__}. Expected are config.json and "
+            f"cannot load {name}: {reason.rstrip('.') or type(error).__name__}. Expected are config.json and "
             "model.safetensors, as DRCT.save_pretrained writes them"
         ) from error
