@@ -21,7 +21,7 @@ def argument_parser() -> argparse.ArgumentParser:
     """The arguments of `drct serve`."""
     parser = argparse.ArgumentParser(
         description="Upscale images in the browser: drop one, compare before and after, download the result.",
-        epilog="Nothing leaves this machine, and uploads and results are deleted after an hour and at the end.",
+        epilog="Nothing leaves this machine, and uploads and results are deleted within two hours and at the end.",
     )
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on, default 127.0.0.1, this machine only"

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from drct.archs.drct_arch import SwinBlock
-from drct.data.pictures import Picture, read_picture, to_pil, write_picture
+from drct.data.pictures import READABLE, Picture, read_picture, to_pil, write_picture
 from drct.errors import DRCTError
 from drct.inference.upscaler import Upscaler
 from drct.inference.weights import load_network
@@ -150,7 +150,7 @@ def preview(picture: Picture, size: tuple[int, int]) -> Image.Image:
 def _size_in_header(path: Path) -> tuple[int, int] | None:
     """Width and height; None if Pillow finds none: `read_picture` tells why, or knows better."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=READABLE) as image:
             return image.size
     except Exception:  # Pillow raises whatever a broken file makes it raise
         return None
