@@ -87,7 +87,7 @@ def read_network(name: str | os.PathLike) -> Loaded:
     except (ValueError, TypeError) as error:
         raise DRCTError(f"{path}: {error}") from error
     if differences := checkpoint.load_weights(network, weights, False, path):
-        raise DRCTError(f"{path} holds weights that do not fit a whole DRCT: {'; '.join(differences[:3])}. Copy it again")
+        raise DRCTError(f"{path} holds weights that do not fit a DRCT: {'; '.join(differences[:3])}. Copy it again")
     return Loaded(network.eval(), path, entry or metadata.get("entry", ""))
 
 
