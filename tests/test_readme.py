@@ -17,16 +17,23 @@ from drct.cli import main as drct_main
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 # Commands that other tests run, and which
+LAUNCH = "python -m torch.distributed.launch --nproc_per_node=8 --master_port=4321"
+RECIPE = "-opt options/train/train_DRCT_SRx2_from_scratch.yml --launcher pytorch"
+RENDEZVOUS = "--rdzv-backend=c10d --rdzv-endpoint=first-machine:29400"
 ELSEWHERE = {
-    "drct serve": "test_web.py",
-    "torchrun --nproc_per_node=2 -m drct upscale holidays/ -o larger": "test_upscale_command.py",
-    "CUDA_VISIBLE_DEVICES=0,1,2,3,4,5,6,7 python -m torch.distributed.launch --nproc_per_node=8 --master_port=4321 "
-    "drct/train.py -opt options/train/train_DRCT_SRx2_from_scratch.yml --launcher pytorch": "test_training.py",
-    "torchrun --nnodes=2 --nproc_per_node=8 --rdzv-backend=c10d --rdzv-endpoint=first-machine:29400 --max-restarts=3 "
-    "drct/train.py -opt options/train/train_DRCT_SRx2_from_scratch.yml --launcher pytorch --auto_resume": (
-        "test_training.py"
+    "drct serve": "test_web.py::test_an_image_is_uploaded_compared_and_downloaded_in_a_browser",
+    "torchrun --nproc_per_node=2 -m drct upscale holidays/ -o larger": (
+        "test_upscale_command.py::test_several_processes_do_each_file_once"
     ),
-    "sbatch options/slurm.sbatch options/train/train_DRCT_SRx2_from_scratch.yml": "test_distributed.py",
+    f"CUDA_VISIBLE_DEVICES=0,1,2,3,4,5,6,7 {LAUNCH} drct/train.py {RECIPE}": (
+        "test_training.py::test_the_command_of_the_original_trains_in_two_processes"
+    ),
+    f"torchrun --nnodes=2 --nproc_per_node=8 {RENDEZVOUS} --max-restarts=3 drct/train.py {RECIPE} --auto_resume": (
+        "test_training.py::test_torchrun_restarts_a_group_that_resumes_by_itself"
+    ),
+    "sbatch options/slurm.sbatch options/train/train_DRCT_SRx2_from_scratch.yml": (
+        "test_distributed.py::test_the_slurm_script_goes_on_after_failures_but_not_after_mistakes"
+    ),
 }
 INSTALLATION = ("make ", "pip install ")  # what the tests themselves were started by
 
@@ -76,11 +83,11 @@ def test_the_examples_of_the_docstrings_run(workplace):
     assert result.failed == 0
 
 
-def test_commands_that_others_run_are_run_there():
-    for line, file in ELSEWHERE.items():
+def test_commands_that_others_run_are_in_the_readme_and_have_their_test():
+    for line, test in ELSEWHERE.items():
         assert line in commands(), line
-        text = (ROOT / "tests" / file).read_text(encoding="utf-8")
-        assert all(word in text for word in re.findall(r"serve|upscale|slurm|distributed\.launch|max-restarts", line))
+        file, name = test.split("::")
+        assert f"def {name}(" in (ROOT / "tests" / file).read_text(encoding="utf-8"), test
 
 
 @pytest.fixture

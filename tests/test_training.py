@@ -32,6 +32,7 @@ from drct.engine import train as train_run
 from drct.engine.options import load_yaml
 from drct.engine.scalars import Scalars, read_scalars
 from drct.errors import DRCTError
+from drct.inference.upscaler import Upscaler
 from drct.models import drct_model
 from drct.models.drct_model import DRCTModel
 
@@ -450,7 +451,7 @@ def test_many_steps_that_are_not_finite_stop_the_run(images, capfd):
 
 
 def test_a_failing_validation_leaves_the_network_in_training(images, monkeypatch):
-    monkeypatch.setattr(drct_model, "upscale", lambda *_: 1 / 0)
+    monkeypatch.setattr(Upscaler, "run", lambda *_: 1 / 0)
     opt = options(ema_decay=0)
     opt["val"]["val_freq"], opt["train"]["total_iter"] = 1, 1
     modes = []
