@@ -250,7 +250,6 @@ def test_pictures_and_paths_give_pictures(upscaler, workplace):
         (np.full((2, 2, 3), np.nan), "divide them"),
         (7, "an image is a path"),
     ],
-    ids=str,
 )
 def test_what_is_no_image_is_explained(upscaler, image, message):
     with pytest.raises(DRCTError, match=message):
