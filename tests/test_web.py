@@ -295,6 +295,8 @@ def test_what_is_refused_is_told_in_the_browser(page, tmp_path, name, content, m
 
 def test_the_examples_are_offered_in_the_browser(page):
     page.locator(".gallery img, .gallery-item img").first.click()
+    page.locator(".image-frame img").wait_for(state="attached")
+    page.wait_for_load_state("networkidle")
     page.get_by_role("button", name="Upscale").click()
     page.get_by_test_id("toast-body").get_by_text("astronaut.png has 126 x 126 pixels").wait_for()
 
