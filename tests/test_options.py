@@ -160,6 +160,7 @@ def test_mistakes_are_explained_in_one_line(valid):
         lambda o: o["path"].update(pretrain_network_g="weihgts.pth")
     )
     assert "precision must be fp32, bf16 or fp16, not 'half'" in changed(lambda o: o.update(precision="half"))
+    assert "no such file: ~nobody.pth" in changed(lambda o: o["path"].update(pretrain_network_g="~nobody.pth"))
     assert "manual_seed must be 0 or a whole number above, not 'x'" in changed(lambda o: o.update(manual_seed="x"))
     assert "self_ensemble must be true or false" in changed(lambda o: o.update(self_ensemble="all"))
     assert "tile must be a section of keys" in changed(lambda o: o.update(tile="automatic"))

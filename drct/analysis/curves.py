@@ -277,8 +277,8 @@ def argument_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog="examples:\n"
-        "  curves.py experiments/mine\n"
-        "  curves.py experiments/mine experiments/other -o compared.png --tags 'losses/*' 'metrics/*/psnr' train/lr\n",
+        "  %(prog)s experiments/mine\n"
+        "  %(prog)s experiments/mine experiments/other -o compared.png --tags 'losses/*' 'metrics/*/psnr' train/lr\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help=f"folder of a run, or its {FILE_NAME}")

@@ -138,8 +138,12 @@ def make_network(name: str, **options: Any) -> torch.nn.Module:
 def make_runner(contender: Contender, device: str, threads: int, folder: Path) -> Runner:
     """Load a contender for images of a size; those of other runtimes from what `export` wrote to `folder`."""
     torch.set_num_threads(threads)
-    if contender.runtime != "pytorch":
-        return _runner_of_another_runtime(contender, threads, folder)
+    if contender.runtime == "pytorch":
+        return _runner_of_pytorch(contender, device)
+    return _runner_of_another_runtime(contender, threads, folder)
+
+
+def _runner_of_pytorch(contender: Contender, device: str) -> Runner:
     network = make_network(contender.network, **({"use_checkpoint": True} if contender.checkpoint else {})).to(device)
     if contender.training:
         network.train()
@@ -385,11 +389,11 @@ KINDS = {
 
 
 def profile_of(contender: Contender, size: tuple[int, int], device: str, threads: int) -> str:
-    """Markdown: the seconds of one run by kind of operation, and their share."""
+    """Markdown: the seconds of one run of a contender in PyTorch by kind of operation, and their share."""
     from torch.profiler import ProfilerActivity, profile
 
-    with tempfile.TemporaryDirectory() as folder:
-        runner = make_runner(contender, device, threads, Path(folder))
+    torch.set_num_threads(threads)
+    runner = _runner_of_pytorch(contender, device)
     x = torch.rand(1, 3, *size, device=device)
     runner(x)
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device == "cuda")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from drct.archs.drct_arch import DRCT
 
-DEFAULT_IMG_SIZE = 64
+DEFAULTS = {name: parameter.default for name, parameter in signature(DRCT).parameters.items()}
 # The networks that have a name, by their arguments; others are the defaults
 VARIANTS: dict[str, dict[str, Any]] = {
     "DRCT": {"embed_dim": 180},
@@ -88,7 +88,7 @@ def _img_size(shapes: Mapping[str, tuple[int, ...]], window: int) -> int:
     if mask := shapes.get("layers.0.swin2.attn_mask"):
         return math.isqrt(mask[0]) * window  # it has an entry per window
     as_the_original_saves = "layers.0.swin1.attn.relative_position_index" in shapes
-    return window if as_the_original_saves else max(DEFAULT_IMG_SIZE, 2 * window)
+    return window if as_the_original_saves else max(DEFAULTS["img_size"], 2 * window)
 
 
 def _ratio(layers: list[tuple[int, ...]]) -> float:
@@ -105,11 +105,10 @@ def _scale(shapes: Mapping[str, tuple[int, ...]]) -> int:
 
 def variant(options: Mapping[str, Any]) -> str:
     """The name of the network that `drct_options` tells of, whatever its scale; of one without a name, its shape."""
-    defaults = {key: parameter.default for key, parameter in signature(DRCT).parameters.items()}
     shape = {key: value for key, value in options.items() if key not in OPEN}
     shape["num_heads"] = tuple(shape["num_heads"])
     for name, arguments in VARIANTS.items():
-        if shape.items() <= (defaults | arguments).items():
+        if shape.items() <= (DEFAULTS | arguments).items():
             return name
     return (
         f"a DRCT of {len(options['num_heads'])} groups, {options['embed_dim']} channels, growth {options['gc']}, "

@@ -57,7 +57,6 @@ def _other_kind(path: str | os.PathLike) -> str:
     with open(path, "rb") as file:
         start = file.read(200)
     kinds = {
-        b"": "it is empty. Download or copy it again",
         b"version https://git-lfs": "it is a Git LFS pointer; `git lfs pull` gets the file",
         b"<": "it is a web page; download the file that the page links to",
         b"{": "it is JSON text",
@@ -67,7 +66,9 @@ def _other_kind(path: str | os.PathLike) -> str:
         return "it is an ONNX model, which ONNX Runtime runs"
     if Path(path).suffix == ".pt2":
         return "it is a program of torch.export, which torch.export.load reads"
-    return next((kind for sign, kind in kinds.items() if (start.startswith(sign) if sign else not start)), "")
+    if not start:
+        return "it is empty. Download or copy it again"
+    return next((kind for sign, kind in kinds.items() if start.startswith(sign)), "")
 
 
 def read_weights(path: str | os.PathLike, param_key: str | None = "params_ema") -> tuple[dict[str, Tensor], str]:

@@ -20,6 +20,7 @@ import yaml
 from drct.engine import distributed
 from drct.engine.device import PRECISIONS
 from drct.errors import DRCTError, did_you_mean
+from drct.files import expanded
 
 PREPARE_HINT = "Put the images there or prepare them with `python drct/prepare.py` (see datasets/README.md)."
 WEIGHTS_HINT = "Put the weight file there (see experiments/pretrained_models/README.md)."
@@ -170,7 +171,7 @@ def check_options(opt: dict[str, Any], is_train: bool, file: str, logger: loggin
     _check_numbers(opt, is_train, file)
     for key in ("pretrain_network_g", "resume_state"):
         path = opt["path"].get(key)
-        if path is not None and not Path(path).expanduser().is_file():
+        if path is not None and not expanded(path).is_file():
             hint = WEIGHTS_HINT if key == "pretrain_network_g" else "Check the path, or use --auto_resume."
             raise DRCTError(f"{file}: path.{key}: no such file: {path}. {hint}")
 
@@ -239,7 +240,7 @@ def _check_dataset(
             raise DRCTError(f"{where} has no '{key}'{_misspelt(key, dataset, 'datasets')}")
         if not isinstance(dataset[key], str):
             raise DRCTError(f"{where}.{key} must be the path of one folder, not {dataset[key]!r}")
-        folder = Path(dataset[key]).expanduser()
+        folder = expanded(dataset[key])
         if not folder.is_dir():
             raise DRCTError(f"{where}.{key}: no such folder: {folder}. {PREPARE_HINT}")
         if not any(folder.iterdir()):
@@ -249,7 +250,7 @@ def _check_dataset(
         dataset.pop("meta_info_file", None)
     elif not isinstance(meta_info, str):
         raise DRCTError(f"{where}.meta_info_file must be the path of a text file, not {meta_info!r}")
-    elif not Path(meta_info).expanduser().is_file():
+    elif not expanded(meta_info).is_file():
         if meta_info.startswith(ORIGINAL_LISTS):
             logger.warning(f"{where}.meta_info_file: {meta_info} is not here; all files of the folder are used")
             del dataset["meta_info_file"]
@@ -437,10 +438,10 @@ def parse_options(
         dataset["scale"] = opt["scale"]
         for key in ("dataroot_gt", "dataroot_lq", "meta_info_file"):
             if dataset.get(key) is not None:
-                dataset[key] = str(Path(dataset[key]).expanduser())
+                dataset[key] = str(expanded(dataset[key]))
     for key in ("pretrain_network_g", "resume_state"):
         if opt["path"].get(key) is not None:
-            opt["path"][key] = str(Path(opt["path"][key]).expanduser())
+            opt["path"][key] = str(expanded(opt["path"][key]))
     _set_paths(opt, Path(root_path))
     if is_train:
         opt["logger"].setdefault("use_tb_logger", False)

@@ -11,6 +11,7 @@ from drct.archs.drct_arch import DRCT, UPSAMPLER_CHANNELS
 from drct.archs.recognition import drct_options, variant
 from drct.engine import checkpoint
 from drct.errors import DRCTError
+from drct.files import expanded
 from drct.inference.formats import INSTALL
 from drct.inference.weights import read_network
 
@@ -29,7 +30,7 @@ def describe(name: str, width: int, height: int) -> dict[str, Any]:
     Raises:
         DRCTError: if it is something else; the message says what.
     """
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.is_file() and path.suffix == ".onnx":
         return {"file": name, **_describe_onnx(path, width, height)}
     if path.is_file() and path.suffix == ".pt2":

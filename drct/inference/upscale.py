@@ -84,10 +84,14 @@ def _spans(length: int, tile_size: int, tile_pad: int) -> Iterator[tuple[int, in
         yield start, end, max(start - tile_pad, 0), min(end + tile_pad, length)
 
 
+def whole_windows(tile_size: int, tile_pad: int, window_size: int) -> tuple[int, int]:
+    """tile_size and tile_pad rounded up to multiples of the window."""
+    return max(1, -(-tile_size // window_size)) * window_size, -(-tile_pad // window_size) * window_size
+
+
 def round_up_tiles(tile_size: int, tile_pad: int, window_size: int, logger: logging.Logger) -> tuple[int, int]:
-    """Round tile_size and tile_pad up to multiples of the window, and say so."""
-    rounded_size = max(1, -(-tile_size // window_size)) * window_size
-    rounded_pad = -(-tile_pad // window_size) * window_size
+    """The same, which says so in the log."""
+    rounded_size, rounded_pad = whole_windows(tile_size, tile_pad, window_size)
     if (rounded_size, rounded_pad) != (tile_size, tile_pad):
         logger.warning(
             f"tile: sizes must be multiples of the window of {window_size}: tile_size {tile_size} is taken as "

@@ -15,7 +15,7 @@ from drct.data.pictures import Picture, from_pil, read_picture, to_pil
 from drct.engine.device import PRECISIONS, accelerator, fastest_precision
 from drct.errors import DRCTError
 from drct.inference.memory import TILE_PAD, choose_tile, free_memory
-from drct.inference.upscale import upscale, upscale_tiled
+from drct.inference.upscale import upscale, upscale_tiled, whole_windows
 from drct.inference.weights import DEFAULT_WEIGHTS, load_network
 
 Tile = tuple[int, int]  # size and overlap, in input pixels
@@ -94,8 +94,7 @@ class Upscaler:
         if not whole or len(sides) != 2 or sides[0] < 1 or sides[1] < 0:
             raise DRCTError(f"tile must be auto, a size in pixels, or a size and an overlap, not {tile!r}")
         size, pad = sides
-        window = self.window_size
-        return -(-size // window) * window, -(-pad // window) * window
+        return whole_windows(size, pad, self.window_size)
 
     def upscale(self, image: ImageT, outscale: float | None = None) -> Any:
         """Upscale an image of any size.
