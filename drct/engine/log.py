@@ -23,7 +23,8 @@ class RunLog:
         self._terminal.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
         self._terminal.addFilter(_is_for_everybody)
         logging.getLogger("drct").addHandler(self._terminal)
-        for handler in logging.getLogger("basicsr").handlers:
+        self._others = list(logging.getLogger("basicsr").handlers)  # not only this run's
+        for handler in self._others:
             handler.setLevel(logging.INFO)
             handler.addFilter(_is_for_everybody)
         self._buffer = logging.handlers.MemoryHandler(capacity=100_000, flushLevel=logging.CRITICAL + 1)
@@ -40,6 +41,8 @@ class RunLog:
         for name in LOGGERS:
             logging.getLogger(name).removeHandler(self._buffer)
         logging.getLogger("drct").removeHandler(self._terminal)
+        for handler in self._others:
+            handler.removeFilter(_is_for_everybody)
         self._buffer.close()
         if self._file:
             self._file.close()
