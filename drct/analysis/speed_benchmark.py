@@ -31,18 +31,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
+from drct.analysis import networks
 from drct.errors import DRCTError, did_you_mean, one_line_errors
 from drct.files import write_atomically
 
-SCALE = 4
-SHAPE: dict[str, Any] = {"embed_dim": 180, "depths": (6,) * 6, "num_heads": (6,) * 6, "window_size": 16, "img_size": 64}
-COMMON: dict[str, Any] = {
-    "upscale": SCALE,
-    "img_range": 1.0,
-    "upsampler": "pixelshuffle",
-    "resi_connection": "1conv",
-    "mlp_ratio": 2,
-}
+NETWORKS = {"ours": "DRCT", "original": "original DRCT", "hat": "HAT", "swinir": "SwinIR-M"}  # in analysis.networks
 
 Runner = Callable[[torch.Tensor], torch.Tensor]
 
@@ -117,22 +110,7 @@ class Result:
 def make_network(name: str, **options: Any) -> torch.nn.Module:
     """A network of the released x4 shape, with random weights, in evaluation mode."""
     torch.manual_seed(0)
-    if name == "ours":
-        from drct.archs.drct_arch import DRCT
-
-        return DRCT(**SHAPE, **COMMON, gc=32, **options).eval()
-    if name == "original":
-        from spandrel.architectures.DRCT import DRCT as Original  # noqa: N811
-
-        return Original(**SHAPE, **COMMON, gc=32).eval()
-    if name == "hat":
-        from spandrel.architectures.HAT import HAT
-
-        hat = {"compress_ratio": 3, "squeeze_factor": 30, "conv_scale": 0.01, "overlap_ratio": 0.5}
-        return HAT(**SHAPE, **COMMON, **hat).eval()
-    from spandrel.architectures.SwinIR import SwinIR
-
-    return SwinIR(**SHAPE | {"window_size": 8}, **COMMON).eval()
+    return networks.make(NETWORKS[name], **options)
 
 
 def make_runner(contender: Contender, device: str, threads: int, folder: Path) -> Runner:
@@ -350,7 +328,7 @@ def draw(results: list[Result], path: Path) -> None:
         colours = ["#0072b2" if c.network == "ours" else "#bbbbbb" for c in contenders]
         bars = panel.barh([f"{c.title} ({c.precision})" for c in contenders], [r.median for r in rows], color=colours)
         panel.bar_label(bars, [f" {r.median:.2f} s, {r.peak_bytes / 1e9:.2f} GB" for r in rows], fontsize=8)
-        panel.set_title(f"{size} pixels, x{SCALE}", fontsize=9, loc="left")
+        panel.set_title(f"{size} pixels, x4", fontsize=9, loc="left")
         panel.set_xlim(0, 1.25 * max(r.median for r in rows))
         panel.set_xlabel("median seconds; label: also peak memory above the loaded network", fontsize=7)
         panel.tick_params(labelsize=8)

@@ -272,7 +272,7 @@ class DenseGroup(nn.Module):
         if dim % num_heads:
             raise ValueError(f"embed_dim ({dim}) must be a multiple of num_heads ({num_heads})")
         for k in range(1, 6):
-            width = dim + (k - 1) * growth
+            width = self.width(k)
             heads = num_heads - width % num_heads
             if width % heads:
                 raise ValueError(
@@ -283,6 +283,10 @@ class DenseGroup(nn.Module):
             self.add_module(f"swin{k}", block)
             self.add_module(f"adjust{k}", nn.Conv2d(width, growth if k < 5 else dim, 1))
 
+    def width(self, k: int) -> int:
+        """Channels of block k."""
+        return self.dim + (k - 1) * self.growth
+
     def forward(self, x: Tensor, use_checkpoint: bool = False) -> Tensor:
         """All windows at a time: (B, H, W, C) -> (B, H, W, C), H and W multiples of the window.
 
@@ -290,20 +294,22 @@ class DenseGroup(nn.Module):
             x: Feature map.
             use_checkpoint: Recompute the blocks in the backward pass instead of storing their activations.
         """
-        w = self.window_size
-        for k in range(1, 6):
-            shift = self._shift(k)
-            rolled = torch.roll(x, (-shift, -shift), dims=(1, 2)) if shift else x
-            mask = self._masks(x)[window_kinds(x.shape[1] // w, x.shape[2] // w, x.device)] if shift else None
-            arguments = (k, window_partition(rolled, w), self._weights(k, x.dtype), mask)
-            if use_checkpoint:
-                new = checkpoint(self._apply_block, *arguments, use_reentrant=False)
-            else:
-                new = self._apply_block(*arguments)
-            new = window_merge(new, w, x.shape[2])
-            new = torch.roll(new, (shift, shift), dims=(1, 2)) if shift else new
-            x = torch.cat([x, new], dim=-1) if k < 5 else new
-        return x
+        for k in range(1, 5):
+            x = torch.cat([x, self._run_block(k, x, use_checkpoint)], dim=-1)
+        return self._run_block(5, x, use_checkpoint)
+
+    def _run_block(self, k: int, x: Tensor, use_checkpoint: bool) -> Tensor:
+        """What block k adds, from all windows at a time: (B, H, W, width) -> (B, H, W, gc); the fifth: the output."""
+        w, shift = self.window_size, self._shift(k)
+        rolled = torch.roll(x, (-shift, -shift), dims=(1, 2)) if shift else x
+        mask = self._masks(x)[window_kinds(x.shape[1] // w, x.shape[2] // w, x.device)] if shift else None
+        arguments = (k, window_partition(rolled, w), self._weights(k, x.dtype), mask)
+        if use_checkpoint:
+            new = checkpoint(self._apply_block, *arguments, use_reentrant=False)
+        else:
+            new = self._apply_block(*arguments)
+        new = window_merge(new, w, x.shape[2])
+        return torch.roll(new, (shift, shift), dims=(1, 2)) if shift else new
 
     def run_in_place(self, features: Tensor, tokens: int) -> None:
         """The same for inference: a few windows at a time, each through a whole block, without another feature map.
@@ -492,6 +498,7 @@ class DRCT(
         ValueError: for arguments that do not make a network; the message says which and why.
     """
 
+    group = DenseGroup
     mean: Tensor
 
     def __init__(
@@ -557,7 +564,7 @@ class DRCT(
         self.pos_drop = nn.Dropout(drop_rate)
         drop_path_rates = torch.linspace(0, drop_path_rate, sum(depths), device="cpu").tolist()
         self.layers = nn.ModuleList(
-            DenseGroup(
+            self.group(
                 dim=embed_dim,
                 growth=gc,
                 window_size=window_size,
@@ -617,12 +624,7 @@ class DRCT(
         """
         self._check_input(x)
         if torch.is_grad_enabled() or self.training or is_traced():
-            shallow = self._shallow((x - self.mean) * self.img_range)()
-            features = self._embed(shallow)
-            for group in self.layers:
-                features = group(features, self.use_checkpoint and torch.is_grad_enabled())
-            upscaled = self._reconstruct(lambda: shallow, features)()
-            return upscaled / self.img_range + self.mean
+            return self._run_at_once(x)
         return self._run_in_place(x)
 
     def memory_needed(self, height: int, width: int, dtype: torch.dtype, device: torch.device) -> int:
@@ -670,6 +672,14 @@ class DRCT(
 
     def _tokens(self, device: torch.device) -> int:
         return self.tokens_at_a_time or (CPU_TOKENS if device.type == "cpu" else GPU_TOKENS)
+
+    def _run_at_once(self, x: Tensor) -> Tensor:
+        """The whole image, module after module."""
+        shallow = self._shallow((x - self.mean) * self.img_range)()
+        features = self._embed(shallow)
+        for group in self.layers:
+            features = group(features, self.use_checkpoint and torch.is_grad_enabled())
+        return self._reconstruct(lambda: shallow, features)() / self.img_range + self.mean
 
     def _run_in_place(self, x: Tensor) -> Tensor:
         """The same for inference, in the memory of one dense feature map and a few rows of the reconstruction."""

@@ -1,0 +1,43 @@
+"""Figures that papers report, which this project's own are set beside."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a paper tells of a network, at x4 and without pretraining at x2.
+
+    Args:
+        name: As the paper calls it.
+        network: Which network the complexity columns describe, by its name in `drct.analysis.networks`.
+        parameters: Millions.
+        multi_adds: Billions for a 64x64 input, as torchinfo counts them: without attention, and linear layers once.
+        pass_size: "Forward/backward pass size" of torchinfo, in MB.
+        flops: Billions; of unknown count.
+        psnr: dB on the Y channel, by benchmark.
+    """
+
+    name: str
+    network: str
+    parameters: float
+    multi_adds: float
+    pass_size: float
+    flops: float
+    psnr: dict[str, float] = field(hash=False)
+
+
+BENCHMARKS = ("Set5", "Set14", "BSD100", "Urban100", "Manga109")
+
+
+def _psnr(*values: float) -> dict[str, float]:
+    return dict(zip(BENCHMARKS, values, strict=True))
+
+
+# Tables of "DRCT: Saving Image Super-resolution away from Information Bottleneck", arXiv:2404.00722. The complexity
+# columns of its first and third line are of smaller networks than those whose PSNR it reports.
+DRCT_PAPER = (
+    Published("HAT", "HAT-S", 9.621, 11.22, 2053.42, 42.18, _psnr(33.04, 29.23, 28.00, 27.97, 32.48)),
+    Published("DRCT", "DRCT-C144", 10.443, 5.92, 1857.55, 7.92, _psnr(33.11, 29.35, 28.18, 28.06, 32.59)),
+    Published("HAT-L", "HAT-L", 40.846, 76.69, 5165.39, 79.60, _psnr(33.30, 29.47, 28.09, 28.60, 33.09)),
+    Published("DRCT-L", "DRCT-L", 27.580, 9.20, 4278.19, 11.07, _psnr(33.37, 29.54, 28.16, 28.70, 33.14)),
+)
