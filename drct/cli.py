@@ -7,8 +7,9 @@ import sys
 import drct
 from drct.errors import did_you_mean
 
-# Name: module with `main(argv) -> int`, and what it does
-COMMANDS = {
+Commands = dict[str, tuple[str, str]]  # name: module with `main(argv) -> int`, and what it does
+
+COMMANDS: Commands = {
     "upscale": ("drct.inference.command", "upscale photographs, folders of them, or what a pattern matches"),
     "serve": ("drct.web", "upscale in the browser"),
     "info": ("drct.inference.info", "tell what a weight file is and what it needs"),
@@ -18,6 +19,7 @@ COMMANDS = {
     "prepare": ("drct.data.prepare", "make training and test data from images"),
     "curves": ("drct.analysis.curves", "draw losses and metrics of training runs"),
     "report": ("drct.analysis.report_command", "compare the results of test runs"),
+    "analyze": ("drct.analysis.analyze", "look into networks: features through their depth, what a patch depends on"),
     "bench": ("drct.analysis.speed_benchmark", "time and memory beside other networks and runtimes"),
 }
 EXAMPLES = """\
@@ -33,28 +35,36 @@ examples:
 `drct <command> --help` tells more of each."""
 
 
-def help_text() -> str:
-    """What `drct --help` prints."""
-    width = max(map(len, COMMANDS))
-    lines = [f"  {name:{width}}  {purpose}" for name, (_, purpose) in COMMANDS.items()]
-    return "\n".join(["usage: drct <command> [...]", "", "Image super-resolution with DRCT.", "", *lines, "", EXAMPLES])
+def help_text(program: str, purpose: str, commands: Commands, examples: str) -> str:
+    """What `--help` prints of a program of several commands."""
+    width = max(map(len, commands))
+    lines = [f"  {name:{width}}  {what}" for name, (_, what) in commands.items()]
+    return "\n".join([f"usage: {program} <command> [...]", "", purpose, "", *lines, "", examples])
+
+
+def run_command(program: str, commands: Commands, help_text: str, arguments: list[str]) -> int:
+    """Run the command that the first argument names. Returns its exit status; 2 if there is no such command."""
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(help_text)
+        return 0
+    name = arguments[0]
+    if name not in commands:
+        print(
+            f"error: there is no command {name!r}{did_you_mean(name, commands)}; see {program} --help", file=sys.stderr
+        )
+        return 2
+    sys.argv[0] = f"{program} {name}"  # what argparse calls the program
+    return importlib.import_module(commands[name][0]).main(arguments[1:])
 
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of `drct` and `python -m drct`. Returns the command's exit status; 2 if there is no such command."""
     arguments = sys.argv[1:] if argv is None else argv
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(help_text())
-        return 0
-    if arguments[0] in ("-V", "--version"):
+    if arguments and arguments[0] in ("-V", "--version"):
         print(f"drct {drct.__version__}")
         return 0
-    name = arguments[0]
-    if name not in COMMANDS:
-        print(f"error: there is no command {name!r}{did_you_mean(name, COMMANDS)}; see drct --help", file=sys.stderr)
-        return 2
-    sys.argv[0] = f"drct {name}"  # what argparse calls the program
-    return importlib.import_module(COMMANDS[name][0]).main(arguments[1:])
+    text = help_text("drct", "Image super-resolution with DRCT.", COMMANDS, EXAMPLES)
+    return run_command("drct", COMMANDS, text, arguments)
 
 
 def entry_point() -> None:

@@ -1,0 +1,23 @@
+"""The command `drct analyze`: looks into networks."""
+
+from drct.cli import Commands, help_text, run_command
+
+ANALYSES: Commands = {
+    "features": ("drct.analysis.features", "intensity of the features through the depth of networks"),
+    "lam": (
+        "drct.analysis.attribution",
+        "which input pixels a patch of the result depends on, and the receptive field",
+    ),
+}
+EXAMPLES = """\
+examples:
+  drct analyze features DRCT-XS_SRx4 --input photo.png -o features
+  drct analyze lam DRCT-XS_SRx4 --input photo.png --patch 40,60,16 -o lam
+
+`drct analyze <command> --help` tells more of each."""
+
+
+def main(argv: list[str]) -> int:
+    """Entry point of `drct analyze`. Returns the analysis's exit status; 2 if there is no such analysis."""
+    text = help_text("drct analyze", "Look into networks.", ANALYSES, EXAMPLES)
+    return run_command("drct analyze", ANALYSES, text, argv)
