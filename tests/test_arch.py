@@ -238,6 +238,33 @@ def test_recomputed_attention_has_the_gradients_of_attention(masks, dtype):
         assert (a - b).abs().max() <= bound * b.abs().max()
 
 
+@pytest.mark.parametrize("masks", [0, 1, 3])
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 2e-6), (torch.bfloat16, 3e-2), (torch.float64, 1e-14)])
+def test_attention_is_that_of_the_definition_whatever_the_size_of_the_logits(monkeypatch, masks, dtype, bound):
+    """Rows of logits that are too large or too small for plain powers included, and each window by itself."""
+    torch.manual_seed(0)
+    n, heads, tokens, d = 6, 2, 16, 8
+    q, k, v = (torch.randn(n, heads, tokens, d, dtype=torch.float64) for _ in range(3))
+    bias = torch.randn(heads, tokens, tokens, dtype=torch.float64)
+    bias[0, 3] += 200  # exp(200) is not a float32, nor is exp(-200)
+    bias[1, 5] -= 200
+    mask = torch.where(torch.rand(masks, tokens, tokens) < 0.5, -100.0, 0.0) if masks else None
+    q, k, v, bias = (t.to(dtype) for t in (q, k, v, bias))
+    logits = q.double() @ k.double().mT + bias.double()
+    if mask is not None:
+        logits = logits + mask.double()[torch.arange(n) % masks, None]
+    expected = logits.softmax(-1) @ v.double()
+    low_mask = None if mask is None else mask.to(dtype)
+    with torch.no_grad():
+        found = products.attention(q, k, v, bias, low_mask)
+        error = (found.double() - expected).abs().amax((0, 1, 3))
+        assert error[[i for i in range(tokens) if i not in (3, 5)]].max() <= bound
+        if dtype != torch.bfloat16:  # which cannot tell logits near 200 from each other
+            assert error[[3, 5]].max() <= 100 * bound
+        monkeypatch.setattr(products, "LOGITS_AT_A_TIME", tokens**2)
+        assert torch.equal(products.attention(q, k, v, bias, low_mask), found)
+
+
 @pytest.mark.parametrize("bias", [True, False])
 def test_linear_has_the_gradients_of_linear(bias):
     torch.manual_seed(0)
@@ -345,6 +372,22 @@ def test_activation_checkpointing_changes_memory_not_gradients():
     assert stored[1] < 0.6 * stored[0]
     for a, b in zip(*gradients, strict=True):
         assert torch.allclose(a, b, rtol=1e-12, atol=1e-12)
+
+
+def test_a_hook_sees_what_the_blocks_of_the_original_return():
+    original, ours = pair(2, **VARIANTS["DRCT-XS"])
+    seen: dict[str, torch.Tensor] = {}
+    original.layers[1].swin1.register_forward_hook(lambda module, inputs, output: seen.update(original=output))
+    ours.layers[1].swin1.register_forward_hook(lambda module, inputs, output: seen.update(ours=output))
+    x = torch.rand(1, 3, 16, 24)
+    with torch.no_grad():
+        watched = ours._run_at_once(x)
+        original(x)
+    windows = geometry.window_partition(seen["original"].view(1, 16, 24, -1), 8)
+    torch.testing.assert_close(seen["ours"], windows, rtol=0, atol=1e-5)
+    ours.layers[1].swin1._forward_hooks.clear()
+    with torch.no_grad():
+        torch.testing.assert_close(watched, ours(x), rtol=0, atol=1e-5)
 
 
 def test_masks_made_in_inference_mode_serve_training():

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from drct.archs.products import attention, is_traced, linear, linear_of, packed
+from drct.archs.products import attention, in_full_precision, is_traced, linear, linear_of, packed
 from drct.archs.windows import (
     read_region,
     regions,
@@ -68,6 +68,15 @@ class Product(NamedTuple):
 
     weight: Tensor  # (o, i)
     bias: Tensor | None  # (o,)
+
+    def to(self, dtype: torch.dtype) -> "Product":
+        """With the weight in the type that is computed in."""
+        return Product(self.weight.to(dtype), self.bias)
+
+
+def layer_of(module: Any) -> Product:
+    """The product of an `nn.Linear`, or of an `nn.Conv2d` of single pixels."""
+    return Product(module.weight.flatten(1), module.bias)
 
 
 class AttentionWeights(NamedTuple):
@@ -172,11 +181,9 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden, dim)
         self.drop = nn.Dropout(drop)
 
-    def forward(self, x: Tensor, norm: nn.Module, fc1: Product, fc2: Product) -> Tensor:
-        """Normalizes first: (..., C) -> (..., C). The weights are those of the layers, or `products.packed` ones."""
-        if torch.is_grad_enabled() and not (self.training and self.drop.p):
-            return self.drop(linear_of(F.gelu, linear_of_norm(x, norm, fc1), *fc2))
-        return self.drop(linear(self.drop(linear(norm(x), *fc1, gelu=True)), *fc2))
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., C) -> (..., C)."""
+        return self.drop(linear(self.drop(linear(x, *layer_of(self.fc1), gelu=True)), *layer_of(self.fc2)))
 
 
 class BlockWeights(NamedTuple):
@@ -184,19 +191,23 @@ class BlockWeights(NamedTuple):
 
     attention: AttentionWeights
     fc1: Product
-    fc2: Product
     adjust: Product  # the 1x1 convolution after the Swin block
+    adjusted_fc2: Product  # fc2, then this convolution without its bias
 
     def packed(self, rows: int) -> "BlockWeights":
         """The same for inference, in the order that is read fastest. See `products.packed`."""
-        qkv, proj, fc1, fc2, adjust = (
-            Product(packed(p.weight, rows), p.bias) for p in (*self.attention[:2], self.fc1, self.fc2, self.adjust)
+        qkv, proj, fc1, adjust, adjusted_fc2 = (
+            Product(packed(p.weight, rows), p.bias) for p in (*self.attention[:2], *self[1:])
         )
-        return BlockWeights(AttentionWeights(qkv, proj, self.attention.bias), fc1, fc2, adjust)
+        return BlockWeights(AttentionWeights(qkv, proj, self.attention.bias), fc1, adjust, adjusted_fc2)
 
 
 class SwinBlock(nn.Module):
     """Swin Transformer block without its shift, on any group of windows.
+
+    What follows it in a dense group, a 1x1 convolution to few channels, is linear, as the last layer of its MLP is.
+    So `adjusted` applies their product at once, which takes 15 % fewer operations in the linear layers of DRCT, and
+    never computes the block's own result. `forward`, which does, is for those who watch it by a hook.
 
     Args:
         dim: Channels C.
@@ -231,8 +242,22 @@ class SwinBlock(nn.Module):
 
     def forward(self, x: Tensor, weights: BlockWeights, mask: Tensor | None = None) -> Tensor:
         """(B, n, N, C) -> (B, n, N, C). `mask`: See `WindowAttention`."""
-        x = x + self.drop_path(self.attn(x, self.norm1, weights.attention, mask))
-        return x + self.drop_path(self.mlp(x, self.norm2, weights.fc1, weights.fc2))
+        x = self._attended(x, weights, mask)
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+    def adjusted(self, x: Tensor, weights: BlockWeights, mask: Tensor | None) -> Tensor:
+        """The convolution after the block, of the block's result: (B, n, N, C) -> (B, n, N, o)."""
+        if self._forward_hooks or (self.training and self.mlp.drop.p):
+            return linear(self(x, weights, mask), *weights.adjust)
+        x = self._attended(x, weights, mask)
+        if torch.is_grad_enabled():
+            through_mlp = linear_of(F.gelu, linear_of_norm(x, self.norm2, weights.fc1), *weights.adjusted_fc2)
+        else:
+            through_mlp = linear(linear(self.norm2(x), *weights.fc1, gelu=True), *weights.adjusted_fc2)
+        return linear(x, *weights.adjust) + self.drop_path(through_mlp)
+
+    def _attended(self, x: Tensor, weights: BlockWeights, mask: Tensor | None) -> Tensor:
+        return x + self.drop_path(self.attn(x, self.norm1, weights.attention, mask))
 
 
 # ------------------------------------------------------------------------------------------------------ dense group
@@ -337,18 +362,16 @@ class DenseGroup(nn.Module):
     def _apply_block(self, k: int, windows: Tensor, weights: BlockWeights, mask: Tensor | None) -> Tensor:
         """What block k adds, (B, n, N, C + (k-1) gc) -> (B, n, N, gc); the fifth: the output, (B, n, N, C)."""
         block: SwinBlock = getattr(self, f"swin{k}")
-        new = linear(block(windows, weights, mask), *weights.adjust)
+        new = block.adjusted(windows, weights, mask)
         return F.leaky_relu(new, 0.2) if k < 5 else new * DENSE_SCALE + windows[..., : self.dim]
 
     def _weights(self, k: int, dtype: torch.dtype) -> BlockWeights:
         block: SwinBlock = getattr(self, f"swin{k}")
-        adjust: nn.Conv2d = getattr(self, f"adjust{k}")
-        return BlockWeights(
-            block.attn.prepare(dtype),
-            Product(block.mlp.fc1.weight.to(dtype), block.mlp.fc1.bias),
-            Product(block.mlp.fc2.weight.to(dtype), block.mlp.fc2.bias),
-            Product(adjust.weight.flatten(1).to(dtype), adjust.bias),
-        )
+        adjust = layer_of(getattr(self, f"adjust{k}"))
+        with in_full_precision(adjust.weight.device.type):
+            adjusted_fc2 = Product(adjust.weight @ block.mlp.fc2.weight, adjust.weight @ block.mlp.fc2.bias)
+        fc1 = layer_of(block.mlp.fc1)
+        return BlockWeights(block.attn.prepare(dtype), *(p.to(dtype) for p in (fc1, adjust, adjusted_fc2)))
 
     def _shift(self, k: int) -> int:
         return self.shift if k in SHIFTED_BLOCKS else 0

@@ -6,7 +6,6 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from drct.archs.drct_arch import DENSE_SCALE, DRCT, BlockWeights, DenseGroup, SwinBlock
-from drct.archs.products import linear
 
 __all__ = ["DRCTPlain"]
 
@@ -32,7 +31,7 @@ class PlainGroup(DenseGroup):
         return new * DENSE_SCALE + x
 
     def _apply_block(self, k: int, windows: Tensor, weights: BlockWeights, mask: Tensor | None) -> Tensor:
-        new = linear(cast(SwinBlock, getattr(self, f"swin{k}"))(windows, weights, mask), *weights.adjust)
+        new = cast(SwinBlock, getattr(self, f"swin{k}")).adjusted(windows, weights, mask)
         return F.leaky_relu(new, 0.2) if k < 5 else new
 
 

@@ -1,6 +1,8 @@
 """The matrix products of the network - linear layers and attention - by the fastest way that this device has."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -8,7 +10,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-ATTENTION_BACKWARD_WINDOWS = 4  # recomputed at a time, for their matrices to stay in the cache
+LOGITS_AT_A_TIME = 2**20  # of a head, for them to stay in the cache
+LOG2_E = math.log2(math.e)
+LARGE = 2.0**60  # a sum of powers that is neither larger nor smaller than the inverse has all its digits
 HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
@@ -104,6 +108,11 @@ class _LinearOf(torch.autograd.Function):
         return None, for_x, for_weight, for_bias, *for_parameters
 
 
+def in_full_precision(device: str) -> AbstractContextManager:
+    """Within it, products have the type of their operands, autocast or not."""
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
+
+
 def _autocast_of(device: str) -> dict[str, Any]:
     """The arguments of `torch.autocast` that make its present state."""
     if not torch.amp.is_autocast_available(device):
@@ -158,9 +167,50 @@ def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | None
     if on_cpu and torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v, bias)):
         # PyTorch's fused attention on the CPU has no gradient for a bias
         return _RecomputedAttention.apply(q, k, v, bias, mask)
+    if on_cpu and q.dtype == torch.float32:
+        return _attention_by_heads(q, k, v, bias, mask)
     if on_cpu and q.dtype == torch.bfloat16:  # the fused one converts all to float32
         return _weights(q, k, bias, mask) @ v
     return F.scaled_dot_product_attention(q, k, v, _full_bias(bias, mask, len(q)).to(q.dtype), dropout, scale=1.0)
+
+
+def _attention_by_heads(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:
+    """The same for float32 on the CPU without gradients: its fused attention multiplies slower than plain products do.
+
+    Softmax is taken without its shift by the largest logit, and to base 2, whose powers are far faster to compute. So
+    rows whose logits are too large or too small for that, which no network is known to have, are computed once more.
+    """
+    n, heads, tokens, d = q.shape
+    out = q.new_empty(n, tokens, heads, d).transpose(1, 2)  # the order in which the heads are wanted
+    totals = q.new_empty(n, heads, tokens, 1)
+    at_most = min(n, _at_a_time(tokens))
+    buffer, result = q.new_empty(at_most, tokens, tokens), q.new_empty(at_most, tokens, d)
+    for part, added in _parts(n, tokens, bias, mask):
+        q_part, k_part, v_part, out_part, total = (t[part] for t in (q, k, v, out, totals))
+        weights, values = buffer[: len(q_part)], result[: len(q_part)]
+        torch.baddbmm(added, q_part, k_part.mT, beta=LOG2_E, alpha=LOG2_E, out=weights).exp2_()
+        torch.sum(weights, -1, keepdim=True, out=total)
+        torch.div(torch.bmm(weights, v_part, out=values), total, out=out_part)
+    beyond = ~((totals > 1 / LARGE) & (totals < LARGE))
+    if beyond.any():
+        out.copy_(torch.where(beyond, _weights(q, k, bias, mask) @ v, out))
+    return out
+
+
+def _at_a_time(tokens: int) -> int:
+    """How many windows of so many tokens to compute at a time, for the logits of a head to stay in the cache."""
+    return max(1, LOGITS_AT_A_TIME // tokens**2)
+
+
+def _parts(n: int, tokens: int, bias: Tensor, mask: Tensor | None) -> Iterator[tuple[tuple[slice, int], Tensor]]:
+    """Windows and the head to compute at a time, and what is added to their logits: (1 or so many, N, N)."""
+    for start in range(0, n, _at_a_time(tokens)):
+        windows = slice(start, min(start + _at_a_time(tokens), n))
+        masks = mask
+        if mask is not None and len(mask) > 1:
+            masks = mask[torch.arange(windows.start, windows.stop, device=mask.device) % len(mask)]
+        for head, of_head in enumerate(bias):
+            yield (windows, head), of_head if masks is None else of_head + masks
 
 
 def _full_bias(bias: Tensor, mask: Tensor | None, n: int) -> Tensor:
@@ -196,18 +246,16 @@ class _RecomputedAttention(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, bias, *masks = ctx.saved_tensors
-        mask = masks[0] if masks else None
+        tokens = q.shape[2]
         grads = [torch.empty_like(t) for t in (q, k, v)]
         for_bias = torch.zeros_like(bias, dtype=torch.promote_types(bias.dtype, torch.float32))  # a sum of many
-        for start in range(0, len(q), ATTENTION_BACKWARD_WINDOWS):
-            part = slice(start, start + ATTENTION_BACKWARD_WINDOWS)
-            some = None if mask is None else mask[torch.arange(len(q))[part] % len(mask)]
-            q_part, k_part, v_part, grad_part = (t[part].contiguous() for t in (q, k, v, grad))
-            weights = _weights(q_part, k_part, bias, some)
-            for_weights = grad_part @ v_part.transpose(-2, -1)
-            grads[2][part] = weights.transpose(-2, -1) @ grad_part
+        for part, added in _parts(len(q), tokens, bias, masks[0] if masks else None):
+            q_part, k_part, v_part, grad_part = (t[part] for t in (q, k, v, grad))
+            weights = torch.baddbmm(added, q_part, k_part.mT).softmax(-1)
+            for_weights = torch.bmm(grad_part, v_part.mT)
+            grads[2][part] = torch.bmm(weights.mT, grad_part)
             for_logits = torch._softmax_backward_data(for_weights, weights, -1, weights.dtype)
-            for_bias += for_logits.sum(0)
-            grads[0][part] = for_logits @ k_part
-            grads[1][part] = for_logits.transpose(-2, -1) @ q_part
+            for_bias[part[1]] += for_logits.sum(0)
+            grads[0][part] = torch.bmm(for_logits, k_part)
+            grads[1][part] = torch.bmm(for_logits.mT, q_part)
         return *grads, for_bias.to(bias.dtype), None
