@@ -139,7 +139,7 @@ def _finish_panel(axes: "Axes", unit: str, values: list[float]) -> None:
 
     axes.set_xscale("log")
     ratio = max(values) / min(values)
-    axes.set_xlim(min(values) / ratio**0.08, max(values) * ratio**0.34)  # labels are at the right
+    axes.set_xlim(min(values) / ratio**0.08, max(values) * ratio**0.36)  # labels are at the right
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
