@@ -6,6 +6,7 @@ from itertools import combinations
 
 import pytest
 import torch
+import yaml
 from conftest import ROOT, TINY, OriginalDRCT
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import FancyBboxPatch
@@ -16,7 +17,7 @@ from drct.analysis import architecture, tradeoff
 from drct.analysis.analyze import main as analyze
 from drct.archs.drct_arch import DRCT
 from drct.archs.drct_plain_arch import DRCTPlain
-from drct.archs.recognition import VARIANTS
+from drct.archs.recognition import VARIANTS, name_of
 from drct.errors import DRCTError
 
 XS = VARIANTS["DRCT-XS"]
@@ -212,6 +213,18 @@ def test_results_that_cannot_be_used_are_told_in_one_line(tmp_path, capsys):
 
 
 # ------------------------------------------------------------------------------------------------------------- README
+
+
+def test_results_go_by_the_name_of_their_network():
+    """Over the results in the comparison, and in the report."""
+    names = {}
+    for path in (ROOT / "options").glob("*/*.yml"):
+        names[path.stem] = name_of(yaml.safe_load(path.read_text(encoding="utf-8"))["network_g"])
+    assert names["DRCT-XS_SRx4_demo"] == names["DRCT-XS_SRx4"] == "DRCT-XS"
+    assert names["DRCT_SRx4_ImageNet-pretrain"] == names["train_DRCT_SRx2_from_scratch"] == "DRCT"
+    assert {"DRCT-L", "DRCT-XL", "DRCT-C144"} <= set(names.values())
+    assert name_of({"type": "SwinIR", "embed_dim": 180}) == "SwinIR"
+    assert name_of({"type": "DRCT", **TINY}) == "DRCT"
 
 
 def test_all_pictures_of_the_readme_are_made_by_make_figures():
