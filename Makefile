@@ -31,6 +31,8 @@ figures: demo .venv/installed-dev
 	$(BIN)/python drct/curves.py experiments/pretrained_models/DRCT-XS_SRx4/stage* -o figures/DRCT-XS_training.png
 	$(BIN)/python tests/browser.py figures/web.png
 	$(BIN)/python -m drct bench --show figures/speed.json --chart figures/speed.png
+	$(BIN)/python -m drct analyze architecture DRCT -o figures/architecture.png
+	$(BIN)/python -m drct.analysis.tradeoff figures/results/DRCT-XS_SRx4 -o figures/tradeoff.png
 
 install: .venv/installed
 

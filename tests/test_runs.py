@@ -231,7 +231,7 @@ def test_bicubic_and_a_picture_beside_the_network(weights, pairs):
     psnr = calculate_psnr(bicubic, gt.astype(np.float64), crop_border=2, test_y_channel=True)
     assert table["bicubic"]["images"]["colour"]["psnr"] == pytest.approx(psnr, abs=1e-3)
     sheet = read_image("results/run/comparison_set.png")
-    assert sheet.shape[0] == 3 * 320
+    assert sheet.shape[0] == 3 * 326
     assert sheet.std() > 10
 
 

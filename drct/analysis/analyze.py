@@ -3,6 +3,7 @@
 from drct.cli import Commands, help_text, run_command
 
 ANALYSES: Commands = {
+    "architecture": ("drct.analysis.architecture_command", "drawing of a network with the dimensions of its layers"),
     "features": ("drct.analysis.features", "intensity of the features through the depth of networks"),
     "lam": (
         "drct.analysis.attribution",
@@ -11,6 +12,7 @@ ANALYSES: Commands = {
 }
 EXAMPLES = """\
 examples:
+  drct analyze architecture DRCT-L -o DRCT-L.png
   drct analyze features DRCT-XS_SRx4 --input photo.png -o features
   drct analyze lam DRCT-XS_SRx4 --input photo.png --patch 40,60,16 -o lam
 

@@ -12,7 +12,8 @@ from drct.engine.metrics import MetricTable
 
 CROP = 72  # side of the zoomed area, in ground truth pixels
 PANEL = 288  # side of a panel of the picture
-BAR = 26  # height of the line of text over the panels
+BAR = 32  # height of the line of text over the panels
+FONT = 20  # height of its letters: 11 pixels where a README shows the picture 830 wide
 GAP = 6
 
 
@@ -62,7 +63,7 @@ class ComparisonSheet:
         ]
         canvas = Image.new("RGB", (len(panels) * (PANEL + GAP) - GAP, BAR + PANEL + GAP), "white")
         draw = ImageDraw.Draw(canvas)
-        font = ImageFont.load_default(15)
+        font = ImageFont.load_default(FONT)
         for i, (label, picture) in enumerate(panels):
             left = i * (PANEL + GAP)
             panel = picture if i == 0 else _zoom(picture[y : y + size, x : x + size])

@@ -306,20 +306,21 @@ def argument_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _check(args: argparse.Namespace) -> None:
-    if not 0 <= args.smooth < 1:
-        raise DRCTError(f"--smooth must be from 0 to below 1, not {args.smooth:g}")
-    if args.output.suffix.lower() != ".png":
-        folder = args.output.is_dir()
-        example = args.output / "curves.png" if folder else args.output.with_suffix(".png")
-        raise DRCTError(f"the picture is a PNG, but {args.output} is {'a folder' if folder else 'not'}: -o {example}")
+def check_png(path: Path, name: str) -> None:
+    """Raise `DRCTError` if a picture cannot have this path. It suggests a name in a folder."""
+    if path.suffix.lower() != ".png":
+        folder = path.is_dir()
+        example = path / name if folder else path.with_suffix(".png")
+        raise DRCTError(f"the picture is a PNG, but {path} is {'a folder' if folder else 'not'}: -o {example}")
 
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> int:
     """Entry point of `drct/curves.py`. Returns 0, or 2 if nothing could be drawn."""
     args = argument_parser().parse_args(argv)
-    _check(args)
+    if not 0 <= args.smooth < 1:
+        raise DRCTError(f"--smooth must be from 0 to below 1, not {args.smooth:g}")
+    check_png(args.output, "curves.png")
     paths = run_names(args.runs)
     runs = {name: read_scalars(path) for name, path in paths.items()}
     for name, path in paths.items():

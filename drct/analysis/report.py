@@ -16,6 +16,7 @@ from basicsr.utils.matlab_functions import imresize
 import drct
 from drct.analysis.comparison import most_detailed_area
 from drct.analysis.pages import PAGES, encoded, formatted, is_lower_better
+from drct.archs.recognition import name_of
 from drct.data.images import as_float
 from drct.engine import distributed
 from drct.engine.metrics import MetricTable
@@ -129,7 +130,7 @@ def run_settings(opt: dict[str, Any], device: torch.device) -> dict[str, Any]:
         hardware += f", in each of {distributed.world_size()} processes"
     return {
         "name": opt["name"],
-        "network": opt["network_g"]["type"],
+        "network": name_of(opt["network_g"]),
         "date": datetime.now().astimezone().isoformat(sep=" ", timespec="seconds"),
         "device": hardware,
         "versions": {"drct": drct.__version__, "torch": torch.__version__, "python": platform.python_version()},

@@ -28,6 +28,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 # Arguments that a variant leaves open: what it is trained on, what it is made for
 OPEN = {"img_size", "depths", "upscale", "upsampler", "in_chans"}
+# Arguments that make the shape of a variant
+SHAPE = ("embed_dim", "num_heads", "window_size", "mlp_ratio", "qkv_bias", "ape", "patch_norm", "resi_connection", "gc")
 # Names that only one kind of network has, most particular first
 OTHERS = {
     "HAT": r"overlap_attn\.",
@@ -114,6 +116,14 @@ def variant(options: Mapping[str, Any]) -> str:
         f"a DRCT of {len(options['num_heads'])} groups, {options['embed_dim']} channels, growth {options['gc']}, "
         f"windows of {options['window_size']}x{options['window_size']}"
     )
+
+
+def name_of(network_g: Mapping[str, Any]) -> str:
+    """The name of the network that an option file asks for, if it is a DRCT that has one; else its class."""
+    if network_g["type"] != "DRCT":
+        return network_g["type"]
+    name = variant({key: network_g.get(key, DEFAULTS[key]) for key in SHAPE})
+    return name if name in VARIANTS else "DRCT"
 
 
 def looks_like(weights: Mapping[str, Any]) -> str:

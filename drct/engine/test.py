@@ -57,7 +57,7 @@ def run(opt: dict[str, Any], log) -> int:
     failures = 0
     with RunReport(results, settings) if opt["val"].get("report") else nullcontext() as report:
         for loader in loaders:
-            sheet = ComparisonSheet(opt["network_g"]["type"]) if opt["val"].get("comparison") else None
+            sheet = ComparisonSheet(settings["network"]) if opt["val"].get("comparison") else None
             viewers = [viewer.add for viewer in (sheet, report) if viewer]
             on_image = partial(_show, viewers) if viewers else None
             table = model.validation(loader, opt["name"], None, opt["val"]["save_img"], on_image)
