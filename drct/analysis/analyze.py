@@ -5,7 +5,7 @@ from drct.cli import Commands, help_text, run_command
 ANALYSES: Commands = {
     "features": ("drct.analysis.features", "intensity of the features through the depth of networks"),
     "lam": (
-        "drct.analysis.attribution",
+        "drct.analysis.attribution_command",
         "which input pixels a patch of the result depends on, and the receptive field",
     ),
 }
