@@ -9,6 +9,7 @@ import argparse
 import json
 import math
 import sys
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,9 +27,9 @@ if TYPE_CHECKING:  # matplotlib is an extra, and --help should not wait for PyTo
     from drct.analysis.networks import Loaded
 
 PATCH = 16  # side in input pixels
-CONTEXT = 96  # input pixels
+CONTEXT = 64  # input pixels; like sigma, of the method's authors
 STEPS = 25
-SIGMA = 1.2  # input pixels; of the method's authors
+SIGMA = 1.2  # input pixels
 LARGEST_ERROR = 0.01  # of completeness, above which steps are too few
 
 WIDTH, DPI = 8.0, 150  # inches, pixels per inch: 1200 pixels wide
@@ -36,8 +37,9 @@ GAP, TOP, CAPTION, BOTTOM = 0.1, 0.25, 0.45, 0.8  # inches: between panels, over
 FONT = 8.5  # points
 GRAY = "#555555"
 FRAME = "#0072b2"  # told from the heat by everybody
-DECADES = 4  # of the scale of colours
-TITLES = ("input", "result of the patch", "attribution of the patch", "receptive field of its centre")
+DECADES = 5  # of the scale of colours
+TITLES = ("input", "result of the patch", "attribution", "receptive field")
+SCALES = ("of the patch\n(frame)", "of its centre\n(frames: 50, 90, 99 %)")  # what the colours of the last two tell
 
 
 # ------------------------------------------------------------------------------------------------------------ drawing
@@ -69,57 +71,38 @@ def draw(explanations: list["Explanation"], image: np.ndarray, patch: "Place") -
             "hspace": CAPTION / side,
         },
     )
-    attributions = [_shares(explanation.attribution.magnitude) for explanation in explanations]
-    fields = [_shares(explanation.field) for explanation in explanations]
-    highest = [max(map(np.max, maps)) for maps in (attributions, fields)]
-    for axes, explanation, attribution, field in zip(rows, explanations, attributions, fields, strict=True):
-        _draw_row(axes, explanation, image, patch, attribution, field, highest)
+    for axes, explanation in zip(rows, explanations, strict=True):
+        for panel in axes:
+            panel.set_axis_off()
+        axes[0].imshow(image)
+        axes[1].imshow(explanation.patch)
+        _write(axes[0], explanation.name, 0.22, weight="bold", parse_math=False)
+        _write(axes[0], _caption(explanation), 0.06, color=GRAY)
+    _draw_heats(rows[:, 2], image, [explanation.attribution.magnitude for explanation in explanations])
+    _draw_heats(rows[:, 3], image, [explanation.field for explanation in explanations])
+    for axes, explanation in zip(rows, explanations, strict=True):
+        for panel in (axes[0], axes[2]):
+            _frame(panel, patch.x, patch.y, patch.width)
+        y, x = explanation.centre
+        for side, style in zip(explanation.squares.values(), ("-", "--", ":"), strict=True):
+            _frame(axes[3], x - side // 2, y - side // 2, side, style)
     for axes, title in zip(rows[0], TITLES, strict=True):
         _write(axes, title, CAPTION + 0.06, weight="bold")
-    for axes, frames in zip(rows[-1, 2:], ("frame: the patch", "frames: 50, 90 and 99 %"), strict=True):
+    for axes, what in zip(rows[-1, 2:], SCALES, strict=True):
         bar = figure.colorbar(axes.images[-1], cax=axes.inset_axes((0, -0.09, 1, 0.06)), orientation="horizontal")
         bar.minorticks_off()
         bar.ax.tick_params(labelsize=FONT, color="#bbbbbb", labelcolor=GRAY)
-        bar.set_label(f"part of the whole, per pixel\n{frames}", fontsize=FONT, color=GRAY)
+        bar.set_label(f"part per pixel, {what}", fontsize=FONT, color=GRAY)
         bar.outline.set_edgecolor("#bbbbbb")
     return figure
 
 
-def _shares(values: np.ndarray) -> np.ndarray:
-    return values / values.sum()
-
-
-def _draw_row(
-    axes: np.ndarray,
-    explanation: "Explanation",
-    image: np.ndarray,
-    patch: "Place",
-    attribution: np.ndarray,
-    field: np.ndarray,
-    highest: list[float],
-) -> None:
-    for panel in axes:
-        panel.set_xticks([])
-        panel.set_yticks([])
-        panel.spines[:].set_visible(False)
-    axes[0].imshow(image)
-    axes[1].imshow(explanation.patch)
-    _draw_heat(axes[2], image, attribution, highest[0])
-    _draw_heat(axes[3], image, field, highest[1])
-    for panel in (axes[0], axes[2]):
-        _frame(panel, patch.x, patch.y, patch.width)
-    y, x = explanation.centre
-    for side, style in zip(explanation.squares.values(), ("-", "--", ":"), strict=True):
-        _frame(axes[3], x - side // 2, y - side // 2, side, style)
+def _caption(explanation: "Explanation") -> str:
     squares = ", ".join(f"{share} % in {side}x{side}" for share, side in explanation.squares.items())
     width, height = explanation.extent
-    _write(axes[0], explanation.name, 0.22, weight="bold", parse_math=False)
-    _write(
-        axes[0],
+    return (
         f"diffusion index {explanation.attribution.diffusion_index:.1f}; "
-        f"receptive field: {squares}, all in {width}x{height} pixels",
-        0.06,
-        color=GRAY,
+        f"receptive field: {squares}, all in {width}x{height} pixels"
     )
 
 
@@ -131,22 +114,30 @@ def _write(axes: "Axes", text: str, above: float, **style: Any) -> None:
     )
 
 
-def _draw_heat(axes: "Axes", image: np.ndarray, heat: np.ndarray, highest: float) -> None:
-    """A map over the image in light grays, with logarithmic colours that fade out towards their lower end."""
+def _draw_heats(panels: Iterable["Axes"], image: np.ndarray, maps: list[np.ndarray]) -> None:
+    """Each map as parts of its sum, over the image in light grays, all in the same logarithmic colours.
+
+    The colours fade out towards their lower end.
+    """
     import matplotlib as mpl
     from matplotlib.colors import ListedColormap, LogNorm
 
     colours = mpl.colormaps["YlOrRd"](np.linspace(0, 1, 256))
     colours[:, 3] = np.linspace(0, 1, 256) ** 0.5
-    axes.imshow(0.6 + 0.4 * image.mean(-1), cmap="gray", vmin=0, vmax=1)
+    parts = [values / values.sum() for values in maps]
+    highest = max(values.max() for values in parts)
     lowest = highest / 10**DECADES
-    axes.imshow(np.maximum(heat, lowest), cmap=ListedColormap(colours), norm=LogNorm(lowest, highest))
+    for axes, values in zip(panels, parts, strict=True):
+        axes.imshow(0.6 + 0.4 * image.mean(-1), cmap="gray", vmin=0, vmax=1)
+        axes.imshow(np.maximum(values, lowest), cmap=ListedColormap(colours), norm=LogNorm(lowest, highest))
 
 
 def _frame(axes: "Axes", x: int, y: int, side: int, style: str = "-") -> None:
     from matplotlib.patches import Rectangle
+    from matplotlib.patheffects import withStroke
 
-    axes.add_patch(Rectangle((x - 0.5, y - 0.5), side, side, fill=False, ec=FRAME, lw=1.4, ls=style))
+    halo = [withStroke(linewidth=2.4, foreground="white")]
+    axes.add_patch(Rectangle((x - 0.5, y - 0.5), side, side, fill=False, ec=FRAME, lw=1.2, ls=style, path_effects=halo))
 
 
 # ------------------------------------------------------------------------------------------------------- command line
