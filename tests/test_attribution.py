@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from basicsr.archs.swinir_arch import SwinIR
 from conftest import TINY, pair, photo, rescale_
 from PIL import Image
 from torch import nn
@@ -27,6 +28,9 @@ from drct.analysis.attribution_command import LARGEST_ERROR, SIGMA, STEPS, main
 from drct.analysis.networks import Loaded
 from drct.archs.drct_arch import DRCT
 from drct.errors import DRCTError
+
+SWINIR = {"img_size": 16, "embed_dim": 8, "depths": [2, 2], "num_heads": [2, 2], "window_size": 8, "mlp_ratio": 2}
+SWINIR |= {"upscale": 2, "upsampler": "pixelshuffle", "resi_connection": "1conv"}
 
 
 def picture(height, width, seed=0):
@@ -224,13 +228,16 @@ def image(workplace):
 
 def test_the_command_writes_numbers_and_a_picture_of_all_networks(image, weights, capsys):
     options = ["--input", "photo.png", "-o", "out", "--context", "16", "--steps", "2", "--device", "cpu"]
-    assert main([str(weights), "DRCT-XS_SRx4", "--patch", "30,5,8", *options]) == 0
+    swinir = SwinIR(**SWINIR).eval()
+    rescale_(swinir)
+    torch.save({"params": swinir.state_dict()}, "SwinIR.pth")
+    assert main([str(weights), "SwinIR.pth", "--patch", "30,5,8", *options]) == 0
     content = json.loads((image.parent / "out" / "lam.json").read_text())
     assert content["patch"] == {"x": 30, "y": 5, "width": 8, "height": 8}
     assert content["context"] == {"x": 26, "y": 1, "width": 16, "height": 16}
     assert (content["steps"], content["sigma"]) == (2, 1.2)
-    assert [network["name"] for network in content["networks"]] == ["weights", "DRCT-XS_SRx4"]
-    assert [network["scale"] for network in content["networks"]] == [2, 4]
+    assert [network["name"] for network in content["networks"]] == ["weights", "SwinIR"]
+    assert [network["scale"] for network in content["networks"]] == [2, 2]
     for network in content["networks"]:
         assert network["diffusion_index"] == pytest.approx(100 * (1 - network["gini"]))
         assert 0 < network["diffusion_index"] < 100 and network["completeness_error"] >= 0
@@ -239,7 +246,7 @@ def test_the_command_writes_numbers_and_a_picture_of_all_networks(image, weights
     with Image.open("out/lam.png") as drawn:
         assert drawn.width == 1200 and drawn.height > 600
     out = capsys.readouterr().out
-    assert "| weights | " in out and "| DRCT-XS_SRx4 | " in out
+    assert "| weights | " in out and "| SwinIR | " in out
 
 
 def test_without_a_patch_the_most_detailed_area_is_taken(workplace, weights):

@@ -47,8 +47,8 @@ class Place(NamedTuple):
 def blur_path(image: np.ndarray, steps: int, sigma: float) -> np.ndarray:
     """Pictures from a blurred image to the image itself: (H, W, C) -> (steps + 1, H, W, C), float64.
 
-    Picture i is the image after a Gaussian of sigma * (1 - i / steps) pixels, cut off at 3 sigma (the path of J. Gu
-    and C. Dong, "Interpreting Super-Resolution Networks with Local Attribution Maps", CVPR 2021, section 3.2).
+    Picture i is the image after a Gaussian of sigma * (1 - i / steps) pixels, cut off at 3 sigma: the path of J. Gu
+    and C. Dong, "Interpreting Super-Resolution Networks with Local Attribution Maps", CVPR 2021.
     """
     image = image.astype(np.float64)
     side = 2 * math.ceil(3 * sigma) + 1
@@ -93,7 +93,7 @@ class Attribution(NamedTuple):
 
     @property
     def diffusion_index(self) -> float:
-        """How evenly the magnitude is spread over the pixels (Gu and Dong, section 5): 100 if evenly, 0 if in one."""
+        """How evenly the magnitude is spread over the pixels (Gu and Dong 2021): 100 if evenly, 0 if in one."""
         return 100 * (1 - gini(self.magnitude))
 
 
@@ -189,7 +189,7 @@ class Explanation:
         return {share: square_with(share / 100, self.field, *self.centre) for share in SHARES}
 
     def numbers(self) -> dict[str, Any]:
-        """For a file."""
+        """All numbers, named, as `lam.json` has them."""
         return {
             "name": self.name,
             "scale": self.scale,
@@ -217,8 +217,8 @@ def explain(
         device: None takes the accelerator where there is one.
 
     Raises:
-        DRCTError: if the network does not take such pictures, it does not fit in memory, or the patch does not change
-            along the path.
+        DRCTError: if the network does not take pictures of any size, its gradient does not fit in memory, or the patch
+            does not change along the path.
     """
     upscaler = Upscaler(loaded.network, device, "fp32", None, scale=loaded.scale)
     upscaler.check_pictures()
@@ -246,6 +246,6 @@ def explain(
                 "--context"
             ) from error
         raise
-    if not attribution.magnitude.any():
+    if not (attribution.magnitude.any() and field.any()):
         raise DRCTError(f"{loaded.name}: blurring the image does not change the patch: choose a --patch with details")
     return Explanation(loaded.name, scale, result, attribution, field, (y, x))
