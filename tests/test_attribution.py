@@ -208,7 +208,7 @@ def test_receptive_field_is_the_mean_over_images():
 def test_squares_hold_their_share_of_a_map():
     field = np.zeros((9, 9))
     field[4, 4], field[4, 5], field[1, 4] = 60, 31, 9
-    assert [square_with(share, field, 4, 4) for share in (0.5, 0.9, 0.99)] == [1, 3, 7]
+    assert [square_with(share, field, 4, 4) for share in (0.5, 0.6, 0.9, 0.99)] == [1, 1, 3, 7]
 
 
 def test_surroundings_have_the_patch_in_their_middle_but_near_the_edges_of_the_image():
