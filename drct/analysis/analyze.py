@@ -6,7 +6,7 @@ ANALYSES: Commands = {
     "architecture": ("drct.analysis.architecture_command", "drawing of a network with the dimensions of its layers"),
     "features": ("drct.analysis.features", "intensity of the features through the depth of networks"),
     "lam": (
-        "drct.analysis.attribution",
+        "drct.analysis.attribution_command",
         "which input pixels a patch of the result depends on, and the receptive field",
     ),
 }

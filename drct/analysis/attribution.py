@@ -1,0 +1,251 @@
+"""What a patch of a network's result depends on: local attribution maps, and the effective receptive field."""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from drct.analysis.networks import Loaded
+from drct.errors import DRCTError
+from drct.inference.upscale import pad_to_multiple
+from drct.inference.upscaler import Upscaler
+
+SMOOTHING = 1e-3  # of the gradient's magnitude, which has no derivative at 0: a quarter of a gray level
+SHARES = (50, 90, 99)  # percent of the receptive field
+
+
+class Place(NamedTuple):
+    """An area of the image, in input pixels."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+    @property
+    def rows_and_columns(self) -> tuple[slice, slice]:
+        """To index arrays (H, W)."""
+        return slice(self.y, self.y + self.height), slice(self.x, self.x + self.width)
+
+    def surroundings(self, side: int, height: int, width: int) -> "Place":
+        """The square of a side with this in its middle, moved and cut to be within an image of a height and width."""
+        across, down = min(side, width), min(side, height)
+        x = min(max(self.x + self.width // 2 - across // 2, 0), width - across)
+        y = min(max(self.y + self.height // 2 - down // 2, 0), height - down)
+        return Place(x, y, across, down)
+
+
+# -------------------------------------------------------------------------------------------------------- attribution
+
+
+def blur_path(image: np.ndarray, steps: int, sigma: float) -> np.ndarray:
+    """Pictures from a blurred image to the image itself: (H, W, C) -> (steps + 1, H, W, C), float64.
+
+    Picture i is the image after a Gaussian of sigma * (1 - i / steps) pixels, cut off at 3 sigma: the path of J. Gu
+    and C. Dong, "Interpreting Super-Resolution Networks with Local Attribution Maps", CVPR 2021.
+    """
+    image = image.astype(np.float64)
+    side = 2 * math.ceil(3 * sigma) + 1
+    widths = [sigma * (1 - i / steps) for i in range(steps)]
+    blurred = [cv2.GaussianBlur(image, (side, side), width, borderType=cv2.BORDER_REFLECT_101) for width in widths]
+    return np.stack([*(picture.reshape(image.shape) for picture in blurred), image])  # OpenCV drops a single channel
+
+
+def detail(patch: Tensor) -> Tensor:
+    """How much detail a patch has, the feature that is attributed: (B, C, H, W) -> scalar.
+
+    It is the sum of the magnitudes of its gradient, by differences of neighbours within the patch, per channel.
+    """
+    corner = patch[..., :-1, :-1]
+    squares = (patch[..., 1:, :-1] - corner).square() + (patch[..., :-1, 1:] - corner).square()
+    return (squares + SMOOTHING**2).sqrt().sum()
+
+
+class Attribution(NamedTuple):
+    """Integrated gradients.
+
+    Attributes:
+        values: How much each value of the image adds to the quantity, (C, H, W), float64.
+        baseline: The quantity of the first picture of the path.
+        image: The quantity of the last.
+    """
+
+    values: np.ndarray
+    baseline: float
+    image: float
+
+    @property
+    def completeness_error(self) -> float:
+        """How far the sum of all values is from what it should be, the quantity's change, as a part of that."""
+        change = self.image - self.baseline
+        return abs(float(self.values.sum()) - change) / abs(change) if change else math.inf
+
+    @property
+    def magnitude(self) -> np.ndarray:
+        """Of the sum over the channels: (H, W)."""
+        return np.abs(self.values.sum(0))
+
+    @property
+    def diffusion_index(self) -> float:
+        """How evenly the magnitude is spread over the pixels (Gu and Dong 2021): 100 if evenly, 0 if in one."""
+        return 100 * (1 - gini(self.magnitude))
+
+
+def integrate(quantity: Callable[[Tensor], Tensor], path: Iterable[Tensor]) -> Attribution:
+    """Attribute the change of a quantity along a path of pictures to the pictures' values.
+
+    Integrated gradients (M. Sundararajan et al., "Axiomatic Attribution for Deep Networks", 2017) along the straight
+    lines between successive pictures, each by its midpoint: the error falls with the square of the number of steps.
+
+    Args:
+        quantity: Of a picture (1, C, H, W): a scalar that has a gradient.
+        path: Pictures (1, C, H, W), two or more.
+    """
+    pictures = iter(path)
+    first = last = next(pictures)
+    total = np.zeros(first.shape[1:])
+    for picture in pictures:
+        middle = ((last + picture) / 2).requires_grad_()
+        (gradient,) = torch.autograd.grad(quantity(middle), middle)
+        total += (gradient * (picture - last))[0].cpu().double().numpy()
+        last = picture
+    with torch.no_grad():
+        return Attribution(total, float(quantity(first)), float(quantity(last)))
+
+
+def gini(values: np.ndarray) -> float:
+    """Gini coefficient of values from 0: 0 if all are equal, 1 - 1 / n if one of the n has it all."""
+    ordered = np.sort(values, axis=None).astype(np.float64)
+    n = ordered.size
+    return float((2 * np.arange(1, n + 1) - n - 1) @ ordered / (n * ordered.sum()))
+
+
+# ---------------------------------------------------------------------------------------------------- receptive field
+
+
+def receptive_field(forward: Callable[[Tensor], Tensor], images: Tensor, y: int, x: int) -> np.ndarray:
+    """Effective receptive field of a pixel (W. Luo et al., "Understanding the Effective Receptive Field", 2016).
+
+    Args:
+        forward: From images to results.
+        images: (B, C, H, W).
+        y, x: The pixel of the results. Its channels are added up.
+
+    Returns:
+        Magnitude of the gradient for each pixel of the images, added over their channels, the mean over the images:
+        (H, W), float64.
+    """
+    images = images.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(forward(images)[:, :, y, x].sum(), images)
+    return gradient.abs().sum(1).mean(0).cpu().double().numpy()
+
+
+def square_with(share: float, field: np.ndarray, y: int, x: int) -> int:
+    """Side of the smallest square around a pixel that holds a share of a map (H, W); it may reach beyond the map."""
+    rows, columns = np.indices(field.shape)
+    distance = np.maximum(abs(rows - y), abs(columns - x))
+    held = np.bincount(distance.ravel(), field.ravel()).cumsum()
+    return 2 * int(np.argmax(held >= share * held[-1])) + 1
+
+
+# ----------------------------------------------------------------------------------------------------------- networks
+
+
+@dataclass
+class Explanation:
+    """What was found about a network.
+
+    Attributes:
+        name: Of the network.
+        scale: Its factor.
+        patch: Its result, (H, W, 3), RGB, float32 in [0, 1].
+        attribution: Of the detail of the patch.
+        field: Receptive field of the patch's centre, (H, W).
+        centre: Row and column of that, in input pixels.
+    """
+
+    name: str
+    scale: int
+    patch: np.ndarray
+    attribution: Attribution
+    field: np.ndarray
+    centre: tuple[int, int]
+
+    @property
+    def extent(self) -> tuple[int, int]:
+        """Width and height of the area outside which the receptive field is exactly 0."""
+        rows, columns = np.nonzero(self.field)
+        return int(np.ptp(columns)) + 1, int(np.ptp(rows)) + 1
+
+    @property
+    def squares(self) -> dict[int, int]:
+        """Sides of the squares that hold `SHARES` of the receptive field."""
+        return {share: square_with(share / 100, self.field, *self.centre) for share in SHARES}
+
+    def numbers(self) -> dict[str, Any]:
+        """All numbers, named, as `lam.json` has them."""
+        return {
+            "name": self.name,
+            "scale": self.scale,
+            "diffusion_index": self.attribution.diffusion_index,
+            "gini": gini(self.attribution.magnitude),
+            "detail": {"baseline": self.attribution.baseline, "image": self.attribution.image},
+            "completeness_error": self.attribution.completeness_error,
+            "receptive_field": {
+                "squares": {f"{share}%": side for share, side in self.squares.items()},
+                "extent": self.extent,
+            },
+        }
+
+
+def explain(
+    loaded: Loaded, image: np.ndarray, patch: Place, steps: int, sigma: float, device: str | None = None
+) -> Explanation:
+    """Find out what a patch of a network's result depends on.
+
+    Args:
+        loaded: The network. Is moved to the device; its parameters no longer require gradients.
+        image: (H, W, 3), RGB, float32 in [0, 1].
+        patch: Of the image, square.
+        steps, sigma: See `blur_path`.
+        device: None takes the accelerator where there is one.
+
+    Raises:
+        DRCTError: if the network does not take pictures of any size, its gradient does not fit in memory, or the patch
+            does not change along the path.
+    """
+    upscaler = Upscaler(loaded.network, device, "fp32", None, scale=loaded.scale)
+    upscaler.check_pictures()
+    network, scale = loaded.network.requires_grad_(False), loaded.scale
+    height, width = image.shape[:2]
+
+    def forward(x: Tensor) -> Tensor:
+        return network(pad_to_multiple(x, loaded.window))[..., : height * scale, : width * scale]
+
+    rows, columns = Place(*(scale * side for side in patch)).rows_and_columns
+    y, x = patch.y + patch.height // 2, patch.x + patch.width // 2
+    path = torch.from_numpy(blur_path(image, steps, sigma)).permute(0, 3, 1, 2)[:, None]
+    path = path.to(upscaler.device, torch.float32)
+    try:
+        field = receptive_field(forward, path[-1], y * scale + scale // 2, x * scale + scale // 2)
+        with torch.no_grad():
+            result = forward(path[-1])[0, :, rows, columns].clamp(0, 1).permute(1, 2, 0).cpu().numpy()
+        attribution = integrate(
+            lambda picture: detail(forward(picture)[..., rows, columns]), tqdm(path, loaded.name, leave=False)
+        )
+    except RuntimeError as error:
+        if isinstance(error, torch.cuda.OutOfMemoryError) or "allocate memory" in str(error):
+            raise DRCTError(
+                f"{loaded.name}: the gradient of {width}x{height} pixels does not fit in memory: choose a smaller "
+                "--context"
+            ) from error
+        raise
+    if not (attribution.magnitude.any() and field.any()):
+        raise DRCTError(f"{loaded.name}: blurring the image does not change the patch: choose a --patch with details")
+    return Explanation(loaded.name, scale, result, attribution, field, (y, x))
