@@ -5,12 +5,13 @@ import json
 import math
 import shutil
 import sys
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 import torch
 import torchinfo
-from conftest import TINY, pair
+from conftest import ROOT, TINY, pair
 from spandrel.architectures.HAT import HAT
 from spandrel.architectures.SwinIR import SwinIR
 from torch import nn
@@ -115,6 +116,21 @@ def test_published_figures_come_out_to_the_digit(published):
     paper = {"HAT-S": "HAT", "DRCT-C144": "DRCT", "HAT-L": "HAT-L", "DRCT-L": "DRCT-L"}
     for name, *cells, _, told in rows[2:]:
         assert told == "{}: {} M, {} G, {} MB".format(paper[name], *cells[:3])
+
+
+def test_the_figures_that_the_readme_shows_are_what_is_computed(published):
+    shown = {c.network: c for c in complexity.read(ROOT / "figures" / "complexity.json")}
+    assert tuple(shown) == complexity.NAMED
+    for c in published:
+        assert replace(shown[c.network], activation_bytes=0) == c
+    assert shown["DRCT-XS"] == complexity_of("DRCT-XS", 64, 64)
+    assert all(c.published == complexity.published_as(name) for name, c in shown.items())
+
+
+@pytest.mark.slow
+def test_all_figures_that_the_readme_shows_are_what_is_computed():
+    shown = complexity.read(ROOT / "figures" / "complexity.json")
+    assert shown == [complexity_of(name, 64, 64) for name in complexity.NAMED]
 
 
 @pytest.mark.slow
