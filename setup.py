@@ -36,6 +36,7 @@ setup(
             "pytest-xdist>=3.5",
             "ruff>=0.6",
             "spandrel>=0.4.1",
+            "torchinfo>=1.8",
             "types-PyYAML",
             "types-psutil",
             "types-tqdm",

@@ -20,6 +20,8 @@ COMMANDS: Commands = {
     "curves": ("drct.analysis.curves", "draw losses and metrics of training runs"),
     "report": ("drct.analysis.report_command", "compare the results of test runs"),
     "analyze": ("drct.analysis.analyze", "look into networks: features through their depth, what a patch depends on"),
+    "complexity": ("drct.analysis.complexity_command", "parameters, operations and memory of networks"),
+    "tables": ("drct.analysis.tables", "write the tables of a Markdown file anew from results"),
     "bench": ("drct.analysis.speed_benchmark", "time and memory beside other networks and runtimes"),
 }
 EXAMPLES = """\

@@ -34,7 +34,7 @@ def _psnr(*values: float) -> dict[str, float]:
 
 
 # Tables of "DRCT: Saving Image Super-resolution away from Information Bottleneck", arXiv:2404.00722. The complexity
-# columns of its first and third line are of smaller networks than those whose PSNR it reports.
+# columns of its first and second line are of smaller networks than those whose PSNR it reports.
 DRCT_PAPER = (
     Published("HAT", "HAT-S", 9.621, 11.22, 2053.42, 42.18, _psnr(33.04, 29.23, 28.00, 27.97, 32.48)),
     Published("DRCT", "DRCT-C144", 10.443, 5.92, 1857.55, 7.92, _psnr(33.11, 29.35, 28.18, 28.06, 32.59)),

@@ -460,7 +460,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.chart and find_spec("matplotlib") is None:
         raise DRCTError("--chart needs matplotlib: pip install -e '.[bench]'")
     if args.show:
-        _show(_read(args.show), args.chart)
+        _show(read(args.show), args.chart)
         return 0
     for key in (*args.contenders, args.reference):
         if key not in CONTENDERS:
@@ -513,7 +513,8 @@ def _show(content: dict[str, Any], chart: Path | None) -> None:
         draw(results, chart)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> dict[str, Any]:
+    """What `--json` wrote. Raises `DRCTError` if the file is something else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         for result in content["results"]:

@@ -22,13 +22,18 @@ def argument_parser() -> argparse.ArgumentParser:
         "files", nargs="+", metavar="FILE", help="weights, ONNX model, folder of save_pretrained, or name of weights"
     )
     parser.add_argument(
-        "--size", type=_size, default=(64, 64), metavar="WxH", help="of the image before upscaling; default 64x64"
+        "--size",
+        type=width_and_height,
+        default=(64, 64),
+        metavar="WxH",
+        help="of the image before upscaling; default 64x64",
     )
     parser.add_argument("--json", action="store_true", help="a list of objects instead of text")
     return parser
 
 
-def _size(text: str) -> tuple[int, int]:
+def width_and_height(text: str) -> tuple[int, int]:
+    """Read WxH of a command line."""
     width, _, height = text.partition("x")
     if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
         raise argparse.ArgumentTypeError(f"{text} is not WIDTHxHEIGHT, such as 640x480")

@@ -1,0 +1,153 @@
+"""The tables of the README: made from what was measured, found when stale, and nothing else touched."""
+
+import json
+import re
+import shutil
+
+import pytest
+from conftest import ROOT
+
+from drct.analysis import tables
+from drct.cli import main as drct_main
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def copy(workplace):
+    """What the README's tables are made from."""
+    shutil.copytree(ROOT / "figures", workplace / "figures", ignore=shutil.ignore_patterns("*.png", "*.gif"))
+    return workplace
+
+
+def table_of(name, text=README):
+    return re.search(rf"<!-- table: {name} -->\n(.*?)<!-- end -->", text, re.DOTALL)[1]
+
+
+def part(*names):
+    """Some of the README's tables, with their markers: others take their time."""
+    return "".join(f"# {name}\n\n<!-- table: {name} -->\n{table_of(name)}<!-- end -->\n" for name in names)
+
+
+def test_the_tables_of_the_readme_are_what_was_measured_and_published(capsys):
+    assert drct_main(["tables", str(ROOT / "README.md"), "--check"]) == 0, capsys.readouterr().err
+    assert {name for name, *_ in tables._marked(README)} == set(tables.TABLES)
+
+
+@pytest.mark.parametrize(
+    ("table", "number", "other"),
+    [
+        ("complexity", "1857.55", "1857.56"),
+        ("published", "28.70", "28.71"),
+        ("speed", "13.48", "13.47"),
+        ("training-step", "3.88", "3.87"),
+        ("results", "31.34", "31.35"),
+    ],
+)
+def test_an_edited_number_is_found_and_put_right(copy, capsys, table, number, other):
+    right = part(table, "published") if table != "published" else part("speed", "published")
+    edited = right.replace(number, other, 1)
+    assert edited != right
+    (copy / "README.md").write_text(edited, encoding="utf-8")
+    assert drct_main(["tables", "--check"]) == 1
+    told = f"error: README.md, table {table} is stale: drct tables README.md writes it anew"
+    assert capsys.readouterr().err.strip() == told
+    assert (copy / "README.md").read_text(encoding="utf-8") == edited
+    assert drct_main(["tables"]) == 0
+    assert (copy / "README.md").read_text(encoding="utf-8") == right
+    assert drct_main(["tables", "--check"]) == 0
+
+
+def test_a_changed_measurement_makes_its_table_stale(copy, capsys):
+    (copy / "README.md").write_text(part("training-step", "speed"), encoding="utf-8")
+    content = json.loads((copy / "figures/speed.json").read_text())
+    content["results"][0]["seconds"] = [100.0]
+    (copy / "figures/speed.json").write_text(json.dumps(content))
+    assert drct_main(["tables", "--check"]) == 1
+    assert re.findall(r"table (\S+) is stale", capsys.readouterr().err) == ["speed"]
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_text_outside_the_markers_stays_byte_for_byte(copy, newline):
+    before = f"\ufeff# Title  {newline}\t×\u2028 no | table {newline * 3}<!-- a comment -->{newline}"
+    after = f"tail without a newline{newline} | 1 | \x0c"
+    text = f"{before}<!-- table: published -->{newline}old<!-- end -->{after}"
+    (copy / "notes.md").write_bytes(text.encode())
+    assert drct_main(["tables", "notes.md"]) == 0
+    made = (copy / "notes.md").read_bytes().decode()
+    table = made.removeprefix(f"{before}<!-- table: published -->{newline}").removesuffix(f"<!-- end -->{after}")
+    assert made != text and len(made) == len(text) - len("old") + len(table)
+    assert table == table_of("published").replace("\n", newline)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a\n<!-- table: complexty -->\n<!-- end -->", "line 2: no table 'complexty' (did you mean 'complexity'?)"),
+        ("<!-- table: speed -->\n", "table speed has no <!-- end -->"),
+        ("a\n\n<!-- end -->", "line 3: <!-- end --> without a table before it"),
+        ("<!-- table: speed -->\n<!-- table: results -->\n<!-- end -->", "line 2: a table before the end of another"),
+        ("<!-- table: speed --> | 1 |\n<!-- end -->", "needs a line of its own"),
+    ],
+)
+def test_wrong_markers_are_errors_that_leave_the_file_alone(copy, capsys, text, told):
+    (copy / "notes.md").write_text(text)
+    assert drct_main(["tables", "notes.md"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: notes.md: ") and told in error and error.count("\n") == 1
+    assert (copy / "notes.md").read_text() == text
+
+
+def test_a_table_whose_figures_are_missing_stays_and_is_told_and_the_others_are_made(copy, capsys):
+    (copy / "figures/training_step.json").unlink()
+    right = part("training-step", "published")
+    (copy / "README.md").write_text(right.replace("28.70", "28.71"), encoding="utf-8")
+    assert drct_main(["tables", "--check"]) == 1
+    assert drct_main(["tables"]) == 1
+    assert "error: README.md, table training-step: figures/training_step.json" in capsys.readouterr().err
+    assert (copy / "README.md").read_text(encoding="utf-8") == right
+
+
+def test_results_of_test_runs_are_kept_and_their_means_shown(copy):
+    (copy / "README.md").write_text(part("results"), encoding="utf-8")
+    run = copy / "results" / "other"
+    for folder in (run, copy / "figures/results/other"):
+        folder.mkdir(parents=True)
+    (copy / "figures/results/other/metrics_Gone.json").write_text("of an earlier run")
+    shipped = ROOT / "figures/results/DRCT-XS_SRx4"
+    content = json.loads((shipped / "metrics_Set5.json").read_text())
+    for values in content["images"].values():
+        values["psnr"] += 1
+    (run / "metrics_Set5.json").write_text(json.dumps(content))
+    options = {"scale": 4, "path": {"root": "/home/somebody"}, "val": {"metrics": {"psnr": {"crop_border": 4}}}}
+    (run / "settings.json").write_text(json.dumps({"options": options}))
+    assert drct_main(["tables", "--results", "results/other"]) == 0
+    kept = copy / "figures/results/other"
+    assert sorted(file.name for file in kept.iterdir()) == ["metrics_Set5.json", "settings.json"]
+    assert "somebody" not in (kept / "settings.json").read_text()
+    table = table_of("results", (copy / "README.md").read_text(encoding="utf-8"))
+    assert "| Set5 | psnr ↑ | 28.40 | 31.34 |" in table_of("results")
+    assert "| Set5 | psnr ↑ | 28.40 | 31.34 | 32.34 |" in table.replace("**", "")
+
+
+def test_results_that_do_not_tell_how_they_were_measured_are_refused(copy, capsys):
+    (copy / "README.md").write_text(part("results"), encoding="utf-8")
+    (copy / "run").mkdir()
+    shutil.copy(ROOT / "figures/results/DRCT-XS_SRx4/metrics_Set5.json", copy / "run")
+    assert drct_main(["tables", "--results", "run"]) == 2
+    assert "run has no settings.json" in capsys.readouterr().err
+    assert not (copy / "figures/results/run").exists()
+
+
+def test_the_results_shipped_are_means_of_their_images():
+    for file in (ROOT / "figures/results/DRCT-XS_SRx4").glob("metrics_*.json"):
+        content = json.loads(file.read_text())
+        for part in (content, content["bicubic"]):
+            for metric, mean in part["mean"].items():
+                values = [values[metric] for values in part["images"].values()]
+                assert mean == pytest.approx(sum(values) / len(values), abs=1e-12)
+
+
+def test_a_file_that_is_not_there_is_told(workplace, capsys):
+    assert drct_main(["tables"]) == 2
+    assert "error: cannot read README.md" in capsys.readouterr().err
