@@ -33,6 +33,8 @@ figures: demo .venv/installed-dev
 	$(BIN)/python -m drct bench --show figures/speed.json --chart figures/speed.png
 	$(BIN)/python -m drct analyze architecture DRCT -o figures/architecture.png
 	$(BIN)/python -m drct.analysis.tradeoff figures/results/DRCT-XS_SRx4 -o figures/tradeoff.png
+	$(BIN)/python -m drct complexity -o figures/complexity.json
+	$(BIN)/python -m drct tables
 
 install: .venv/installed
 

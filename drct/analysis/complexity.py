@@ -63,12 +63,13 @@ class Complexity:
 # ---------------------------------------------------------------------------------------------------------- measuring
 
 
-def complexity_of(source: str | os.PathLike, width: int, height: int) -> Complexity:
+def complexity_of(source: str | os.PathLike, width: int, height: int, training: bool = True) -> Complexity:
     """Measure a network.
 
     Args:
         source: A name of `NAMED`, or what `networks.load` takes.
         width, height: Of the image, in pixels.
+        training: Measure the activations of a training step, too, which takes longer; else they are 0.
 
     Raises:
         DRCTError: if there is no such network, or it does not take such an image.
@@ -81,7 +82,7 @@ def complexity_of(source: str | os.PathLike, width: int, height: int) -> Complex
             operations = network.operations(rows, columns)
         else:
             multi_adds, pass_bytes, operations = _counted(network, rows, columns)
-        activation_bytes = kept_for_backward(network, rows, columns)
+        activation_bytes = kept_for_backward(network, rows, columns) if training else 0
     except (RuntimeError, ValueError) as error:  # the network's, of its input
         raise DRCTError(f"{name} does not take an image of {width}x{height}: {str(error).splitlines()[0]}") from error
     parameters = sum(p.numel() for p in network.parameters())

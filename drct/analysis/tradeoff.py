@@ -6,17 +6,12 @@
 import argparse
 import json
 import sys
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
-from torch.utils.flop_counter import FlopCounterMode
-
-from drct.analysis import networks
+from drct.analysis.complexity import complexity_of
 from drct.analysis.curves import COLOURS, check_png
 from drct.analysis.published import BENCHMARKS, DRCT_PAPER
-from drct.archs.drct_arch import DRCT
 from drct.archs.recognition import VARIANTS
 from drct.errors import DRCTError, one_line_errors
 from drct.files import write_atomically
@@ -44,17 +39,8 @@ class Point(NamedTuple):
 
 def size_of(name: str) -> tuple[float, float]:
     """Millions of parameters of a network that has a name, and GFLOP for an image of 64x64, two for a multiply-add."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of how spandrel's networks are written
-        network = networks.make(name)
-        if isinstance(network, DRCT):
-            operations = network.operations(SIDE, SIDE)
-        else:
-            with FlopCounterMode(display=False) as counter:
-                network.to("meta")(torch.empty(1, 3, SIDE, SIDE, device="meta"))
-            operations = counter.get_total_flops()
-    parameters = sum(p.numel() for p in network.parameters())
-    return parameters / 1e6, operations / 1e9
+    found = complexity_of(name, SIDE, SIDE, training=False)
+    return found.parameters / 1e6, found.operations / 1e9
 
 
 def published_points(benchmark: str) -> list[Point]:

@@ -167,7 +167,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | None
     if on_cpu and torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v, bias)):
         # PyTorch's fused attention on the CPU has no gradient for a bias
         return _RecomputedAttention.apply(q, k, v, bias, mask)
-    if on_cpu and q.dtype == torch.float32:
+    if on_cpu and q.dtype == torch.float32 and type(q) is Tensor:  # not one without values, to look at shapes only
         return _attention_by_heads(q, k, v, bias, mask)
     if on_cpu and q.dtype == torch.bfloat16:  # the fused one converts all to float32
         return _weights(q, k, bias, mask) @ v
