@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from drct.archs.drct_arch import SHIFTED_BLOCKS, DenseGroup
 from drct.archs.windows import window_merge
@@ -76,15 +77,21 @@ class Measured(NamedTuple):
 
     Attributes:
         stage: Where.
-        intensity: Of the absolute activations |x|, over all positions and channels.
-        variation: Of their spatial variation |x - mean of x over all positions|, the mean being of each channel. What is
-            the same everywhere tells nothing of the image.
+        sizes: By the name of a quantity. Each is taken over all positions p of the image and all channels c of the
+            features x:
+            'intensity', |x[p, c]|;
+            'variation', |x[p, c] - mean over p of x[:, c]|: what differs from place to place, as the rest tells nothing
+            of the image;
+            'normalized', the same of x normalized as by a LayerNorm without weights, at each position over the
+            channels. Blocks normalize what they get, so that a network is free to choose the scale of its features,
+            and one that grows, or large channels that are the same everywhere, leave less for the others. This is what
+            arrives;
+            'added', |x[p, c] - input[p, c]|: what a block or group adds to its input. Others have none.
         map: Mean of |x| over the channels, (H, W), float32.
     """
 
     stage: Stage
-    intensity: Size
-    variation: Size
+    sizes: dict[str, Size]
     map: np.ndarray
 
 
@@ -136,13 +143,16 @@ def measure(network: nn.Module, image: Tensor, window: int) -> list[Measured]:
     def watch(name: str) -> Any:
         stage, parent = found[name], modules[name.rpartition(".")[0]]
 
-        def hook(module: nn.Module, inputs: tuple, output: Tensor) -> None:
+        def features(x: Tensor) -> Tensor:
             if stage.kind == "block" and isinstance(parent, DenseGroup):
-                output = _unshifted(output, parent, stage.block, padded.shape[-1])
-            if output.numel() != output.shape[-1] * padded[0, 0].numel():
+                x = _unshifted(x, parent, stage.block, padded.shape[-1])
+            if x.numel() != x.shape[-1] * padded[0, 0].numel():
                 raise DRCTError(f"features of {type(network).__name__} have another size than its input: not supported")
-            x = output.detach().reshape(*padded.shape[-2:], -1)[:height, :width]
-            measured[name] = _measured(stage, x.float())
+            return x.detach().reshape(*padded.shape[-2:], -1)[:height, :width].float()
+
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            before = features(inputs[0]) if stage.kind in ("block", "group") else None
+            measured[name] = _measured(stage, features(output), before)
 
         return modules[name].register_forward_hook(hook)
 
@@ -162,23 +172,30 @@ def _unshifted(windows: Tensor, group: DenseGroup, block: int, width: int) -> Te
     return torch.roll(window_merge(windows, group.window_size, width), (shift, shift), dims=(1, 2))
 
 
-def _measured(stage: Stage, x: Tensor) -> Measured:
-    """x: (H, W, C)."""
-    size = x.abs()
-    return Measured(stage, _size(size), _size((x - x.mean((0, 1))).abs()), size.mean(-1).cpu().numpy())
+def _measured(stage: Stage, x: Tensor, before: Tensor | None) -> Measured:
+    """x, before: (H, W, C)."""
+    sizes = {"intensity": x, "variation": _varying(x), "normalized": _varying(F.layer_norm(x, x.shape[-1:]))}
+    if before is not None:
+        sizes["added"] = x - before
+    return Measured(stage, {name: _size(values) for name, values in sizes.items()}, x.abs().mean(-1).cpu().numpy())
 
 
-def _size(values: Tensor) -> Size:
-    return Size(float(values.mean()), float(values.max()), float(values.std(correction=0)))
+def _varying(x: Tensor) -> Tensor:
+    return x - x.mean((0, 1))
+
+
+def _size(x: Tensor) -> Size:
+    x = x.abs()
+    return Size(float(x.mean()), float(x.max()), float(x.std(correction=0)))
 
 
 def average(images: Sequence[list[Measured]]) -> list[Measured]:
     """The numbers' means over images, and the maps of the first."""
-
-    def mean(sizes: list[Size]) -> Size:
-        return Size(*(float(value) for value in np.mean(sizes, axis=0)))
-
     return [
-        Measured(at[0].stage, mean([one.intensity for one in at]), mean([one.variation for one in at]), at[0].map)
+        Measured(
+            at[0].stage,
+            {name: Size(*np.mean([one.sizes[name] for one in at], axis=0).tolist()) for name in at[0].sizes},
+            at[0].map,
+        )
         for at in zip(*images, strict=True)
     ]
