@@ -1,0 +1,348 @@
+"""Measure how large the features of networks are through their depth, and how much of them varies over the image.
+
+Writes a table (features.json, features.csv), curves (features.png), maps (strip_<network>.png) and an animation
+(features.gif). What is measured, and where, is told in features.json and in drct/analysis/feature_maps.py.
+"""
+
+import argparse
+import csv
+import io
+import json
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from drct.errors import DRCTError, one_line_errors
+from drct.files import expanded, make_folder, write_atomically
+
+if TYPE_CHECKING:
+    from drct.analysis.feature_maps import Measured
+    from drct.inference.upscaler import Upscaler
+
+SEED = r"(.+?)_seed\d+"  # of names of runs that differ by their seed alone
+QUANTITIES = {
+    "intensity": "mean of |features|",
+    "variation": "mean of |features - their mean over the image|, of each channel",
+    "normalized": "the same of features normalized over the channels",
+    "added": "mean of |output - input| of a block or group",
+}
+METRICS = "metrics/*/psnr"  # tags of a training run's scalars
+EXAMPLES = """examples:
+  %(prog)s DRCT-XS_SRx4 --input photo.png -o features
+  %(prog)s SwinIR.pth HAT.pth DRCT.pth --input small/ -o features
+  %(prog)s experiments/mine_seed* experiments/other_seed* --names mine other --input photo.png -o features
+
+Of runs whose folders are named alike up to _seed<number>, curves and table give the median and the spread.
+"""
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    """The arguments of `drct analyze features`."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "networks",
+        nargs="+",
+        metavar="NETWORK",
+        help="weights of DRCT (file or name), of SwinIR or HAT (file; needs spandrel), or folder of a training run",
+    )
+    parser.add_argument(
+        "--input",
+        nargs="+",
+        required=True,
+        type=Path,
+        metavar="IMAGE",
+        help="images or folders of them, of about 100 to 300 pixels a side: the whole image is computed at a time",
+    )
+    parser.add_argument(
+        "-o", "--output", required=True, type=Path, metavar="FOLDER", help="older files of these names are replaced"
+    )
+    parser.add_argument("--names", nargs="+", metavar="NAME", help="what to call the networks; runs by seeds have one")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps; default: an accelerator if there is one")
+    return parser
+
+
+@one_line_errors
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of `drct analyze features`. Returns 0, 1 if some images failed, 2 if nothing could be done."""
+    args = argument_parser().parse_args(argv)
+    _needs_matplotlib()
+
+    from drct.analysis import feature_pictures
+    from drct.analysis.curves import run_names
+
+    sources = run_names(expanded(source) for source in args.networks)
+    groups = group_by_seed(sources, args.names)
+    upscalers = {name: _load(source, args.device) for name, source in sources.items()}
+    pictures, failed = _read_all(args.input)
+    folder = make_folder(expanded(args.output))
+    measured = _measure_all(upscalers, pictures)
+    networks = {label: [measured[name] for name in names] for label, names in groups.items()}
+    _check_alike(groups, measured)
+
+    metrics = {name: _metrics(source) for name, source in sources.items()}
+    rows = summarize(networks, {label: [metrics[name] for name in names] for label, names in groups.items()})
+    table = markdown(rows)
+    about = {
+        "images": list(pictures),
+        "quantities": QUANTITIES,
+        "sizes": "mean, maximum and standard deviation of absolute values over positions and channels, averaged over "
+        "images; relative: the mean divided by that of the embedding",
+        "networks": {
+            name: {"source": str(source), "group": label, "metrics": metrics[name], "stages": _table(measured[name])}
+            for label, names in groups.items()
+            for name, source in ((name, sources[name]) for name in names)
+        },
+        "summary": rows,
+        "markdown": table,
+    }
+    _write(folder / "features.json", json.dumps(about, indent=1).encode())
+    _write(folder / "features.csv", _csv(measured).encode())
+    _save(folder / "features.png", feature_pictures.draw_curves(networks))
+    first = next(iter(pictures.values()))
+    for label, name in zip(groups, (names[0] for names in groups.values()), strict=True):
+        title = label if len(groups[label]) == 1 else f"{label} ({name})"
+        _save(folder / f"strip_{_file_name(label)}.png", feature_pictures.draw_strip(title, measured[name], first))
+    _write(folder / "features.gif", feature_pictures.animation(networks))
+    print(table)
+    print(f"features of {_count(len(measured), 'network')} on {_count(len(pictures), 'image')}: {folder}")
+    return int(failed > 0)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
+def _needs_matplotlib() -> None:
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise DRCTError('pictures of features need matplotlib, which is missing: pip install "drct[curves]"') from error
+
+
+def group_by_seed(names: Iterable[str], labels: Sequence[str] | None = None) -> dict[str, list[str]]:
+    """Put networks together whose names end in _seed<number> and are else the same.
+
+    Args:
+        names: Of the networks.
+        labels: What to call the groups instead, in the order in which their first network comes.
+
+    Returns:
+        Names per label. A network without a seed is alone and called by its name.
+
+    Raises:
+        DRCTError: if there are not as many labels as groups, or two would have the same files.
+    """
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        match = re.fullmatch(SEED, name)
+        groups.setdefault(match[1] if match else name, []).append(name)
+    if labels is not None and len(labels) != len(groups):
+        raise DRCTError(
+            f"--names has {_count(len(labels), 'name')} for {_count(len(groups), 'network')}: {', '.join(groups)}"
+        )
+    named = dict(zip(labels or groups, groups.values(), strict=False))
+    if len({_file_name(label) for label in named}) < len(groups):
+        raise DRCTError(f"networks have the same name: give {len(groups)} different ones after --names")
+    return named
+
+
+def _file_name(label: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", label)
+
+
+# ---------------------------------------------------------------------------------------------------------- measuring
+
+
+def _load(source: Path, device: str | None) -> "Upscaler":
+    """A network on its device. Raises `DRCTError` if it cannot be analyzed."""
+    from drct.analysis import networks
+    from drct.analysis.feature_maps import stages
+    from drct.inference.upscaler import Upscaler
+
+    loaded = networks.load(source)
+    try:
+        stages(loaded.network)
+    except DRCTError as error:
+        raise DRCTError(f"{source}: {error}") from error
+    upscaler = Upscaler(loaded.network.requires_grad_(False), device, "fp32", None, scale=loaded.scale)
+    upscaler.check_pictures()
+    upscaler.window_size = loaded.window
+    return upscaler
+
+
+def _read_all(paths: Iterable[Path]) -> tuple[dict[str, np.ndarray], int]:
+    """Pictures by their paths, (H, W, 3), RGB in [0, 1], and the number of those that could not be read."""
+    from drct.data.deep_pictures import convert_depth
+    from drct.data.images import list_images
+    from drct.data.pictures import SUFFIXES, read_picture
+
+    pictures: dict[str, np.ndarray] = {}
+    failed = 0
+    for path in map(expanded, paths):
+        files = list_images(path, True, SUFFIXES) if path.is_dir() else [path]
+        if not files:
+            print(f"error: {path}: the folder has no images", file=sys.stderr)
+            failed += 1
+        for file in files:
+            try:
+                pixels = convert_depth(read_picture(file).pixels, np.float32)
+            except DRCTError as error:
+                print(f"error: {error}", file=sys.stderr)
+                failed += 1
+                continue
+            pictures[str(file)] = pixels[..., :3] if pixels.shape[2] >= 3 else pixels[..., :1].repeat(3, axis=2)
+    if not pictures:
+        raise DRCTError("none of the images could be read: give others after --input")
+    return pictures, failed
+
+
+def _measure_all(
+    upscalers: Mapping[str, "Upscaler"], pictures: Mapping[str, np.ndarray]
+) -> dict[str, list["Measured"]]:
+    import torch
+    from tqdm import tqdm
+
+    from drct.analysis.feature_maps import average, measure
+
+    measured = {}
+    with tqdm(total=len(upscalers) * len(pictures), unit="image", disable=None) as progress:
+        for name, upscaler in upscalers.items():
+            progress.set_postfix_str(name)
+            images = []
+            for pixels in pictures.values():
+                image = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).to(upscaler.device)
+                images.append(measure(upscaler.network, image, upscaler.window_size))
+                progress.update()
+            measured[name] = average(images)
+    return measured
+
+
+def _check_alike(groups: Mapping[str, list[str]], measured: Mapping[str, list["Measured"]]) -> None:
+    for first, *others in groups.values():
+        for other in others:
+            if [one.stage for one in measured[first]] != [one.stage for one in measured[other]]:
+                raise DRCTError(f"{first} and {other} differ by more than their seed: rename one of them")
+
+
+def _metrics(source: Path) -> dict[str, float]:
+    """Last values of what a training run has measured, by dataset."""
+    from drct.engine.scalars import FILE_NAME, read_scalars
+
+    if not (source / FILE_NAME).is_file():
+        return {}
+    scalars = read_scalars(source)
+    return {tag.split("/")[1]: float(values[-1]) for tag, (_, values) in scalars.items() if fnmatchcase(tag, METRICS)}
+
+
+# ------------------------------------------------------------------------------------------------------------- tables
+
+
+def summarize(
+    networks: Mapping[str, Sequence[list["Measured"]]], metrics: Mapping[str, Sequence[dict[str, float]]]
+) -> list[dict[str, Any]]:
+    """How features go through the groups, in a few numbers.
+
+    Args:
+        networks: By label, what is measured of networks that differ by their seed alone.
+        metrics: Of the same, PSNR by dataset.
+
+    Returns:
+        Per label `network`, `seeds` (their number), `psnr` by dataset, and by quantity: `embedding`, `first`, `largest`
+        and `last` group's mean, `groups` (the number of the largest, by seed) and `ratio`, last / largest: 1 if the
+        features are largest at the end, and the smaller the more they collapse. All numbers are pairs of the mean and
+        the standard deviation over seeds (None for one).
+    """
+    rows = []
+    for label, seeds in networks.items():
+        row: dict[str, Any] = {"network": label, "seeds": len(seeds), "psnr": {}}
+        for dataset in metrics[label][0]:
+            row["psnr"][dataset] = _over_seeds([of[dataset] for of in metrics[label] if dataset in of])
+        for quantity in QUANTITIES:
+            through = np.array(
+                [[one.sizes[quantity].mean for one in seed if one.stage.kind == "group"] for seed in seeds]
+            )
+            row[quantity] = {
+                "first": _over_seeds(through[:, 0]),
+                "largest": _over_seeds(through.max(1)),
+                "last": _over_seeds(through[:, -1]),
+                "ratio": _over_seeds(through[:, -1] / through.max(1)),
+                "groups": (through.argmax(1) + 1).tolist(),
+            }
+            if quantity in seeds[0][0].sizes:
+                row[quantity]["embedding"] = _over_seeds([seed[0].sizes[quantity].mean for seed in seeds])
+        rows.append(row)
+    return rows
+
+
+def _over_seeds(values: Sequence[float] | np.ndarray) -> tuple[float, float | None]:
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """What `summarize` returns as tables, one per quantity."""
+    datasets = list(dict.fromkeys(dataset for row in rows for dataset in row["psnr"]))
+    head = ["network", "seeds", "embedding", "first group", "largest group", "last group", "last / largest"]
+    head += [f"PSNR {dataset}" for dataset in datasets]
+    lines = []
+    for quantity, definition in QUANTITIES.items():
+        lines += [f"**{quantity}**: {definition}", "", f"| {' | '.join(head)} |"]
+        lines += ["|---|" + "--:|" * (len(head) - 1)]
+        for row in rows:
+            of = row[quantity]
+            numbers = ", ".join(map(str, sorted(set(of["groups"]))))
+            cells = [row["network"], str(row["seeds"]), _cell(of.get("embedding")), _cell(of["first"])]
+            cells += [f"{_cell(of['largest'])} (group {numbers})", _cell(of["last"]), _cell(of["ratio"])]
+            cells += [_cell(row["psnr"].get(dataset), ".2f") for dataset in datasets]
+            lines.append(f"| {' | '.join(cells)} |")
+        lines.append("")
+    if any(row["seeds"] > 1 for row in rows):
+        lines += ["Mean ± standard deviation over seeds.", ""]
+    return "\n".join(lines)
+
+
+def _cell(value: tuple[float, float | None] | None, format: str = ".3f") -> str:
+    if value is None:
+        return ""
+    mean, deviation = value
+    return f"{mean:{format}}" + ("" if deviation is None else f" ± {deviation:{format}}")
+
+
+def _table(network: list["Measured"]) -> list[dict[str, Any]]:
+    """What is measured of a network, as JSON has it."""
+    first = network[0].sizes
+    lines = []
+    for one in network:
+        line: dict[str, Any] = {"stage": one.stage.label, **one.stage._asdict()}
+        for quantity, size in one.sizes.items():
+            line[quantity] = size._asdict()
+            if quantity in first:
+                line[quantity]["relative"] = size.mean / first[quantity].mean
+        lines.append(line)
+    return lines
+
+
+def _csv(measured: Mapping[str, list["Measured"]]) -> str:
+    """One line per network, stage and quantity."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["network", "stage", "kind", "group", "block", "depth", "quantity", "mean", "maximum", "std"])
+    for name, network in measured.items():
+        for one in network:
+            for quantity, size in one.sizes.items():
+                writer.writerow([name, one.stage.label, *one.stage, quantity, *size])
+    return text.getvalue()
+
+
+def _write(path: Path, data: bytes) -> None:
+    write_atomically(path, lambda file: file.write(data))
+
+
+def _save(path: Path, figure: Any) -> None:
+    write_atomically(path, lambda file: figure.savefig(file, format="png"))
