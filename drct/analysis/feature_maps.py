@@ -87,12 +87,12 @@ class Measured(NamedTuple):
             and one that grows, or large channels that are the same everywhere, leave less for the others. This is what
             arrives;
             'added', |x[p, c] - input[p, c]|: what a block or group adds to its input. Others have none.
-        map: Mean of |x| over the channels, (H, W), float32.
+        maps: Their means over the channels, (H, W), float32.
     """
 
     stage: Stage
     sizes: dict[str, Size]
-    map: np.ndarray
+    maps: dict[str, np.ndarray]
 
 
 def stages(network: nn.Module) -> dict[str, Stage]:
@@ -174,19 +174,19 @@ def _unshifted(windows: Tensor, group: DenseGroup, block: int, width: int) -> Te
 
 def _measured(stage: Stage, x: Tensor, before: Tensor | None) -> Measured:
     """x, before: (H, W, C)."""
-    sizes = {"intensity": x, "variation": _varying(x), "normalized": _varying(F.layer_norm(x, x.shape[-1:]))}
+    values = {"intensity": x, "variation": _varying(x), "normalized": _varying(F.layer_norm(x, x.shape[-1:]))}
     if before is not None:
-        sizes["added"] = x - before
-    return Measured(stage, {name: _size(values) for name, values in sizes.items()}, x.abs().mean(-1).cpu().numpy())
+        values["added"] = x - before
+    values = {name: of.abs() for name, of in values.items()}
+    return Measured(
+        stage,
+        {name: Size(float(of.mean()), float(of.max()), float(of.std(correction=0))) for name, of in values.items()},
+        {name: of.mean(-1).cpu().numpy() for name, of in values.items()},
+    )
 
 
 def _varying(x: Tensor) -> Tensor:
     return x - x.mean((0, 1))
-
-
-def _size(x: Tensor) -> Size:
-    x = x.abs()
-    return Size(float(x.mean()), float(x.max()), float(x.std(correction=0)))
 
 
 def average(images: Sequence[list[Measured]]) -> list[Measured]:
@@ -195,7 +195,7 @@ def average(images: Sequence[list[Measured]]) -> list[Measured]:
         Measured(
             at[0].stage,
             {name: Size(*np.mean([one.sizes[name] for one in at], axis=0).tolist()) for name in at[0].sizes},
-            at[0].map,
+            at[0].maps,
         )
         for at in zip(*images, strict=True)
     ]

@@ -19,7 +19,6 @@ from drct.analysis.feature_maps import Measured
 if TYPE_CHECKING:  # matplotlib is an extra
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.image import AxesImage
 
 Networks = Mapping[str, Sequence[list[Measured]]]  # by label: networks that differ by their seed alone
 
@@ -34,7 +33,7 @@ SHARE_IN_RANGE = 99.5  # percent of the values that a colour scale tells apart
 ANIMATION_WIDTH, ANIMATION_DPI = 8.3, 100
 FRAME_TIME = 350  # milliseconds
 LAST_FRAME_TIME = 2000
-PALETTE_OF_MAP = 192  # colours of a GIF's 256 that the colour map gets
+MAP_COLOURS, GRAYS = 96, 16  # of a GIF: fewer make it smaller
 
 
 # ------------------------------------------------------------------------------------------------------------ curves
@@ -151,60 +150,63 @@ def _draw_legend(figure: "Figure", networks: Networks, styles: list[dict[str, An
         fontsize=FONT + 1,
     )
     for text, label in zip(legend.get_texts(), labels, strict=True):
-        text.set_parse_math(False)
-        text.set_text(label)
+        text.set(parse_math=False, text=label, fontsize=FONT + 1)
 
 
 def _with_seeds(name: str, networks: Networks) -> str:
     count = len(networks[name])
-    return f"{name} (median of {count} seeds)" if count > 1 else name
+    return f"{name} (median and range of {count} seeds)" if count > 1 else name
 
 
 # ------------------------------------------------------------------------------------------------------------- maps
 
 
-def draw_strip(name: str, network: list[Measured], picture: np.ndarray) -> "Figure":
-    """Intensity maps of all stages: one row per group, blocks from left to right and then the group.
+def draw_strip(name: str, network: list[Measured], picture: np.ndarray, quantity: str = "intensity") -> "Figure":
+    """Maps of all stages but the norm: one row per group, blocks from left to right and then the group.
 
     Args:
         name: Of the network.
         network: What is measured.
         picture: That the maps are of, (H, W, 3), in [0, 1].
+        quantity: Of the maps: 'intensity', 'variation' or 'normalized'.
     """
     rows: dict[int, list[Measured]] = {}
-    for one in network:
-        if one.stage.kind != "norm":
-            rows.setdefault(one.stage.group, []).append(one)
+    for one in _through(network):
+        rows.setdefault(one.stage.group, []).append(one)
     columns = max(3, *(len(row) for row in rows.values()))
-    top = _top(network)
-    height = 0.5 + len(rows) * (WIDTH / columns * picture.shape[0] / picture.shape[1] + 0.42)
-    figure = _figure(height)
-    figure.suptitle(
-        f"{name}: mean of |features| over the channels; one scale for all maps",
-        fontsize=FONT + 1.5,
-        fontweight="bold",
-        parse_math=False,
-    )
+    top = _top(network, quantity)
+    figure = _figure(0.5 + len(rows) * (WIDTH / columns * picture.shape[0] / picture.shape[1] + 0.36))
+    what = PANELS[quantity].replace("\n", ", ")
+    figure.suptitle(f"{name}: {what}", fontsize=FONT + 1.5, fontweight="bold", parse_math=False)
     grid = figure.add_gridspec(len(rows), columns)
     axes = figure.add_subplot(grid[0, 0])
     axes.imshow(picture)
     _label(axes, "image")
-    drawn = None
     for row, members in enumerate(rows.values()):
         for column, one in enumerate(members, start=int(row == 0)):
             axes = figure.add_subplot(grid[row, column])
-            drawn = axes.imshow(one.map, cmap=COLOUR_MAP, vmin=0, vmax=top)
+            shown = one.maps[quantity]
+            drawn = axes.imshow(shown, cmap=COLOUR_MAP, vmin=0, vmax=top)
             label = one.stage.label.split(", ")[-1]
-            _label(axes, label, f"mean {one.map.mean():.3g}, max {one.map.max():.3g}", one.stage.kind == "group")
+            _label(axes, label, f"{shown.mean():.2g} (max {shown.max():.2g})", one.stage.kind == "group")
             if column == 0:
                 axes.set_ylabel(f"group {one.stage.group}", fontsize=FONT)
-    _colour_bar(figure, figure.add_subplot(grid[0, 2:]), drawn, top)
+    place = figure.add_subplot(grid[0, 2:])
+    place.axis("off")
+    bar = figure.colorbar(drawn, cax=place.inset_axes((0.05, 0.45, 0.9, 0.2)), orientation="horizontal", extend="max")
+    bar.ax.tick_params(labelsize=FONT)
+    bar.set_label(f"one scale for all maps, 0 to {top:.3g}; below each its mean", fontsize=FONT)
     return figure
 
 
-def _top(network: list[Measured]) -> float:
+def _through(network: list[Measured]) -> list[Measured]:
+    """The stages that the pictures show. The norm is not comparable to them."""
+    return [one for one in network if one.stage.kind != "norm"]
+
+
+def _top(network: list[Measured], quantity: str) -> float:
     """The end of a colour scale for all maps of a network."""
-    values = np.concatenate([one.map.ravel() for one in network if one.stage.kind != "norm"])
+    values = np.concatenate([one.maps[quantity].ravel() for one in _through(network)])
     return float(np.percentile(values, SHARE_IN_RANGE)) or 1.0
 
 
@@ -215,26 +217,22 @@ def _label(axes: "Axes", title: str, below: str = "", bold: bool = False) -> Non
     axes.set_xlabel(below, fontsize=FONT - 1, labelpad=2)
 
 
-def _colour_bar(figure: "Figure", place: "Axes", drawn: "AxesImage | None", top: float) -> None:
-    place.axis("off")
-    bar = figure.colorbar(drawn, cax=place.inset_axes((0.05, 0.45, 0.9, 0.2)), orientation="horizontal", extend="max")
-    bar.ax.tick_params(labelsize=FONT)
-    bar.set_label(f"mean of |features|, 0 to {top:.3g}; brightest: above", fontsize=FONT)
-
-
 # -------------------------------------------------------------------------------------------------------- animation
 
 
-def animation(networks: Networks) -> bytes:
-    """A GIF through the depth: of the first network of each label the intensity map, and below the curve of its mean.
+def animation(networks: Networks, quantity: str = "intensity") -> bytes:
+    """A GIF through the depth: of the first network of each label a map, and below the curve of its mean.
 
     Each has a colour scale of its own, the same in all frames. There are as many frames as the deepest network has
     stages, without the norm; the others show the last stage that is not deeper.
+
+    Args:
+        networks: What is measured.
+        quantity: Of the maps: 'intensity', 'variation' or 'normalized'.
     """
-    shown = {name: [one for one in measured[0] if one.stage.kind != "norm"] for name, measured in networks.items()}
-    depths = [one.stage.depth for one in max(shown.values(), key=len)]
+    shown = {name: _through(measured[0]) for name, measured in networks.items()}
     palette = _palette()
-    frames = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in _frames(shown, depths)]
+    frames = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in _frames(shown, quantity)]
     file = io.BytesIO()
     times = [FRAME_TIME] * (len(frames) - 1) + [LAST_FRAME_TIME]
     frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=times, loop=0, optimize=False)
@@ -246,52 +244,54 @@ def _palette() -> Image.Image:
     from matplotlib import colormaps
     from matplotlib.colors import to_rgb
 
-    colours = [*colormaps[COLOUR_MAP](np.linspace(0, 1, PALETTE_OF_MAP))[:, :3], *map(to_rgb, COLOURS)]
-    grays = np.linspace(0, 1, 256 - len(colours))
+    colours = [*colormaps[COLOUR_MAP](np.linspace(0, 1, MAP_COLOURS))[:, :3], *map(to_rgb, COLOURS)]
+    grays = np.linspace(0, 1, GRAYS)
     colours += [(gray, gray, gray) for gray in grays]
     image = Image.new("P", (1, 1))
     image.putpalette(np.rint(np.array(colours) * 255).astype(np.uint8).tobytes())
     return image
 
 
-def _frames(shown: dict[str, list[Measured]], depths: list[float]) -> Iterator[Image.Image]:
+def _frames(shown: dict[str, list[Measured]], quantity: str) -> Iterator[Image.Image]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     columns = min(len(shown), 4)
     rows = math.ceil(len(shown) / columns)
-    first = next(iter(shown.values()))[0].map
-    panel = min(ANIMATION_WIDTH / columns, 3.6) * min(1.2, first.shape[0] / first.shape[1])
-    figure = _figure(rows * (panel + 0.62) + 1.75, ANIMATION_WIDTH, ANIMATION_DPI)
+    height, width = next(iter(shown.values()))[0].maps[quantity].shape
+    panel = min(ANIMATION_WIDTH / columns, 3.6) * min(1.2, height / width)
+    figure = _figure(rows * (panel + 0.75) + 2.1, ANIMATION_WIDTH, ANIMATION_DPI)
+    layout: Any = figure.get_layout_engine()
     canvas = FigureCanvasAgg(figure)
-    grid = figure.add_gridspec(rows + 1, columns, height_ratios=[panel] * rows + [1.45])
+    figure.suptitle(PANELS[quantity].replace("\n", ", "), fontsize=FONT + 1.5)
+    grid = figure.add_gridspec(rows + 1, columns, height_ratios=[panel] * rows + [1.4])
     curve = figure.add_subplot(grid[rows, :])
     updates = []
     for i, (name, network) in enumerate(shown.items()):
         axes = figure.add_subplot(grid[i // columns, i % columns])
-        colour = COLOURS[i % len(COLOURS)]
-        drawn = axes.imshow(network[0].map, cmap=COLOUR_MAP, vmin=0, vmax=_top(network), interpolation="nearest")
+        colour, top = COLOURS[i % len(COLOURS)], _top(network, quantity)
+        drawn = axes.imshow(network[0].maps[quantity], cmap=COLOUR_MAP, vmin=0, vmax=top, interpolation="nearest")
         _label(axes, textwrap.fill(name, 96 // columns, break_on_hyphens=False))
-        axes.title.set(color=colour, fontweight="bold", fontsize=FONT + 2, parse_math=False)
-        values = [one.map.mean() for one in network]
-        curve.plot([one.stage.depth for one in network], values, lw=1.2, color=colour, gid="intensity")
+        axes.title.set(color=colour, fontweight="bold", fontsize=FONT + 1.5, parse_math=False)
+        values = [one.maps[quantity].mean() for one in network]
+        curve.plot([one.stage.depth for one in network], values, lw=1.2, color=colour, gid="blocks")
         (dot,) = curve.plot([], [], "o", ms=7, color=colour, mec="white")
-        updates.append((axes, drawn, dot, network))
+        updates.append((axes, drawn, dot, network, top))
     position = curve.axvline(0, color=GRAY, lw=0.8)
     _scale(curve)
     curve.set_xlim(-0.02, 1.02)
     curve.set_xlabel("depth: 0 what enters the first group, 1 the last group", fontsize=FONT + 1)
-    curve.set_ylabel("mean of map", fontsize=FONT + 1)
-    for depth in depths:
-        for axes, drawn, dot, network in updates:
+    curve.set_ylabel("mean of the map", fontsize=FONT + 1)
+    for depth in [one.stage.depth for one in max(shown.values(), key=len)]:
+        for axes, drawn, dot, network, top in updates:
             now = [one for one in network if one.stage.depth <= depth + 1e-9][-1]
-            drawn.set_data(now.map)
-            axes.set_xlabel(
-                f"{now.stage.label}\nmean {now.map.mean():.2f}, max {now.map.max():.2f} (yellow: {_top(network):.2f})",
-                fontsize=FONT + 1,
-            )
-            dot.set_data([now.stage.depth], [now.map.mean()])
+            pixels = now.maps[quantity]
+            drawn.set_data(pixels)
+            numbers = f"mean {pixels.mean():.3f}, max {pixels.max():.3f} (yellow: {top:.3f})"
+            axes.set_xlabel(f"{now.stage.label}\n{numbers}", fontsize=FONT)
+            dot.set_data([now.stage.depth], [pixels.mean()])
         position.set_xdata([depth])
-        canvas.draw()
-        if depth == depths[0]:
+        if depth == 0:
+            layout.execute(figure)
             figure.set_layout_engine("none")  # nothing moves from here on
+        canvas.draw()
         yield Image.frombuffer("RGBA", canvas.get_width_height(), bytes(canvas.buffer_rgba())).convert("RGB")

@@ -64,6 +64,12 @@ def argument_parser() -> argparse.ArgumentParser:
         "-o", "--output", required=True, type=Path, metavar="FOLDER", help="older files of these names are replaced"
     )
     parser.add_argument("--names", nargs="+", metavar="NAME", help="what to call the networks; runs by seeds have one")
+    parser.add_argument(
+        "--map",
+        choices=("intensity", "variation", "normalized"),
+        default="intensity",
+        help="what maps and animation show; default: intensity",
+    )
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps; default: an accelerator if there is one")
     return parser
 
@@ -106,10 +112,10 @@ def main(argv: list[str] | None = None) -> int:
     _write(folder / "features.csv", _csv(measured).encode())
     _save(folder / "features.png", feature_pictures.draw_curves(networks))
     first = next(iter(pictures.values()))
-    for label, name in zip(groups, (names[0] for names in groups.values()), strict=True):
-        title = label if len(groups[label]) == 1 else f"{label} ({name})"
-        _save(folder / f"strip_{_file_name(label)}.png", feature_pictures.draw_strip(title, measured[name], first))
-    _write(folder / "features.gif", feature_pictures.animation(networks))
+    for label, (name, *others) in groups.items():
+        strip = feature_pictures.draw_strip(f"{label} ({name})" if others else label, measured[name], first, args.map)
+        _save(folder / f"strip_{_file_name(label)}.png", strip)
+    _write(folder / "features.gif", feature_pictures.animation(networks, args.map))
     print(table)
     print(f"features of {_count(len(measured), 'network')} on {_count(len(pictures), 'image')}: {folder}")
     return int(failed > 0)
