@@ -40,6 +40,13 @@ BLOCKS = {
 GROUPS = r"layers\.(\d+)"
 EMBEDDING, NORM = "pos_drop", "norm"
 
+QUANTITIES = {  # title and definition; see `Measured`
+    "intensity": ("intensity", "mean of |features|"),
+    "variation": ("spatial variation", "mean of |features - their mean over the image|"),
+    "normalized": ("spatial variation after normalization", "mean of |normalized - its mean over the image|"),
+    "added": ("added by the block or group", "mean of |output - input|"),
+}
+
 
 class Stage(NamedTuple):
     """A place in a network.

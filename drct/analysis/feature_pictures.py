@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from drct.analysis.curves import COLOURS, DASHES, DPI, FONT, GRAY, WIDTH
-from drct.analysis.feature_maps import Measured
+from drct.analysis.feature_maps import QUANTITIES, Measured
 
 if TYPE_CHECKING:  # matplotlib is an extra
     from matplotlib.axes import Axes
@@ -22,12 +22,6 @@ if TYPE_CHECKING:  # matplotlib is an extra
 
 Networks = Mapping[str, Sequence[list[Measured]]]  # by label: networks that differ by their seed alone
 
-PANELS = {
-    "intensity": "intensity\nmean of |features|",
-    "variation": "spatial variation\nmean of |features - their mean over the image|",
-    "normalized": "spatial variation after normalization\nthe same of features normalized over the channels",
-    "added": "added by the block or group\nmean of |output - input|",
-}
 COLOUR_MAP = "viridis"
 SHARE_IN_RANGE = 99.5  # percent of the values that a colour scale tells apart
 ANIMATION_WIDTH, ANIMATION_DPI = 8.3, 100
@@ -54,12 +48,11 @@ def draw_curves(networks: Networks) -> "Figure":
         {"color": COLOURS[i % len(COLOURS)], "linestyle": DASHES[i // len(COLOURS) % len(DASHES)]}
         for i in range(len(networks))
     ]
-    for i, (quantity, title) in enumerate(PANELS.items()):
+    for i, (quantity, (title, definition)) in enumerate(QUANTITIES.items()):
         axes = figure.add_subplot(2, 2, i + 1)
         for style, measured in zip(styles, networks.values(), strict=True):
             _draw_line(axes, quantity, measured, style)
-        name, definition = title.split("\n")
-        axes.set_title(name, fontsize=FONT + 1.5, fontweight="bold", loc="left", pad=17)
+        axes.set_title(title, fontsize=FONT + 1.5, fontweight="bold", loc="left", pad=17)
         axes.text(0, 1.03, definition, fontsize=FONT, color=GRAY, transform=axes.transAxes)
         axes.set_ylabel("in units of the features", fontsize=FONT, color=GRAY)
         if i >= 2:
@@ -176,8 +169,8 @@ def draw_strip(name: str, network: list[Measured], picture: np.ndarray, quantity
     columns = max(3, *(len(row) for row in rows.values()))
     top = _top(network, quantity)
     figure = _figure(0.5 + len(rows) * (WIDTH / columns * picture.shape[0] / picture.shape[1] + 0.36))
-    what = PANELS[quantity].replace("\n", ", ")
-    figure.suptitle(f"{name}: {what}", fontsize=FONT + 1.5, fontweight="bold", parse_math=False)
+    title, definition = QUANTITIES[quantity]
+    figure.suptitle(f"{name}: {title}", fontsize=FONT + 1.5, fontweight="bold", parse_math=False)
     grid = figure.add_gridspec(len(rows), columns)
     axes = figure.add_subplot(grid[0, 0])
     axes.imshow(picture)
@@ -188,14 +181,14 @@ def draw_strip(name: str, network: list[Measured], picture: np.ndarray, quantity
             shown = one.maps[quantity]
             drawn = axes.imshow(shown, cmap=COLOUR_MAP, vmin=0, vmax=top)
             label = one.stage.label.split(", ")[-1]
-            _label(axes, label, f"{shown.mean():.2g} (max {shown.max():.2g})", one.stage.kind == "group")
+            _label(axes, label, f"{shown.mean():.3g} (max {shown.max():.3g})", one.stage.kind == "group")
             if column == 0:
                 axes.set_ylabel(f"group {one.stage.group}", fontsize=FONT)
     place = figure.add_subplot(grid[0, 2:])
     place.axis("off")
     bar = figure.colorbar(drawn, cax=place.inset_axes((0.05, 0.45, 0.9, 0.2)), orientation="horizontal", extend="max")
     bar.ax.tick_params(labelsize=FONT)
-    bar.set_label(f"one scale for all maps, 0 to {top:.3g}; below each its mean", fontsize=FONT)
+    bar.set_label(f"{definition}: one scale, 0 to {top:.3g}", fontsize=FONT)
     return figure
 
 
@@ -262,7 +255,7 @@ def _frames(shown: dict[str, list[Measured]], quantity: str) -> Iterator[Image.I
     figure = _figure(rows * (panel + 0.75) + 2.1, ANIMATION_WIDTH, ANIMATION_DPI)
     layout: Any = figure.get_layout_engine()
     canvas = FigureCanvasAgg(figure)
-    figure.suptitle(PANELS[quantity].replace("\n", ", "), fontsize=FONT + 1.5)
+    figure.suptitle(": ".join(QUANTITIES[quantity]), fontsize=FONT + 1.5)
     grid = figure.add_gridspec(rows + 1, columns, height_ratios=[panel] * rows + [1.4])
     curve = figure.add_subplot(grid[rows, :])
     updates = []

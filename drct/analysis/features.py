@@ -5,8 +5,6 @@ Writes a table (features.json, features.csv), curves (features.png), maps (strip
 """
 
 import argparse
-import csv
-import io
 import json
 import re
 import sys
@@ -25,12 +23,6 @@ if TYPE_CHECKING:
     from drct.inference.upscaler import Upscaler
 
 SEED = r"(.+?)_seed\d+"  # of names of runs that differ by their seed alone
-QUANTITIES = {
-    "intensity": "mean of |features|",
-    "variation": "mean of |features - their mean over the image|, of each channel",
-    "normalized": "the same of features normalized over the channels",
-    "added": "mean of |output - input| of a block or group",
-}
 METRICS = "metrics/*/psnr"  # tags of a training run's scalars
 EXAMPLES = """examples:
   %(prog)s DRCT-XS_SRx4 --input photo.png -o features
@@ -80,8 +72,9 @@ def main(argv: list[str] | None = None) -> int:
     args = argument_parser().parse_args(argv)
     _needs_matplotlib()
 
-    from drct.analysis import feature_pictures
+    from drct.analysis import feature_pictures, feature_tables
     from drct.analysis.curves import run_names
+    from drct.analysis.feature_maps import QUANTITIES
 
     sources = run_names(expanded(source) for source in args.networks)
     groups = group_by_seed(sources, args.names)
@@ -89,31 +82,37 @@ def main(argv: list[str] | None = None) -> int:
     pictures, failed = _read_all(args.input)
     folder = make_folder(expanded(args.output))
     measured = _measure_all(upscalers, pictures)
-    networks = {label: [measured[name] for name in names] for label, names in groups.items()}
     _check_alike(groups, measured)
-
     metrics = {name: _metrics(source) for name, source in sources.items()}
-    rows = summarize(networks, {label: [metrics[name] for name in names] for label, names in groups.items()})
-    table = markdown(rows)
-    about = {
+    networks = {label: [measured[name] for name in names] for label, names in groups.items()}
+    psnr = {label: [metrics[name] for name in names] for label, names in groups.items()}
+    rows = feature_tables.summarize(networks, psnr)
+    table = feature_tables.markdown(rows)
+    report = {
         "images": list(pictures),
         "quantities": QUANTITIES,
         "sizes": "mean, maximum and standard deviation of absolute values over positions and channels, averaged over "
         "images; relative: the mean divided by that of the embedding",
         "networks": {
-            name: {"source": str(source), "group": label, "metrics": metrics[name], "stages": _table(measured[name])}
+            name: {
+                "source": str(sources[name]),
+                "group": label,
+                "psnr": metrics[name],
+                "stages": feature_tables.stages(measured[name]),
+            }
             for label, names in groups.items()
-            for name, source in ((name, sources[name]) for name in names)
+            for name in names
         },
         "summary": rows,
         "markdown": table,
     }
-    _write(folder / "features.json", json.dumps(about, indent=1).encode())
-    _write(folder / "features.csv", _csv(measured).encode())
+    _write(folder / "features.json", json.dumps(report, indent=1).encode())
+    _write(folder / "features.csv", feature_tables.as_csv(measured).encode())
     _save(folder / "features.png", feature_pictures.draw_curves(networks))
-    first = next(iter(pictures.values()))
+    picture = next(iter(pictures.values()))
     for label, (name, *others) in groups.items():
-        strip = feature_pictures.draw_strip(f"{label} ({name})" if others else label, measured[name], first, args.map)
+        title = f"{label} ({name})" if others else label
+        strip = feature_pictures.draw_strip(title, measured[name], picture, args.map)
         _save(folder / f"strip_{_file_name(label)}.png", strip)
     _write(folder / "features.gif", feature_pictures.animation(networks, args.map))
     print(table)
@@ -238,112 +237,13 @@ def _check_alike(groups: Mapping[str, list[str]], measured: Mapping[str, list["M
 
 
 def _metrics(source: Path) -> dict[str, float]:
-    """Last values of what a training run has measured, by dataset."""
+    """PSNR that a training run has measured last, in dB, by dataset. Of anything else, nothing."""
     from drct.engine.scalars import FILE_NAME, read_scalars
 
     if not (source / FILE_NAME).is_file():
         return {}
     scalars = read_scalars(source)
     return {tag.split("/")[1]: float(values[-1]) for tag, (_, values) in scalars.items() if fnmatchcase(tag, METRICS)}
-
-
-# ------------------------------------------------------------------------------------------------------------- tables
-
-
-def summarize(
-    networks: Mapping[str, Sequence[list["Measured"]]], metrics: Mapping[str, Sequence[dict[str, float]]]
-) -> list[dict[str, Any]]:
-    """How features go through the groups, in a few numbers.
-
-    Args:
-        networks: By label, what is measured of networks that differ by their seed alone.
-        metrics: Of the same, PSNR by dataset.
-
-    Returns:
-        Per label `network`, `seeds` (their number), `psnr` by dataset, and by quantity: `embedding`, `first`, `largest`
-        and `last` group's mean, `groups` (the number of the largest, by seed) and `ratio`, last / largest: 1 if the
-        features are largest at the end, and the smaller the more they collapse. All numbers are pairs of the mean and
-        the standard deviation over seeds (None for one).
-    """
-    rows = []
-    for label, seeds in networks.items():
-        row: dict[str, Any] = {"network": label, "seeds": len(seeds), "psnr": {}}
-        for dataset in metrics[label][0]:
-            row["psnr"][dataset] = _over_seeds([of[dataset] for of in metrics[label] if dataset in of])
-        for quantity in QUANTITIES:
-            through = np.array(
-                [[one.sizes[quantity].mean for one in seed if one.stage.kind == "group"] for seed in seeds]
-            )
-            row[quantity] = {
-                "first": _over_seeds(through[:, 0]),
-                "largest": _over_seeds(through.max(1)),
-                "last": _over_seeds(through[:, -1]),
-                "ratio": _over_seeds(through[:, -1] / through.max(1)),
-                "groups": (through.argmax(1) + 1).tolist(),
-            }
-            if quantity in seeds[0][0].sizes:
-                row[quantity]["embedding"] = _over_seeds([seed[0].sizes[quantity].mean for seed in seeds])
-        rows.append(row)
-    return rows
-
-
-def _over_seeds(values: Sequence[float] | np.ndarray) -> tuple[float, float | None]:
-    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
-
-
-def markdown(rows: list[dict[str, Any]]) -> str:
-    """What `summarize` returns as tables, one per quantity."""
-    datasets = list(dict.fromkeys(dataset for row in rows for dataset in row["psnr"]))
-    head = ["network", "seeds", "embedding", "first group", "largest group", "last group", "last / largest"]
-    head += [f"PSNR {dataset}" for dataset in datasets]
-    lines = []
-    for quantity, definition in QUANTITIES.items():
-        lines += [f"**{quantity}**: {definition}", "", f"| {' | '.join(head)} |"]
-        lines += ["|---|" + "--:|" * (len(head) - 1)]
-        for row in rows:
-            of = row[quantity]
-            numbers = ", ".join(map(str, sorted(set(of["groups"]))))
-            cells = [row["network"], str(row["seeds"]), _cell(of.get("embedding")), _cell(of["first"])]
-            cells += [f"{_cell(of['largest'])} (group {numbers})", _cell(of["last"]), _cell(of["ratio"])]
-            cells += [_cell(row["psnr"].get(dataset), ".2f") for dataset in datasets]
-            lines.append(f"| {' | '.join(cells)} |")
-        lines.append("")
-    if any(row["seeds"] > 1 for row in rows):
-        lines += ["Mean ± standard deviation over seeds.", ""]
-    return "\n".join(lines)
-
-
-def _cell(value: tuple[float, float | None] | None, format: str = ".3f") -> str:
-    if value is None:
-        return ""
-    mean, deviation = value
-    return f"{mean:{format}}" + ("" if deviation is None else f" ± {deviation:{format}}")
-
-
-def _table(network: list["Measured"]) -> list[dict[str, Any]]:
-    """What is measured of a network, as JSON has it."""
-    first = network[0].sizes
-    lines = []
-    for one in network:
-        line: dict[str, Any] = {"stage": one.stage.label, **one.stage._asdict()}
-        for quantity, size in one.sizes.items():
-            line[quantity] = size._asdict()
-            if quantity in first:
-                line[quantity]["relative"] = size.mean / first[quantity].mean
-        lines.append(line)
-    return lines
-
-
-def _csv(measured: Mapping[str, list["Measured"]]) -> str:
-    """One line per network, stage and quantity."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["network", "stage", "kind", "group", "block", "depth", "quantity", "mean", "maximum", "std"])
-    for name, network in measured.items():
-        for one in network:
-            for quantity, size in one.sizes.items():
-                writer.writerow([name, one.stage.label, *one.stage, quantity, *size])
-    return text.getvalue()
 
 
 def _write(path: Path, data: bytes) -> None:
