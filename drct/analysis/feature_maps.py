@@ -90,9 +90,8 @@ class Measured(NamedTuple):
             'variation', |x[p, c] - mean over p of x[:, c]|: what differs from place to place, as the rest tells nothing
             of the image;
             'normalized', the same of x normalized as by a LayerNorm without weights, at each position over the
-            channels. Blocks normalize what they get, so that a network is free to choose the scale of its features,
-            and one that grows, or large channels that are the same everywhere, leave less for the others. This is what
-            arrives;
+            channels. Blocks normalize what they get: the scale of features is the network's free choice, and channels
+            that are large everywhere leave less for the others, but for what the weights of the normalization mend;
             'added', |x[p, c] - input[p, c]|: what a block or group adds to its input. Others have none.
         maps: Their means over the channels, (H, W), float32.
     """

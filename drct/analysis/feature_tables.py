@@ -28,7 +28,7 @@ def summarize(
     rows = []
     for label, seeds in networks.items():
         row: dict[str, Any] = {"network": label, "seeds": len(seeds), "psnr": {}}
-        for dataset in metrics[label][0]:
+        for dataset in dict.fromkeys(dataset for of in metrics[label] for dataset in of):
             row["psnr"][dataset] = _over_seeds([of[dataset] for of in metrics[label] if dataset in of])
         for quantity in QUANTITIES:
             through = np.array(

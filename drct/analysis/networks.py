@@ -126,7 +126,7 @@ def _by_spandrel(path: Path, state: dict[str, Any], reason: str) -> Loaded:
 
     try:
         found = ModelLoader(device="cpu").load_from_state_dict(dict(state))
-    except UnsupportedModelError as error:
+    except (UnsupportedModelError, RuntimeError) as error:  # the latter of weights that are almost of its networks
         raise DRCTError(f"{path}: {reason}, and spandrel does not know them either") from error
     if not isinstance(found, ImageModelDescriptor):
         raise DRCTError(f"{path}: a network of {found.architecture.name} takes more than an image")
