@@ -209,6 +209,10 @@ def runs(workplace):
     (workplace / "mine_seed0" / "scalars.csv").write_text(
         "iteration,tag,value\n5,metrics/Set5/psnr,20\n10,metrics/Set5/psnr,25.5\n10,metrics/Set5/ssim,0.5\n"
     )
+    (workplace / "other" / "scalars.csv").write_text("iteration,tag,value\n10,metrics/Set5/psnr,40\n")
+    (workplace / "other" / "metrics").mkdir()
+    table = {"images": {"a": {"psnr": 40}}, "failed": {"b.png": "invalid shape"}}
+    (workplace / "other" / "metrics" / "metrics_Set5_10.json").write_text(json.dumps(table))
     (workplace / "images").mkdir()
     cv2.imwrite(str(workplace / "images" / "a.png"), photo(HEIGHT, WIDTH))
     cv2.imwrite(str(workplace / "images" / "gray.png"), photo(12, 12)[..., 0])
@@ -231,6 +235,7 @@ def test_everything_is_written_and_a_broken_image_is_reported(runs, capsys):
     ]
     assert main(arguments) == 1
     said = capsys.readouterr()
+    assert "note: other: 1 image of Set5 failed: PSNR of the others left out" in said.err
     assert "cannot read image images/broken.png" in said.err and "Traceback" not in said.err
     names = {"features.json", "features.csv", "features.png", "features.gif", "strip_mine.png"}
     assert {path.name for path in (runs / "out").iterdir()} == {*names, "strip_SwinIR_small.png"}

@@ -27,7 +27,8 @@ SHARE_IN_RANGE = 99.5  # percent of the values that a colour scale tells apart
 ANIMATION_WIDTH, ANIMATION_DPI = 8.3, 100
 FRAME_TIME = 350  # milliseconds
 LAST_FRAME_TIME = 2000
-MAP_COLOURS, GRAYS = 96, 16  # of a GIF: fewer make it smaller
+MAP_COLOURS, GRAYS = 32, 16  # of a GIF: fewer make it smaller
+MOST_FRAMES = 25
 
 
 # ------------------------------------------------------------------------------------------------------------ curves
@@ -168,7 +169,7 @@ def draw_strip(name: str, network: list[Measured], picture: np.ndarray, quantity
         rows.setdefault(one.stage.group, []).append(one)
     columns = max(3, *(len(row) for row in rows.values()))
     top = _top(network, quantity)
-    figure = _figure(0.5 + len(rows) * (WIDTH / columns * picture.shape[0] / picture.shape[1] + 0.36))
+    figure = _figure(0.5 + len(rows) * (WIDTH / columns * picture.shape[0] / picture.shape[1] + 0.46))
     title, definition = QUANTITIES[quantity]
     figure.suptitle(f"{name}: {title}", fontsize=FONT + 1.5, fontweight="bold", parse_math=False)
     grid = figure.add_gridspec(len(rows), columns)
@@ -181,7 +182,7 @@ def draw_strip(name: str, network: list[Measured], picture: np.ndarray, quantity
             shown = one.maps[quantity]
             drawn = axes.imshow(shown, cmap=COLOUR_MAP, vmin=0, vmax=top)
             label = one.stage.label.split(", ")[-1]
-            _label(axes, label, f"{shown.mean():.3g} (max {shown.max():.3g})", one.stage.kind == "group")
+            _label(axes, label, f"mean {shown.mean():.3g}\nmax {shown.max():.3g}", one.stage.kind == "group")
             if column == 0:
                 axes.set_ylabel(f"group {one.stage.group}", fontsize=FONT)
     place = figure.add_subplot(grid[0, 2:])
@@ -216,8 +217,8 @@ def _label(axes: "Axes", title: str, below: str = "", bold: bool = False) -> Non
 def animation(networks: Networks, quantity: str = "intensity") -> bytes:
     """A GIF through the depth: of the first network of each label a map, and below the curve of its mean.
 
-    Each has a colour scale of its own, the same in all frames. There are as many frames as the deepest network has
-    stages, without the norm; the others show the last stage that is not deeper.
+    Each has a colour scale of its own, the same in all frames. There is a frame for every stage of the network that
+    has most, without the norm, but at most 25, evenly chosen; the others show the last stage that is not deeper.
 
     Args:
         networks: What is measured.
@@ -274,7 +275,9 @@ def _frames(shown: dict[str, list[Measured]], quantity: str) -> Iterator[Image.I
     curve.set_xlim(-0.02, 1.02)
     curve.set_xlabel("depth: 0 what enters the first group, 1 the last group", fontsize=FONT + 1)
     curve.set_ylabel("mean of the map", fontsize=FONT + 1)
-    for depth in [one.stage.depth for one in max(shown.values(), key=len)]:
+    depths = [one.stage.depth for one in max(shown.values(), key=len)]
+    for index in np.linspace(0, len(depths) - 1, min(len(depths), MOST_FRAMES)).round().astype(int):
+        depth = depths[index]
         for axes, drawn, dot, network, top in updates:
             now = [one for one in network if one.stage.depth <= depth + 1e-9][-1]
             pixels = now.maps[quantity]

@@ -237,13 +237,22 @@ def _check_alike(groups: Mapping[str, list[str]], measured: Mapping[str, list["M
 
 
 def _metrics(source: Path) -> dict[str, float]:
-    """PSNR that a training run has measured last, in dB, by dataset. Of anything else, nothing."""
+    """PSNR that a training run has measured last, in dB, by dataset, but where images failed. {} of anything else."""
     from drct.engine.scalars import FILE_NAME, read_scalars
 
     if not (source / FILE_NAME).is_file():
         return {}
-    scalars = read_scalars(source)
-    return {tag.split("/")[1]: float(values[-1]) for tag, (_, values) in scalars.items() if fnmatchcase(tag, METRICS)}
+    psnr = {}
+    for tag, (iterations, values) in read_scalars(source).items():
+        if fnmatchcase(tag, METRICS):
+            dataset = tag.split("/")[1]
+            table = source / "metrics" / f"metrics_{dataset}_{iterations[-1]}.json"
+            if table.is_file() and (failed := json.loads(table.read_text(encoding="utf-8")).get("failed")):
+                missing = _count(len(failed), "image")
+                print(f"note: {source}: {missing} of {dataset} failed: PSNR of the others left out", file=sys.stderr)
+            else:
+                psnr[dataset] = float(values[-1])
+    return psnr
 
 
 def _write(path: Path, data: bytes) -> None:
