@@ -29,7 +29,8 @@ EXAMPLES = """examples:
   %(prog)s SwinIR.pth HAT.pth DRCT.pth --input small/ -o features
   %(prog)s experiments/mine_seed* experiments/other_seed* --names mine other --input photo.png -o features
 
-Of runs whose folders are named alike up to _seed<number>, curves and table give the median and the spread.
+Of runs whose folders are named alike up to _seed<number>, the curves give the median and the range, and the table the
+mean and the standard deviation.
 """
 
 
