@@ -249,7 +249,7 @@ def _palette() -> Image.Image:
 def _frames(shown: dict[str, list[Measured]], quantity: str) -> Iterator[Image.Image]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    columns = min(len(shown), 4)
+    columns = min(len(shown), 3)
     rows = math.ceil(len(shown) / columns)
     height, width = next(iter(shown.values()))[0].maps[quantity].shape
     panel = min(ANIMATION_WIDTH / columns, 3.6) * min(1.2, height / width)
@@ -282,7 +282,7 @@ def _frames(shown: dict[str, list[Measured]], quantity: str) -> Iterator[Image.I
             now = [one for one in network if one.stage.depth <= depth + 1e-9][-1]
             pixels = now.maps[quantity]
             drawn.set_data(pixels)
-            numbers = f"mean {pixels.mean():.3f}, max {pixels.max():.3f} (yellow: {top:.3f})"
+            numbers = f"mean {pixels.mean():.3g}, max {pixels.max():.3g} (yellow: {top:.3g})"
             axes.set_xlabel(f"{now.stage.label}\n{numbers}", fontsize=FONT)
             dot.set_data([now.stage.depth], [pixels.mean()])
         position.set_xdata([depth])
