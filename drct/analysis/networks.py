@@ -122,11 +122,11 @@ def _of_run(folder: Path) -> Loaded:
 
 def _by_spandrel(path: Path, state: dict[str, Any], reason: str) -> Loaded:
     _needs_spandrel(f"{path} ({reason})")
-    from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
+    from spandrel import ImageModelDescriptor, ModelLoader
 
     try:
         found = ModelLoader(device="cpu").load_from_state_dict(dict(state))
-    except UnsupportedModelError as error:
+    except Exception as error:  # of weights that are almost of its networks, it raises anything
         raise DRCTError(f"{path}: {reason}, and spandrel does not know them either") from error
     if not isinstance(found, ImageModelDescriptor):
         raise DRCTError(f"{path}: a network of {found.architecture.name} takes more than an image")

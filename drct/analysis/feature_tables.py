@@ -1,0 +1,106 @@
+"""Features through the depth of networks in numbers: every stage, and what becomes of them in a few."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from drct.analysis.feature_maps import QUANTITIES, Measured
+
+
+def summarize(
+    networks: Mapping[str, Sequence[list[Measured]]], metrics: Mapping[str, Sequence[dict[str, float]]]
+) -> list[dict[str, Any]]:
+    """How features go through the groups, in a few numbers.
+
+    Args:
+        networks: By label, what is measured of networks that differ by their seed alone.
+        metrics: Of the same, PSNR by dataset.
+
+    Returns:
+        Per label `network`, `seeds` (their number), `psnr` by dataset, and by quantity: `embedding`, `first`, `largest`
+        and `last` group's mean, `groups` (the number of the largest, by seed) and `ratio`, last / largest: 1 if the
+        features are largest at the end, and the smaller the more they collapse. All numbers are pairs of the mean and
+        the standard deviation over seeds (None for one).
+    """
+    rows = []
+    for label, seeds in networks.items():
+        row: dict[str, Any] = {"network": label, "seeds": len(seeds), "psnr": {}}
+        for dataset in dict.fromkeys(dataset for of in metrics[label] for dataset in of):
+            row["psnr"][dataset] = _over_seeds([of[dataset] for of in metrics[label] if dataset in of])
+        for quantity in QUANTITIES:
+            through = np.array(
+                [[one.sizes[quantity].mean for one in seed if one.stage.kind == "group"] for seed in seeds]
+            )
+            row[quantity] = {
+                "first": _over_seeds(through[:, 0]),
+                "largest": _over_seeds(through.max(1)),
+                "last": _over_seeds(through[:, -1]),
+                "ratio": _over_seeds(through[:, -1] / through.max(1)),
+                "groups": (through.argmax(1) + 1).tolist(),
+            }
+            if quantity in seeds[0][0].sizes:
+                row[quantity]["embedding"] = _over_seeds([seed[0].sizes[quantity].mean for seed in seeds])
+        rows.append(row)
+    return rows
+
+
+def _over_seeds(values: Sequence[float] | np.ndarray) -> tuple[float, float | None]:
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """What `summarize` returns as tables, one per quantity."""
+    datasets = list(dict.fromkeys(dataset for row in rows for dataset in row["psnr"]))
+    head = ["network", "seeds", "embedding", "first group", "largest group", "last group", "last / largest"]
+    head += [f"PSNR {dataset}" for dataset in datasets]
+    lines = []
+    for quantity, (title, definition) in QUANTITIES.items():
+        lines += [f"**{title}**: {definition}", "", f"| {' | '.join(head)} |"]
+        lines += ["|---|" + "--:|" * (len(head) - 1)]
+        for row in rows:
+            of = row[quantity]
+            numbers = ", ".join(map(str, sorted(set(of["groups"]))))
+            cells = [row["network"], str(row["seeds"]), _cell(of.get("embedding")), _cell(of["first"])]
+            cells += [f"{_cell(of['largest'])} (group {numbers})", _cell(of["last"]), _cell(of["ratio"])]
+            cells += [_cell(row["psnr"].get(dataset), ".2f") for dataset in datasets]
+            lines.append(f"| {' | '.join(cells)} |")
+        lines.append("")
+    if any(row["seeds"] > 1 for row in rows):
+        lines += ["Mean ± standard deviation over seeds.", ""]
+    return "\n".join(lines)
+
+
+def _cell(value: tuple[float, float | None] | None, format: str = ".3f") -> str:
+    if value is None:
+        return ""
+    mean, deviation = value
+    return f"{mean:{format}}" + ("" if deviation is None else f" ± {deviation:{format}}")
+
+
+def stages(network: list[Measured]) -> list[dict[str, Any]]:
+    """What is measured of a network, as JSON has it."""
+    first = network[0].sizes
+    lines = []
+    for one in network:
+        line: dict[str, Any] = {"stage": one.stage.label, **one.stage._asdict()}
+        for quantity, size in one.sizes.items():
+            line[quantity] = size._asdict()
+            if quantity in first:
+                line[quantity]["relative"] = size.mean / first[quantity].mean
+        lines.append(line)
+    return lines
+
+
+def as_csv(measured: Mapping[str, list[Measured]]) -> str:
+    """One line per network, stage and quantity."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["network", "stage", "kind", "group", "block", "depth", "quantity", "mean", "maximum", "std"])
+    for name, network in measured.items():
+        for one in network:
+            for quantity, size in one.sizes.items():
+                writer.writerow([name, one.stage.label, *one.stage, quantity, *size])
+    return text.getvalue()
