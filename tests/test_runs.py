@@ -16,11 +16,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from basicsr.archs.swinir_arch import SwinIR
 from basicsr.metrics import calculate_psnr, calculate_ssim
 from basicsr.utils import img2tensor, tensor2img
 from basicsr.utils.matlab_functions import imresize
 from conftest import ROOT, TINY, VARIANTS, pair, photo, test_options, train_options, write_options
 from spandrel import ModelLoader
+from torch.nn import functional as F
 
 from drct.archs.drct_arch import DRCT
 from drct.data.images import list_images, read_image, write_png
@@ -152,6 +154,26 @@ def test_images_without_ground_truth(weights, pairs):
         "same_png_run.png": (18, 18),
         "same_jpg_run.png": (18, 18),
     }
+
+
+def test_a_network_of_basicsr_gets_whole_windows(pairs):
+    """BasicSR's SwinIR takes no other images, and does not tell its window."""
+    torch.manual_seed(0)
+    shape = {"embed_dim": 8, "depths": [2], "num_heads": [2], "window_size": 8, "img_size": 16}
+    swinir = {**shape, "upscale": 2, "upsampler": "pixelshuffle"}
+    network = SwinIR(**swinir).eval()
+    torch.save({"params_ema": network.state_dict()}, pairs / "swinir.pth")
+    run_test(test_options("swinir.pth") | {"network_g": {"type": "SwinIR", **swinir}})
+    metrics = json.loads((pairs / "results" / "run" / "metrics_set.json").read_text())
+    assert sorted(metrics["images"]) == ["colour", "gray", "odd"] and not metrics.get("failed")
+    lr = cv2.cvtColor(cv2.imread("lr/odd.png"), cv2.COLOR_BGR2RGB)
+    x = torch.from_numpy(lr).permute(2, 0, 1)[None] / 255
+    height, width = lr.shape[:2]
+    with torch.no_grad():
+        padded = F.pad(x, (0, -width % 8, 0, -height % 8), mode="reflect")
+        expected = network(padded)[0, :, : 2 * height, : 2 * width].clamp(0, 1)
+    result = cv2.cvtColor(cv2.imread("results/run/visualization/set/odd_run.png"), cv2.COLOR_BGR2RGB)
+    assert np.abs(result - expected.permute(1, 2, 0).numpy() * 255).max() < 0.51
 
 
 def test_a_broken_image_does_not_lose_the_others(weights, pairs, capfd):

@@ -177,9 +177,9 @@ def _load(source: Path, device: str | None) -> "Upscaler":
         stages(loaded.network)
     except DRCTError as error:
         raise DRCTError(f"{source}: {error}") from error
-    upscaler = Upscaler(loaded.network.requires_grad_(False), device, "fp32", None, scale=loaded.scale)
+    network = loaded.network.requires_grad_(False)
+    upscaler = Upscaler(network, device, "fp32", None, scale=loaded.scale, window_size=loaded.window)
     upscaler.check_pictures()
-    upscaler.window_size = loaded.window
     return upscaler
 
 

@@ -61,6 +61,7 @@ class Upscaler:
     Args:
         network: Takes (B, C, H, W) in [0, 1]. Is moved to the device.
         scale: Its factor; `network.upscale` if None.
+        window_size: Of what the sides of its input must be multiples; `network.window_size`, or 1, if None.
     """
 
     def __init__(
@@ -71,12 +72,13 @@ class Upscaler:
         tile: Tile | int | str | None = "auto",
         self_ensemble: bool = False,
         scale: int | None = None,
+        window_size: int | None = None,
     ) -> None:
         self.device = _device(device)
         moved: Any = network.to(self.device)
         self.network = moved
         self.scale: int = scale or moved.upscale
-        self.window_size: int = getattr(network, "window_size", 1)
+        self.window_size = window_size or int(getattr(moved, "window_size", 1))
         if precision == "auto":
             precision = fastest_precision(self.device)
         if precision not in PRECISIONS:

@@ -55,10 +55,15 @@ class DRCTModel(SRModel):
         self.measures = Measures((opt.get("val") or {}).get("metrics") or {}, self.device)
         self.tile: tuple[int, int] | str | None = opt.get("tile")
         if isinstance(tile := self.tile, dict):
-            window_size = getattr(self.get_bare_model(self.net_g), "window_size", 1)
-            self.tile = round_up_tiles(tile["tile_size"], tile.get("tile_pad", 0), window_size, get_root_logger())
+            self.tile = round_up_tiles(tile["tile_size"], tile.get("tile_pad", 0), self.window_size, get_root_logger())
 
     # ------------------------------------------------------------------------------------------------------ network
+
+    @property
+    def window_size(self) -> int:
+        """Of what the sides of images must be multiples. BasicSR's networks of windows know it, but do not tell."""
+        known = getattr(self.get_bare_model(self.net_g), "window_size", None)
+        return known or self.opt["network_g"].get("window_size", 1)
 
     def model_to_device(self, net: nn.Module) -> nn.Module:
         """Put the network on the device that `num_gpu` asks for, and join the networks of several processes."""
@@ -330,7 +335,8 @@ class DRCTModel(SRModel):
         """Upscale `self.lq`, of any size, into `self.output`; with the EMA weights where there are some."""
         network = getattr(self, "net_g_ema", None) or self.get_bare_model(self.net_g)
         precision, ensemble = self.opt.get("precision", "fp32"), bool(self.opt.get("self_ensemble", False))
-        upscaler = Upscaler(network, self.device, precision, self.tile, ensemble, self.opt.get("scale", 1))
+        scale = self.opt.get("scale", 1)
+        upscaler = Upscaler(network, self.device, precision, self.tile, ensemble, scale, self.window_size)
         self.output = upscaler.run(self.lq)
 
     def _autocast(self, dtype: torch.dtype | None) -> AbstractContextManager[Any]:
