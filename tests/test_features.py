@@ -262,6 +262,13 @@ def test_everything_is_written_and_a_broken_image_is_reported(runs, capsys):
         assert curves.width == 1200
         assert animation.n_frames == 13 and animation.width == 830  # embedding, and two groups of five blocks
 
+    assert main(["--show", "out/features.json", "-o", "again"]) == 0
+    assert capsys.readouterr().out.strip() == report["markdown"].strip()
+    assert (runs / "again" / "features.png").read_bytes() == (runs / "out" / "features.png").read_bytes()
+    (runs / "other.json").write_text("{}")
+    assert main(["--show", "other.json", "-o", "again"]) == 2
+    assert "other.json is no features.json" in capsys.readouterr().err
+
 
 def test_curves_have_a_line_per_network_and_a_band_over_its_seeds():
     from drct.analysis.feature_pictures import draw_curves

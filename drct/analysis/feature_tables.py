@@ -2,12 +2,15 @@
 
 import csv
 import io
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from drct.analysis.feature_maps import QUANTITIES, Measured
+from drct.analysis.feature_maps import QUANTITIES, Measured, Size, Stage
+from drct.errors import DRCTError
 
 
 def summarize(
@@ -63,9 +66,9 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         for row in rows:
             of = row[quantity]
             numbers = ", ".join(map(str, sorted(set(of["groups"]))))
-            cells = [row["network"], str(row["seeds"]), _cell(of.get("embedding")), _cell(of["first"])]
-            cells += [f"{_cell(of['largest'])} (group {numbers})", _cell(of["last"]), _cell(of["ratio"])]
-            cells += [_cell(row["psnr"].get(dataset), ".2f") for dataset in datasets]
+            cells = [row["network"], str(row["seeds"]), cell(of.get("embedding")), cell(of["first"])]
+            cells += [f"{cell(of['largest'])} (group {numbers})", cell(of["last"]), cell(of["ratio"])]
+            cells += [cell(row["psnr"].get(dataset), ".2f") for dataset in datasets]
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
     if any(row["seeds"] > 1 for row in rows):
@@ -73,7 +76,8 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _cell(value: tuple[float, float | None] | None, format: str = ".3f") -> str:
+def cell(value: tuple[float, float | None] | None, format: str = ".3f") -> str:
+    """A mean and, if there are several seeds, their standard deviation; '' if nothing was measured."""
     if value is None:
         return ""
     mean, deviation = value
@@ -92,6 +96,32 @@ def stages(network: list[Measured]) -> list[dict[str, Any]]:
                 line[quantity]["relative"] = size.mean / first[quantity].mean
         lines.append(line)
     return lines
+
+
+def read(file: Path) -> tuple[dict[str, list[list[Measured]]], list[dict[str, Any]]]:
+    """What `features.json` holds: what was measured, without maps, of the networks of each label; and the summary.
+
+    Raises:
+        DRCTError: if the file is something else.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        networks: dict[str, list[list[Measured]]] = {}
+        for network in content["networks"].values():
+            networks.setdefault(network["group"], []).append([_measured(line) for line in network["stages"]])
+        return networks, content["summary"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DRCTError(f"{file} is no features.json of drct analyze features: {error}") from error
+
+
+def _measured(line: dict[str, Any]) -> Measured:
+    """What `stages` made a line of."""
+    sizes = {
+        quantity: Size(**{name: line[quantity][name] for name in Size._fields})
+        for quantity in QUANTITIES
+        if quantity in line
+    }
+    return Measured(Stage(*(line[name] for name in Stage._fields)), sizes, {})
 
 
 def as_csv(measured: Mapping[str, list[Measured]]) -> str:

@@ -27,6 +27,7 @@ METRICS = "metrics/*/psnr"  # tags of a training run's scalars
 EXAMPLES = """examples:
   %(prog)s DRCT-XS_SRx4 --input photo.png -o features
   %(prog)s SwinIR.pth HAT.pth DRCT.pth --input small/ -o features
+  %(prog)s --show features/features.json -o redrawn
   %(prog)s experiments/mine_seed* experiments/other_seed* --names mine other --input photo.png -o features
 
 Of runs whose folders are named alike up to _seed<number>, the curves give the median and the range, and the table the
@@ -41,14 +42,13 @@ def argument_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "networks",
-        nargs="+",
+        nargs="*",
         metavar="NETWORK",
         help="weights of DRCT (file or name), of SwinIR or HAT (file; needs spandrel), or folder of a training run",
     )
     parser.add_argument(
         "--input",
         nargs="+",
-        required=True,
         type=Path,
         metavar="IMAGE",
         help="images or folders of them, of about 100 to 300 pixels a side: the whole image is computed at a time",
@@ -63,6 +63,9 @@ def argument_parser() -> argparse.ArgumentParser:
         default="intensity",
         help="what maps and animation show; default: intensity",
     )
+    parser.add_argument(
+        "--show", type=Path, metavar="JSON", help="draw the curves and print the table of a features.json, nothing else"
+    )
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps; default: an accelerator if there is one")
     return parser
 
@@ -72,6 +75,10 @@ def main(argv: list[str] | None = None) -> int:
     """Entry point of `drct analyze features`. Returns 0, 1 if some images failed, 2 if nothing could be done."""
     args = argument_parser().parse_args(argv)
     _needs_matplotlib()
+    if args.show:
+        return _show(args.show, args.output)
+    if not args.networks or not args.input:
+        raise DRCTError("give networks to look at, and images after --input")
 
     from drct.analysis import feature_pictures, feature_tables
     from drct.analysis.curves import run_names
@@ -119,6 +126,16 @@ def main(argv: list[str] | None = None) -> int:
     print(table)
     print(f"features of {_count(len(measured), 'network')} on {_count(len(pictures), 'image')}: {folder}")
     return int(failed > 0)
+
+
+def _show(file: Path, output: Path) -> int:
+    from drct.analysis import feature_pictures, feature_tables
+
+    networks, rows = feature_tables.read(file)
+    folder = make_folder(expanded(output))
+    _save(folder / "features.png", feature_pictures.draw_curves(networks))
+    print(feature_tables.markdown(rows))
+    return 0
 
 
 def _count(number: int, what: str) -> str:

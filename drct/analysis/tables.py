@@ -3,6 +3,7 @@
 A table stands between the lines <!-- table: NAME --> and <!-- end -->; nothing else of the file changes. Names:
 
   complexity     parameters, operations and memory of networks: complexity.json, by drct complexity -o
+  features       of networks that were compared: features.json, by drct analyze features
   parameters     of the networks at x2, x3 and x4
   published      what the paper reports
   results        means of test runs: results/RUN/metrics_DATASET.json, copied there by --results
@@ -87,6 +88,23 @@ def _results(figures: Path) -> str:
     return markdown(runs, compare(runs))
 
 
+def _features(figures: Path) -> str:
+    from drct.analysis.feature_tables import cell, read
+
+    _, rows = read(figures / "features.json")
+    datasets = list(dict.fromkeys(dataset for row in rows for dataset in row["psnr"]))
+    places = {"embedding": "embedding", "last": "last group", "ratio": "last / largest group"}
+    columns = {"intensity": "intensity", "normalized": "varying after normalization"}
+    header = ["network", "seeds", *(f"{dataset} (dB)" for dataset in datasets)]
+    header += [f"{title}: {place}" for title in columns.values() for place in places.values()]
+    lines = []
+    for row in rows:
+        line = [row["network"], str(row["seeds"]), *(cell(row["psnr"].get(dataset), ".2f") for dataset in datasets)]
+        line += [cell(row[quantity][place], ".2f") for quantity in columns for place in places]
+        lines.append(line)
+    return _markdown(header, lines)
+
+
 def _speed(figures: Path) -> str:
     return _of_benchmark(figures / "speed.json")
 
@@ -109,6 +127,7 @@ def _markdown(header: list[str], rows: list[list[str]]) -> str:
 
 TABLES: dict[str, Callable[[Path], str]] = {
     "complexity": _complexity,
+    "features": _features,
     "parameters": _parameters,
     "published": _published,
     "results": _results,
