@@ -26,6 +26,7 @@ test: .venv/installed-dev
 slow: .venv/installed-dev
 	$(BIN)/pytest -m slow
 
+figures: ASTRONAUT := datasets/demo/LRbicx4/astronaut.png
 figures: demo .venv/installed-dev
 	cp results/DRCT-XS_SRx4_demo/comparison_demo.png figures/demo.png
 	$(BIN)/python drct/curves.py experiments/pretrained_models/DRCT-XS_SRx4/stage* -o figures/DRCT-XS_training.png
@@ -33,6 +34,12 @@ figures: demo .venv/installed-dev
 	$(BIN)/python -m drct bench --show figures/speed.json --chart figures/speed.png
 	$(BIN)/python -m drct analyze architecture DRCT -o figures/architecture.png
 	$(BIN)/python -m drct.analysis.tradeoff figures/results/DRCT-XS_SRx4 -o figures/tradeoff.png
+	$(BIN)/python -m drct analyze features DRCT-XS_SRx4 --input $(ASTRONAUT) --map normalized -o results/features
+	cp results/features/features.gif figures/features.gif
+	$(BIN)/python -m drct analyze features --show figures/features.json -o results/features
+	cp results/features/features.png figures/features.png
+	$(BIN)/python -m drct analyze lam DRCT-XS_SRx4 --input $(ASTRONAUT) -o results/lam
+	cp results/lam/lam.png figures/lam.png
 	$(BIN)/python -m drct complexity -o figures/complexity.json
 	$(BIN)/python -m drct tables
 

@@ -14,6 +14,7 @@ from picture_corpus import make_corpus
 from PIL import Image
 
 import drct
+from drct.analysis.analyze import ANALYSES
 from drct.cli import COMMANDS
 from drct.cli import main as drct_main
 from drct.data.pictures import WRITABLE, read_picture
@@ -302,9 +303,19 @@ def test_the_command_starts_without_heavy_imports():
     assert version.stdout == f"drct {drct.__version__}\n"
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", [*sorted(set(COMMANDS) - {"analyze"}), *(f"analyze {name}" for name in ANALYSES)])
 def test_every_command_has_help(name, capsys):
     with pytest.raises(SystemExit) as end:
-        drct_main([name, "--help"])
+        drct_main([*name.split(), "--help"])
     assert end.value.code == 0
     assert f"usage: drct {name} " in capsys.readouterr().out
+
+
+def test_a_command_of_several_lists_them(capsys):
+    assert drct_main(["analyze", "--help"]) == 0
+    listed = capsys.readouterr().out
+    assert all(f"  {name} " in listed for name in ANALYSES)
+    assert drct_main(["analyze", "feature"]) == 2
+    assert (
+        "there is no command 'feature' (did you mean 'features'?); see drct analyze --help" in capsys.readouterr().err
+    )

@@ -359,7 +359,7 @@ def floor(size: tuple[int, int], rates: dict[str, float], training: bool = False
 
 # Kinds of operations, as PyTorch's profiler names them, and what they are
 KINDS = {
-    "attention": r"scaled_dot_product|bmm|softmax",
+    "attention": r"scaled_dot_product|bmm|softmax|exp2",
     "linear layers and convolutions": r"_linear|addmm|::mm$|::linear|convolution|conv2d",
     "moving and reordering": r"copy|cat$|reorder|pixel_shuffle|pixel_unshuffle|contiguous|index|gather",
     "normalization, activations, additions": r"norm|gelu|relu|add|mul|sum|div|sub",
