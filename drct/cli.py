@@ -1,5 +1,6 @@
 """The command `drct`: finds the program of a command's name, which imports what it needs when it runs."""
 
+import argparse
 import importlib
 import os
 import sys
@@ -57,6 +58,14 @@ def run_command(program: str, commands: Commands, help_text: str, arguments: lis
         return 2
     sys.argv[0] = f"{program} {name}"  # what argparse calls the program
     return importlib.import_module(commands[name][0]).main(arguments[1:])
+
+
+def width_and_height(text: str) -> tuple[int, int]:
+    """Read WxH of a command line."""
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise argparse.ArgumentTypeError(f"{text} is not WIDTHxHEIGHT, such as 640x480")
+    return int(width), int(height)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -390,6 +390,20 @@ def test_a_hook_sees_what_the_blocks_of_the_original_return():
         torch.testing.assert_close(watched, ours(x), rtol=0, atol=1e-5)
 
 
+def test_every_kind_of_hook_on_a_block_or_its_mlp_fires():
+    network = DRCT(**TINY).train()
+    seen = []
+    block = network.layers[0].swin1
+    for module in (block, block.mlp):
+        for register in (module.register_forward_pre_hook, module.register_full_backward_hook):
+            handle = register(lambda *arguments: seen.append(arguments[0]))
+            network(torch.rand(1, 3, 8, 8)).sum().backward()
+            assert seen.pop() is module and not seen
+            handle.remove()
+    network(torch.rand(1, 3, 8, 8)).sum().backward()
+    assert not seen
+
+
 def test_masks_made_in_inference_mode_serve_training():
     options = TINY | {"window_size": 6, "img_size": 18}  # a size that no other test has cached
     _, network = pair(2, **options)

@@ -265,9 +265,19 @@ def test_everything_is_written_and_a_broken_image_is_reported(runs, capsys):
     assert main(["--show", "out/features.json", "-o", "again"]) == 0
     assert capsys.readouterr().out.strip() == report["markdown"].strip()
     assert (runs / "again" / "features.png").read_bytes() == (runs / "out" / "features.png").read_bytes()
-    (runs / "other.json").write_text("{}")
-    assert main(["--show", "other.json", "-o", "again"]) == 2
-    assert "other.json is no features.json" in capsys.readouterr().err
+    for content in ("{}", '{"networks": {}, "summary": []}', '{"networks": {}, "summary": [{}]}'):
+        (runs / "other.json").write_text(content)
+        assert main(["--show", "other.json", "-o", "again"]) == 2
+        assert "other.json is no features.json" in capsys.readouterr().err
+    assert main(["mine_seed0", "--show", "out/features.json", "-o", "again"]) == 2
+    assert "--show draws what was measured" in capsys.readouterr().err
+
+
+def test_a_single_pixel_varies_nowhere(runs):
+    cv2.imwrite("pixel.png", photo(1, 1))
+    assert main(["mine_seed0", "--input", "pixel.png", "-o", "out"]) == 0
+    (row,) = json.loads((runs / "out" / "features.json").read_text())["summary"]
+    assert row["variation"]["ratio"] is None and row["variation"]["last"][0] == 0 and row["intensity"]["ratio"][0] > 0
 
 
 def test_curves_have_a_line_per_network_and_a_band_over_its_seeds():

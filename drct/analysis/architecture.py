@@ -10,7 +10,15 @@ from torch import nn
 
 from drct.analysis import networks
 from drct.analysis.curves import COLOURS
-from drct.archs.drct_arch import BEFORE_UPSAMPLER_SLOPE, DENSE_SCALE, DRCT, SHIFTED_BLOCKS, DenseGroup, SwinBlock
+from drct.archs.drct_arch import (
+    BEFORE_UPSAMPLER_SLOPE,
+    DENSE_SCALE,
+    DENSE_SLOPE,
+    DRCT,
+    SHIFTED_BLOCKS,
+    DenseGroup,
+    SwinBlock,
+)
 from drct.archs.recognition import VARIANTS
 from drct.errors import DRCTError
 
@@ -59,7 +67,7 @@ class Drawing:
         """A line over a part of the picture, after a box of the colour that stands for this part above."""
         if colour:
             self.box(MARGIN, y - 7, 14, 14, "", colour, upright=True)
-        self.text(MARGIN + 22 * bool(colour), y, text, fontsize=TITLE, fontweight="bold", ha="left")
+        self.text(MARGIN + 22 * bool(colour), y, text, fontsize=TITLE, fontweight="bold", ha="left", parse_math=False)
 
     def box(
         self, x: float, y: float, width: float, height: float, text: str, colour: str, *, upright: bool = False
@@ -314,7 +322,7 @@ def _draw_group_block(drawing: Drawing, group: DenseGroup, k: int, x: float, y: 
     drawing.box(x, y, width, height, "\n".join(lines), YELLOW)
     conv = x + width + 6
     drawing.line((x + width, y + height / 2), (conv, y + height / 2), arrow=False)
-    text = _named(adjust) + "\nLeakyReLU 0.2" * (k < 5)
+    text = _named(adjust) + f"\nLeakyReLU {DENSE_SLOPE:g}" * (k < 5)
     drawing.box(conv, y, conv_width, height, text, (*ADDED, BLUE)[k - 1], upright=True)
     return conv + conv_width
 

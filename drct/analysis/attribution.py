@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from drct.analysis.networks import Loaded
 from drct.errors import DRCTError
+from drct.inference.memory import is_out_of_memory
 from drct.inference.upscale import pad_to_multiple
 from drct.inference.upscaler import Upscaler
 
@@ -237,15 +238,15 @@ def explain(
         with torch.no_grad():
             result = forward(path[-1])[0, :, rows, columns].clamp(0, 1).permute(1, 2, 0).cpu().numpy()
         attribution = integrate(
-            lambda picture: detail(forward(picture)[..., rows, columns]), tqdm(path, loaded.name, leave=False)
+            lambda picture: detail(forward(picture)[..., rows, columns]),
+            tqdm(path, loaded.name, leave=False, disable=None),
         )
-    except RuntimeError as error:
-        if isinstance(error, torch.cuda.OutOfMemoryError) or "allocate memory" in str(error):
-            raise DRCTError(
-                f"{loaded.name}: the gradient of {width}x{height} pixels does not fit in memory: choose a smaller "
-                "--context"
-            ) from error
-        raise
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise DRCTError(
+            f"{loaded.name}: the gradient of {width}x{height} pixels does not fit in memory: choose a smaller --context"
+        ) from error
     if not (attribution.magnitude.any() and field.any()):
         raise DRCTError(f"{loaded.name}: blurring the image does not change the patch: choose a --patch with details")
     return Explanation(loaded.name, scale, result, attribution, field, (y, x))

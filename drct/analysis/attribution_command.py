@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from drct.errors import DRCTError, one_line_errors
-from drct.files import write_atomically
+from drct.files import make_folder, write_atomically
 
 if TYPE_CHECKING:  # matplotlib is an extra, and --help should not wait for PyTorch
     from matplotlib.axes import Axes
@@ -258,6 +258,7 @@ def main(argv: list[str] | None = None) -> int:
     from drct.analysis.attribution import explain
     from drct.data.images import as_float, read_image
 
+    make_folder(args.output)
     pixels = read_image(args.input)
     patch = _patch_within(args, pixels)
     context = patch.surroundings(args.context, *pixels.shape[:2])

@@ -43,9 +43,10 @@ class Complexity:
             attention, and counts a linear layer once for each entry of its input's first dimension only.
         pass_bytes: "Forward/backward pass size" of torchinfo: the results of all layers that have parameters, twice.
         operations: Floating point operations of inference: two for each term of a product of matrices, attention's
-            as well, as `torch.utils.flop_counter` counts them.
+            as well, as `torch.utils.flop_counter` counts them. Those of a DRCT are of its definition, of which
+            `SwinBlock.adjusted` saves some.
         activation_bytes: Floating point numbers that a training step keeps from the forward pass for the backward
-            pass, on the CPU, besides parameters and buffers.
+            pass, on the CPU, besides parameters and buffers. Copies of weights, such as a DRCT's padded ones, count.
         published: What the paper reports in the place of the first three, and under which name; '' if it does not.
     """
 
@@ -108,11 +109,11 @@ def _network_of(source: str | os.PathLike) -> tuple[str, nn.Module, int]:
             return name, network, int(network.window_size)  # type: ignore[arg-type]
         try:
             loaded = networks.load(source)
-        except DRCTError:
+        except DRCTError as error:
             if "/" in name or expanded(name).suffix or expanded(name).exists():
                 raise
-            known = f"the names of networks are {', '.join(NAMED)}; else a weight file or a run's folder is taken"
-            raise DRCTError(f"no network {name}{did_you_mean(name, NAMED)}: {known}") from None
+            known = f"the networks with a name are {', '.join(NAMED)}"
+            raise DRCTError(f"no network {name}{did_you_mean(name, NAMED)}: {known}; and {error}") from None
     return loaded.name, loaded.network, loaded.window
 
 

@@ -1,8 +1,9 @@
 """Parameters, operations and memory of networks, beside the figures of published tables.
 
 Multi-adds and forward/backward pass are what torchinfo prints and published tables have: products of attention are not
-seen, linear layers counted once and not for each pixel. The operations are all of them, two for each multiplication
-and addition. The activations are what a training step on one image keeps for its backward pass, in float32.
+seen, linear layers counted once and not for each pixel. The operations are all those of the definition, two for each
+multiplication and addition; DRCT takes some less, see drct/archs/drct_arch.py. The activations are what a training step
+on one image keeps for its backward pass, in float32, copies of weights included.
 """
 
 import argparse
@@ -10,9 +11,9 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+from drct.cli import width_and_height
 from drct.errors import DRCTError, one_line_errors
 from drct.files import write_atomically
-from drct.inference.info import width_and_height
 
 EXAMPLES = """examples:
   %(prog)s
@@ -62,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{', '.join(PEERS)} are left out: they need spandrel: pip install spandrel", file=sys.stderr)
         names = [name for name in names if name not in PEERS]
     found, failures = [], []
-    for name in (bar := tqdm(names, unit="network", leave=False)):
+    for name in (bar := tqdm(names, unit="network", leave=False, disable=None)):
         bar.set_postfix_str(name)
         try:
             found.append(complexity.complexity_of(name, *args.size))

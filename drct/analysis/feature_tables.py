@@ -25,8 +25,8 @@ def summarize(
     Returns:
         Per label `network`, `seeds` (their number), `psnr` by dataset, and by quantity: `embedding`, `first`, `largest`
         and `last` group's mean, `groups` (the number of the largest, by seed) and `ratio`, last / largest: 1 if the
-        features are largest at the end, and the smaller the more they collapse. All numbers are pairs of the mean and
-        the standard deviation over seeds (None for one).
+        features are largest at the end, and the smaller the more they collapse; None if there are none, as of a single
+        pixel's variation. All numbers are pairs of the mean and the standard deviation over seeds (None for one).
     """
     rows = []
     for label, seeds in networks.items():
@@ -41,7 +41,7 @@ def summarize(
                 "first": _over_seeds(through[:, 0]),
                 "largest": _over_seeds(through.max(1)),
                 "last": _over_seeds(through[:, -1]),
-                "ratio": _over_seeds(through[:, -1] / through.max(1)),
+                "ratio": _over_seeds(through[:, -1] / through.max(1)) if through.max(1).all() else None,
                 "groups": (through.argmax(1) + 1).tolist(),
             }
             if quantity in seeds[0][0].sizes:
@@ -92,7 +92,7 @@ def stages(network: list[Measured]) -> list[dict[str, Any]]:
         line: dict[str, Any] = {"stage": one.stage.label, **one.stage._asdict()}
         for quantity, size in one.sizes.items():
             line[quantity] = size._asdict()
-            if quantity in first:
+            if quantity in first and first[quantity].mean:
                 line[quantity]["relative"] = size.mean / first[quantity].mean
         lines.append(line)
     return lines
@@ -109,6 +109,9 @@ def read(file: Path) -> tuple[dict[str, list[list[Measured]]], list[dict[str, An
         networks: dict[str, list[list[Measured]]] = {}
         for network in content["networks"].values():
             networks.setdefault(network["group"], []).append([_measured(line) for line in network["stages"]])
+        markdown(content["summary"])  # has all that it needs
+        if not networks:
+            raise ValueError("it has no networks")
         return networks, content["summary"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DRCTError(f"{file} is no features.json of drct analyze features: {error}") from error

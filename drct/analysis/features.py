@@ -76,6 +76,8 @@ def main(argv: list[str] | None = None) -> int:
     args = argument_parser().parse_args(argv)
     _needs_matplotlib()
     if args.show:
+        if args.networks or args.input or args.names:
+            raise DRCTError("--show draws what was measured: it takes no networks, --input or --names")
         return _show(args.show, args.output)
     if not args.networks or not args.input:
         raise DRCTError("give networks to look at, and images after --input")
@@ -233,15 +235,23 @@ def _measure_all(
     from tqdm import tqdm
 
     from drct.analysis.feature_maps import average, measure
+    from drct.inference.memory import is_out_of_memory
 
     measured = {}
     with tqdm(total=len(upscalers) * len(pictures), unit="image", disable=None) as progress:
         for name, upscaler in upscalers.items():
             progress.set_postfix_str(name)
-            images = []
-            for pixels in pictures.values():
+            images: list[list[Measured]] = []
+            for path, pixels in pictures.items():
                 image = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).to(upscaler.device)
-                images.append(measure(upscaler.network, image, upscaler.window_size))
+                try:
+                    found = measure(upscaler.network, image, upscaler.window_size)
+                except (RuntimeError, MemoryError) as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    raise DRCTError(f"{path} does not fit in memory, in {name}: give a smaller image") from error
+                # Only the maps of the first image are shown
+                images.append([one._replace(maps={}) for one in found] if images else found)
                 progress.update()
             measured[name] = average(images)
     return measured

@@ -354,10 +354,12 @@ def floor(size: tuple[int, int], rates: dict[str, float], training: bool = False
     operations = counter.get_total_flops() / 1e9
     times = ", ".join(f"{operations / rate:.2f} s at {precision}" for precision, rate in rates.items())
     what = "a training step's" if training else "DRCT's"
-    return f"{size[0]}x{size[1]}: the {operations:.0f} GFLOP of {what} products take {times} at the machine's best rate"
+    products = f"the {operations:.0f} GFLOP of {what} products, as computed here,"
+    return f"{size[0]}x{size[1]}: {products} take {times} at the machine's best rate"
 
 
-# Kinds of operations, as PyTorch's profiler names them, and what they are
+# Kinds of operations, as PyTorch's profiler names them, and what they are. Sums and quotients of attention on the CPU
+# are among the additions.
 KINDS = {
     "attention": r"scaled_dot_product|bmm|softmax|exp2",
     "linear layers and convolutions": r"_linear|addmm|::mm$|::linear|convolution|conv2d",

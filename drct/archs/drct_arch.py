@@ -50,6 +50,7 @@ __all__ = ["DRCT"]
 RGB_MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K, in [0, 1]
 UPSAMPLER_CHANNELS = 64
 BEFORE_UPSAMPLER_SLOPE = 0.01  # of a leaky ReLU
+DENSE_SLOPE = 0.2  # of a leaky ReLU
 DENSE_SCALE = 0.2  # residual scaling of a dense group, as in ESRGAN's dense blocks
 SHIFTED_BLOCKS = (2, 4)  # of the five of a dense group
 HAT_OPTIONS = {"compress_ratio", "squeeze_factor", "conv_scale", "overlap_ratio"}  # in option files, without effect
@@ -207,7 +208,7 @@ class SwinBlock(nn.Module):
 
     What follows it in a dense group, a 1x1 convolution to few channels, is linear, as the last layer of its MLP is.
     So `adjusted` applies their product at once, which takes 15 % fewer operations in the linear layers of DRCT, and
-    never computes the block's own result. `forward`, which does, is for those who watch it by a hook.
+    never computes the block's own result. `forward`, which does, is for those who watch the block or its MLP by a hook.
 
     Args:
         dim: Channels C.
@@ -247,7 +248,7 @@ class SwinBlock(nn.Module):
 
     def adjusted(self, x: Tensor, weights: BlockWeights, mask: Tensor | None) -> Tensor:
         """The convolution after the block, of the block's result: (B, n, N, C) -> (B, n, N, o)."""
-        if self._forward_hooks or (self.training and self.mlp.drop.p):
+        if _is_watched(self) or _is_watched(self.mlp) or (self.training and self.mlp.drop.p):
             return linear(self(x, weights, mask), *weights.adjust)
         x = self._attended(x, weights, mask)
         if torch.is_grad_enabled():
@@ -258,6 +259,11 @@ class SwinBlock(nn.Module):
 
     def _attended(self, x: Tensor, weights: BlockWeights, mask: Tensor | None) -> Tensor:
         return x + self.drop_path(self.attn(x, self.norm1, weights.attention, mask))
+
+
+def _is_watched(module: nn.Module) -> bool:
+    hooks = (module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks)
+    return any(hooks)
 
 
 # ------------------------------------------------------------------------------------------------------ dense group
@@ -363,7 +369,7 @@ class DenseGroup(nn.Module):
         """What block k adds, (B, n, N, C + (k-1) gc) -> (B, n, N, gc); the fifth: the output, (B, n, N, C)."""
         block: SwinBlock = getattr(self, f"swin{k}")
         new = block.adjusted(windows, weights, mask)
-        return F.leaky_relu(new, 0.2) if k < 5 else new * DENSE_SCALE + windows[..., : self.dim]
+        return F.leaky_relu(new, DENSE_SLOPE) if k < 5 else new * DENSE_SCALE + windows[..., : self.dim]
 
     def _weights(self, k: int, dtype: torch.dtype) -> BlockWeights:
         block: SwinBlock = getattr(self, f"swin{k}")

@@ -5,7 +5,7 @@ from typing import cast
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from drct.archs.drct_arch import DENSE_SCALE, DRCT, BlockWeights, DenseGroup, SwinBlock
+from drct.archs.drct_arch import DENSE_SCALE, DENSE_SLOPE, DRCT, BlockWeights, DenseGroup, SwinBlock
 
 __all__ = ["DRCTPlain"]
 
@@ -32,7 +32,7 @@ class PlainGroup(DenseGroup):
 
     def _apply_block(self, k: int, windows: Tensor, weights: BlockWeights, mask: Tensor | None) -> Tensor:
         new = cast(SwinBlock, getattr(self, f"swin{k}")).adjusted(windows, weights, mask)
-        return F.leaky_relu(new, 0.2) if k < 5 else new
+        return F.leaky_relu(new, DENSE_SLOPE) if k < 5 else new
 
 
 class DRCTPlain(DRCT):

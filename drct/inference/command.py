@@ -275,12 +275,12 @@ def _upscale_file(job: Job, upscaler: "Upscaler", args: argparse.Namespace) -> t
 
 
 def _reason(error: Exception, source: Path) -> str:
-    import torch
+    from drct.inference.memory import is_out_of_memory
 
     if isinstance(error, DRCTError):
         message = " ".join(str(error).splitlines())  # names of files may have several lines
         return message if str(source) in str(error) else f"{source}: {message}"
-    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or "allocate memory" in str(error):
+    if is_out_of_memory(error):
         return f"{source}: out of memory: try --tile 256, or less"
     first = (str(error).splitlines() or [""])[0]
     return f"{source}: {type(error).__name__}: {first}"

@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 
+from drct.cli import width_and_height
 from drct.errors import DRCTError, one_line_errors
 
 EXAMPLES = """examples:
@@ -30,14 +31,6 @@ def argument_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", action="store_true", help="a list of objects instead of text")
     return parser
-
-
-def width_and_height(text: str) -> tuple[int, int]:
-    """Read WxH of a command line."""
-    width, _, height = text.partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise argparse.ArgumentTypeError(f"{text} is not WIDTHxHEIGHT, such as 640x480")
-    return int(width), int(height)
 
 
 @one_line_errors

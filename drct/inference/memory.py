@@ -22,6 +22,11 @@ def free_memory(device: torch.device) -> float:
     return free / int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # set by torchrun
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory could not be allocated, on any device."""
+    return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or "allocate memory" in str(error)
+
+
 def _left_to_this_container() -> float:
     """Bytes that the control group of a container or of a cluster's job still allows; infinite without one."""
     for folder, limit, used in (
