@@ -149,7 +149,7 @@ def _draw_legend(figure: "Figure", networks: Networks, styles: list[dict[str, An
 
 def _with_seeds(name: str, networks: Networks) -> str:
     count = len(networks[name])
-    return f"{name} (median and range of {count} seeds)" if count > 1 else name
+    return f"{name} ({count} seeds)" if count > 1 else name
 
 
 # ------------------------------------------------------------------------------------------------------------- maps
