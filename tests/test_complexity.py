@@ -150,7 +150,7 @@ def test_any_size_is_measured_as_its_whole_windows_and_a_large_one_without_its_m
     for (a, b), (n, m) in zip(pairwise(found), pairwise(windows), strict=True):
         assert a.operations * m == b.operations * n
         assert a.pass_bytes * m == b.pass_bytes * n
-    assert found[-1].activation_bytes > 200e9
+    assert found[-1].activation_bytes > 150e9  # more than the machines of most users have
 
 
 def test_a_file_of_spandrels_is_measured_at_its_whole_windows(workplace):

@@ -258,13 +258,13 @@ def main(argv: list[str] | None = None) -> int:
     from drct.analysis.attribution import explain
     from drct.data.images import as_float, read_image
 
-    make_folder(args.output)
     pixels = read_image(args.input)
     patch = _patch_within(args, pixels)
     context = patch.surroundings(args.context, *pixels.shape[:2])
     image = as_float(pixels[context.rows_and_columns])[..., ::-1]
     inside = patch._replace(x=patch.x - context.x, y=patch.y - context.y)
     networks = _load_all(args.networks)
+    make_folder(args.output)
     explanations = [explain(loaded, image, inside, args.steps, args.sigma, args.device) for loaded in networks]
     content = {
         "input": str(args.input),
