@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor, nn
 
-from drct.archs.drct_arch import SwinBlock
+from drct.archs.drct_arch import WindowAttention
 from drct.data.pictures import READABLE, Picture, read_picture, to_pil, write_picture
 from drct.errors import DRCTError
 from drct.inference.upscaler import Upscaler
@@ -158,8 +158,8 @@ def _size_in_header(path: Path) -> tuple[int, int] | None:
 
 @contextmanager
 def _watched(upscaler: Upscaler, picture: Picture, report: Callable[[float], None]) -> Iterator[None]:
-    """Report the share of the picture's tokens that the network's blocks have computed."""
-    blocks = [module for module in upscaler.network.modules() if isinstance(module, SwinBlock)]
+    """Report the share of the picture's tokens that the network's blocks have attended to."""
+    blocks = [module for module in upscaler.network.modules() if isinstance(module, WindowAttention)]
     window = upscaler.window_size
     height, width = (-(-side // window) * window for side in picture.pixels.shape[:2])
     total = len(blocks) * height * width * (8 if upscaler.self_ensemble else 1)
