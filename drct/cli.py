@@ -60,8 +60,18 @@ def run_command(program: str, commands: Commands, help_text: str, arguments: lis
     return importlib.import_module(commands[name][0]).main(arguments[1:])
 
 
-def width_and_height(text: str) -> tuple[int, int]:
-    """Read WxH of a command line."""
+def add_size(parser: argparse.ArgumentParser) -> None:
+    """The argument --size of commands that tell what an image takes: width and height."""
+    parser.add_argument(
+        "--size",
+        type=_width_and_height,
+        default=(64, 64),
+        metavar="WxH",
+        help="of the image before upscaling; default 64x64, as in published tables",
+    )
+
+
+def _width_and_height(text: str) -> tuple[int, int]:
     width, _, height = text.partition("x")
     if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
         raise argparse.ArgumentTypeError(f"{text} is not WIDTHxHEIGHT, such as 640x480")

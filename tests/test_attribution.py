@@ -1,6 +1,7 @@
 """What a patch of a result depends on: attribution maps, diffusion index, receptive field."""
 
 import json
+import sys
 
 import cv2
 import numpy as np
@@ -12,7 +13,6 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-from drct.analysis import attribution_command
 from drct.analysis.attribution import (
     Attribution,
     Place,
@@ -302,6 +302,6 @@ def test_a_flat_image_has_nothing_to_attribute():
 
 
 def test_what_is_missing_to_draw_is_told_before_anything_is_computed(image, weights, monkeypatch, capsys):
-    monkeypatch.setattr(attribution_command, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert main(["weights.pth", "--input", "photo.png", "-o", "out"]) == 2
     assert 'pip install "drct[curves]"' in capsys.readouterr().err

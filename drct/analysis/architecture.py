@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from drct.analysis import networks
-from drct.analysis.curves import COLOURS
+from drct.analysis.curves import COLOURS, needs_matplotlib
 from drct.archs.drct_arch import (
     BEFORE_UPSAMPLER_SLOPE,
     DENSE_SCALE,
@@ -161,10 +161,8 @@ def draw(network: DRCT, name: str) -> "Figure":
     Raises:
         DRCTError: if matplotlib is not installed, or the network's groups are not DRCT's.
     """
-    try:
-        drawing = Drawing()
-    except ImportError as error:
-        raise DRCTError('drawing needs matplotlib, which is missing: pip install "drct[curves]"') from error
+    needs_matplotlib("drawing needs")
+    drawing = Drawing()
     group = network.layers[0]
     if type(group) is not DenseGroup:
         raise DRCTError(f"{name} cannot be drawn: its groups are {type(group).__name__}s, not those of a DRCT")

@@ -10,12 +10,12 @@ import json
 import math
 import sys
 from collections.abc import Iterable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from drct.analysis.curves import COLOURS, DPI, FONT, GRAY, WIDTH, needs_matplotlib
 from drct.errors import DRCTError, one_line_errors
 from drct.files import make_folder, write_atomically
 
@@ -32,11 +32,8 @@ STEPS = 25
 SIGMA = 1.2  # input pixels
 LARGEST_ERROR = 0.01  # of completeness, above which steps are too few
 
-WIDTH, DPI = 8.0, 150  # inches, pixels per inch: 1200 pixels wide
 GAP, TOP, CAPTION, BOTTOM = 0.1, 0.25, 0.45, 0.8  # inches: between panels, over the first row, over each, below all
-FONT = 8.5  # points
-GRAY = "#555555"
-FRAME = "#0072b2"  # told from the heat by everybody
+FRAME = COLOURS[0]  # told from the heat by everybody
 DECADES = 5  # of the scale of colours
 TITLES = ("input", "result of the patch", "attribution", "receptive field")
 SCALES = ("of the patch\n(frame)", "of its centre\n(frames: 50, 90, 99 %)")  # what the colours of the last two tell
@@ -217,8 +214,7 @@ def _check(args: argparse.Namespace) -> None:
         raise DRCTError(f"--steps must be above 0, not {args.steps}")
     if not 0 < args.sigma < math.inf:
         raise DRCTError(f"--sigma must be above 0, not {args.sigma:g}")
-    if find_spec("matplotlib") is None:
-        raise DRCTError('drawing the maps needs matplotlib, which is missing: pip install "drct[curves]"')
+    needs_matplotlib("drawing the maps needs")
 
 
 def _patch_within(args: argparse.Namespace, image: np.ndarray) -> "Place":

@@ -11,7 +11,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from drct.cli import width_and_height
+from drct.cli import add_size
 from drct.errors import DRCTError, one_line_errors
 from drct.files import write_atomically
 
@@ -35,13 +35,7 @@ def argument_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "networks", nargs="*", metavar="NETWORK", help="name, weight file or folder of a run; default: all with a name"
     )
-    parser.add_argument(
-        "--size",
-        type=width_and_height,
-        default=(64, 64),
-        metavar="WxH",
-        help="of the image before upscaling; default 64x64, as in published tables",
-    )
+    add_size(parser)
     parser.add_argument("--format", choices=list(SUFFIXES.values()), help="default: by FILE's name, or markdown")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write it there; an existing one is replaced")
     return parser

@@ -136,11 +136,10 @@ def draw_curves(runs: Mapping[str, Scalars], tags: list[str], smoothing: float =
     Raises:
         DRCTError: if matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-        from matplotlib.layout_engine import ConstrainedLayoutEngine
-    except ImportError as error:
-        raise DRCTError('drawing curves needs matplotlib, which is missing: pip install "drct[curves]"') from error
+    needs_matplotlib("drawing curves needs")
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
     columns = min(2, len(tags))
     rows = math.ceil(len(tags) / columns)
     names = [textwrap.fill(name, 80, break_on_hyphens=False) for name in runs]
@@ -148,10 +147,7 @@ def draw_curves(runs: Mapping[str, Scalars], tags: list[str], smoothing: float =
     lines_of_legend = sum(name.count("\n") + 1 for name in names) / legend_columns
     height = rows * ROW + 0.3 + 0.17 * lines_of_legend
     figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06))
-    styles: list[dict[str, Any]] = [
-        {"color": COLOURS[i % len(COLOURS)], "linestyle": DASHES[i // len(COLOURS) % len(DASHES)]}
-        for i in range(len(runs))
-    ]
+    styles = line_styles(len(runs))
     for i, tag in enumerate(tags):
         axes = figure.add_subplot(rows, columns, i + 1)
         for style, scalars in zip(styles, runs.values(), strict=True):
@@ -161,6 +157,21 @@ def draw_curves(runs: Mapping[str, Scalars], tags: list[str], smoothing: float =
     _share_iterations(figure.axes)
     _draw_legend(figure, names, styles, legend_columns)
     return figure
+
+
+def needs_matplotlib(what_needs: str) -> None:
+    """Raise `DRCTError` if matplotlib, an extra, is not installed: "<what needs> matplotlib, which is missing ..."."""
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError as error:
+        raise DRCTError(f'{what_needs} matplotlib, which is missing: pip install "drct[curves]"') from error
+
+
+def line_styles(count: int) -> list[dict[str, Any]]:
+    """Colour and dashes of so many lines, which everybody tells apart."""
+    return [
+        {"color": COLOURS[i % len(COLOURS)], "linestyle": DASHES[i // len(COLOURS) % len(DASHES)]} for i in range(count)
+    ]
 
 
 def _draw_line(

@@ -30,7 +30,7 @@ from torch.nn import functional as F
 from drct.archs.drct_arch import SHIFTED_BLOCKS, DenseGroup
 from drct.archs.windows import window_merge
 from drct.errors import DRCTError
-from drct.inference.upscale import pad_to_multiple
+from drct.inference.upscale import pad_to_multiple, window_of
 
 # Names of the modules whose output is a stage, by family of architectures. The first number is that of the group.
 BLOCKS = {
@@ -140,8 +140,7 @@ def measure(network: nn.Module, image: Tensor, window: int) -> list[Measured]:
         DRCTError: if the architecture is not known, or its features have another size than the image.
     """
     height, width = image.shape[-2:]
-    window = max(window, getattr(network, "window_size", 1))  # spandrel's networks would pad by themselves
-    padded = pad_to_multiple(image[None], window)
+    padded = pad_to_multiple(image[None], window_of(network, window))
     modules = dict(network.named_modules())
     found = stages(network)
     measured: dict[str, Measured] = {}

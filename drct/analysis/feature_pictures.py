@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from drct.analysis.curves import COLOURS, DASHES, DPI, FONT, GRAY, WIDTH
+from drct.analysis.curves import COLOURS, DPI, FONT, GRAY, WIDTH, line_styles
 from drct.analysis.feature_maps import QUANTITIES, Measured
 
 if TYPE_CHECKING:  # matplotlib is an extra
@@ -45,10 +45,7 @@ def draw_curves(networks: Networks) -> "Figure":
             groups, a band from minimum to maximum.
     """
     figure = _figure(5.9)
-    styles = [
-        {"color": COLOURS[i % len(COLOURS)], "linestyle": DASHES[i // len(COLOURS) % len(DASHES)]}
-        for i in range(len(networks))
-    ]
+    styles = line_styles(len(networks))
     for i, (quantity, (title, definition)) in enumerate(QUANTITIES.items()):
         axes = figure.add_subplot(2, 2, i + 1)
         for style, measured in zip(styles, networks.values(), strict=True):

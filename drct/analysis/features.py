@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from drct.analysis.curves import needs_matplotlib, run_names
 from drct.errors import DRCTError, one_line_errors
 from drct.files import expanded, make_folder, write_atomically
 
@@ -74,7 +75,7 @@ def argument_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Entry point of `drct analyze features`. Returns 0, 1 if some images failed, 2 if nothing could be done."""
     args = argument_parser().parse_args(argv)
-    _needs_matplotlib()
+    needs_matplotlib("pictures of features need")
     if args.show:
         if args.networks or args.input or args.names:
             raise DRCTError("--show draws what was measured: it takes no networks, --input or --names")
@@ -83,7 +84,6 @@ def main(argv: list[str] | None = None) -> int:
         raise DRCTError("give networks to look at, and images after --input")
 
     from drct.analysis import feature_pictures, feature_tables
-    from drct.analysis.curves import run_names
     from drct.analysis.feature_maps import QUANTITIES
 
     sources = run_names(expanded(source) for source in args.networks)
@@ -142,13 +142,6 @@ def _show(file: Path, output: Path) -> int:
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}{'s' * (number != 1)}"
-
-
-def _needs_matplotlib() -> None:
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise DRCTError('pictures of features need matplotlib, which is missing: pip install "drct[curves]"') from error
 
 
 def group_by_seed(names: Iterable[str], labels: Sequence[str] | None = None) -> dict[str, list[str]]:

@@ -14,6 +14,7 @@ from drct.engine.options import load_yaml
 from drct.errors import DRCTError, did_you_mean
 from drct.files import expanded
 from drct.inference import weights
+from drct.inference.upscale import window_of
 
 _COMMON: dict[str, Any] = {
     "upscale": 4,
@@ -92,12 +93,15 @@ def load(source: str | os.PathLike) -> Loaded:
     if path.is_dir() and (path / "models").is_dir():
         return _of_run(path)
     if path.is_file():
-        state, _ = checkpoint.weights_in(checkpoint.load(path), path)
+        content = checkpoint.load(path)
+        state, _ = checkpoint.weights_in(content, path)
         try:
             drct_options(state)
         except ValueError as error:
             return _by_spandrel(path, state, str(error))
-    network = weights.load_network(source)
+        network = weights.network_of(content, path).network
+    else:
+        network = weights.load_network(source)
     return Loaded(path.stem, network, network.upscale, network.window_size)
 
 
@@ -117,7 +121,7 @@ def _of_run(folder: Path) -> Loaded:
     network = build_network(dict(opt)).eval()
     state, _ = checkpoint.read_weights(newest)
     checkpoint.load_weights(network, state, True, newest)
-    return Loaded(folder.name, network, int(opt.get("upscale", 4)), int(opt.get("window_size", 1)))
+    return Loaded(folder.name, network, int(opt.get("upscale", 4)), window_of(network, opt.get("window_size", 1)))
 
 
 def _by_spandrel(path: Path, state: dict[str, Any], reason: str) -> Loaded:
@@ -130,7 +134,8 @@ def _by_spandrel(path: Path, state: dict[str, Any], reason: str) -> Loaded:
         raise DRCTError(f"{path}: {reason}, and spandrel does not know them either") from error
     if not isinstance(found, ImageModelDescriptor):
         raise DRCTError(f"{path}: a network of {found.architecture.name} takes more than an image")
-    return Loaded(path.stem, found.model.eval(), found.scale, found.size_requirements.multiple_of)
+    window = window_of(found.model, found.size_requirements.multiple_of)  # it would pad by itself
+    return Loaded(path.stem, found.model.eval(), found.scale, window)
 
 
 def _needs_spandrel(what: str) -> None:

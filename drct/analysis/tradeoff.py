@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from drct.analysis.complexity import complexity_of
-from drct.analysis.curves import COLOURS, check_png
+from drct.analysis.curves import COLOURS, FONT, GRAY, check_png, needs_matplotlib
 from drct.analysis.published import BENCHMARKS, DRCT_PAPER
 from drct.archs.recognition import VARIANTS
 from drct.errors import DRCTError, one_line_errors
@@ -21,9 +21,7 @@ if TYPE_CHECKING:  # matplotlib is an extra
     from matplotlib.figure import Figure
 
 OURS, OTHERS = COLOURS[:2]
-GRAY = "#555555"
-FONT = 8.5  # points; the picture is 830 pixels wide where it is shown, twice as many in the file
-SIZE, DPI = (8.3, 4.0), 200  # inches, pixels per inch
+SIZE, DPI = (8.3, 4.0), 200  # inches, pixels per inch: twice the 830 pixels that it is wide where it is shown
 SIDE = 64  # of the image whose operations are counted, in pixels
 NEAR = 0.01  # what a published size may differ from the counted one, relative to it
 
@@ -84,10 +82,9 @@ def draw(points: list[Point], benchmark: str) -> "Figure":
     Raises:
         DRCTError: if matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise DRCTError('drawing needs matplotlib, which is missing: pip install "drct[curves]"') from error
+    needs_matplotlib("drawing needs")
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=SIZE, dpi=DPI, layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     units = ("parameters (millions)", f"operations for {SIDE} × {SIDE} pixels (GFLOP)")

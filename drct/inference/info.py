@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 
-from drct.cli import width_and_height
+from drct.cli import add_size
 from drct.errors import DRCTError, one_line_errors
 
 EXAMPLES = """examples:
@@ -22,13 +22,7 @@ def argument_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "files", nargs="+", metavar="FILE", help="weights, ONNX model, folder of save_pretrained, or name of weights"
     )
-    parser.add_argument(
-        "--size",
-        type=width_and_height,
-        default=(64, 64),
-        metavar="WxH",
-        help="of the image before upscaling; default 64x64",
-    )
+    add_size(parser)
     parser.add_argument("--json", action="store_true", help="a list of objects instead of text")
     return parser
 

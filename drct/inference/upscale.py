@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from drct.archs.products import is_traced
@@ -82,6 +82,11 @@ def _spans(length: int, tile_size: int, tile_pad: int) -> Iterator[tuple[int, in
     for start in range(0, length, tile_size):
         end = min(start + tile_size, length)
         yield start, end, max(start - tile_pad, 0), min(end + tile_pad, length)
+
+
+def window_of(network: nn.Module, otherwise: int = 1) -> int:
+    """Of what the sides of a network's input must be multiples: its `window_size`, or what is known besides."""
+    return int(getattr(network, "window_size", None) or otherwise)
 
 
 def whole_windows(tile_size: int, tile_pad: int, window_size: int) -> tuple[int, int]:

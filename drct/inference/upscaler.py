@@ -15,7 +15,7 @@ from drct.data.pictures import Picture, from_pil, read_picture, to_pil
 from drct.engine.device import PRECISIONS, accelerator, fastest_precision
 from drct.errors import DRCTError
 from drct.inference.memory import TILE_PAD, choose_tile, free_memory
-from drct.inference.upscale import upscale, upscale_tiled, whole_windows
+from drct.inference.upscale import upscale, upscale_tiled, whole_windows, window_of
 from drct.inference.weights import DEFAULT_WEIGHTS, load_network
 
 Tile = tuple[int, int]  # size and overlap, in input pixels
@@ -78,7 +78,7 @@ class Upscaler:
         moved: Any = network.to(self.device)
         self.network = moved
         self.scale: int = scale or moved.upscale
-        self.window_size = window_size or int(getattr(moved, "window_size", 1))
+        self.window_size = window_size or window_of(moved)
         if precision == "auto":
             precision = fastest_precision(self.device)
         if precision not in PRECISIONS:

@@ -7,7 +7,7 @@ import re
 import sysconfig
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from drct.archs.drct_arch import DRCT
 from drct.archs.recognition import drct_options
@@ -79,7 +79,15 @@ def read_network(name: str | os.PathLike) -> Loaded:
     path = find_weights(name)
     if path.is_dir():
         return Loaded(_from_pretrained(str(path)), path, "")
-    content = checkpoint.load(path)
+    return network_of(checkpoint.load(path), path)
+
+
+def network_of(content: Any, path: Path) -> Loaded:
+    """The same of what was read from a weight file.
+
+    Raises:
+        DRCTError: if it is not a DRCT.
+    """
     weights, entry = checkpoint.weights_in(content, path)
     metadata = checkpoint.metadata_of(content, path)
     try:

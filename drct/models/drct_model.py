@@ -27,7 +27,7 @@ from drct.engine.device import PRECISIONS, device_for, resolve_num_gpu
 from drct.engine.measures import Measures
 from drct.engine.metrics import MetricTable
 from drct.errors import DRCTError, did_you_mean
-from drct.inference.upscale import round_up_tiles
+from drct.inference.upscale import round_up_tiles, window_of
 from drct.inference.upscaler import Upscaler
 
 SKIPPED_AT_MOST = 30  # steps in a row that are not finite; finding the scale of fp16 takes about 16
@@ -62,8 +62,7 @@ class DRCTModel(SRModel):
     @property
     def window_size(self) -> int:
         """Of what the sides of images must be multiples. BasicSR's networks of windows know it, but do not tell."""
-        known = getattr(self.get_bare_model(self.net_g), "window_size", None)
-        return known or self.opt["network_g"].get("window_size", 1)
+        return window_of(self.get_bare_model(self.net_g), self.opt["network_g"].get("window_size", 1))
 
     def model_to_device(self, net: nn.Module) -> nn.Module:
         """Put the network on the device that `num_gpu` asks for, and join the networks of several processes."""
