@@ -4,7 +4,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 root = Path(__file__).parent
-version = re.search(r'__version__ = "(.+?)"', (root / "drct" / "__init__.py").read_text(encoding="utf-8"))
+version = re.search(r'__version__ = "(.+?)"', (root / "drct" / "version.py").read_text(encoding="utf-8"))
 
 setup(
     name="drct",
@@ -14,7 +14,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     packages=find_packages(include=["drct", "drct.*"]),
-    package_data={"drct.analysis.pages": ["*.html"]},
+    package_data={"drct.evaluation.pages": ["*.html"]},
     python_requires=">=3.10,<3.13",  # BasicSR does not install on 3.13
     install_requires=(root / "requirements.txt").read_text(encoding="utf-8").split(),
     entry_points={"console_scripts": ["drct=drct.cli:entry_point"]},
@@ -27,6 +27,7 @@ setup(
         "web": ["gradio>=6.31"],
         "dev": [
             "gradio>=6.31",
+            "import-linter>=2.0",
             "matplotlib>=3.7",
             "mypy>=1.8",
             "onnx>=1.15",

@@ -8,8 +8,7 @@ import importlib
 from typing import Any
 
 from drct import compat
-
-__version__ = "0.1.0"
+from drct.version import __version__ as __version__
 
 compat.install()
 

@@ -72,8 +72,8 @@ def _mend_basicsr() -> None:
     import basicsr.train
     import basicsr.utils.options
 
-    from drct.engine.checkpoint import load_resume_state
-    from drct.engine.options import parse_options
+    from drct.runs.options import parse_options
+    from drct.runtime.checkpoint import load_resume_state
 
     for module in (basicsr.utils.options, basicsr.train, basicsr.test):
         module.parse_options = parse_options

@@ -17,7 +17,7 @@ from spandrel.architectures.DRCT import DRCT as OriginalDRCT  # noqa: N811
 from torch import nn
 
 import drct  # noqa: F401
-from drct.archs import recognition
+from drct.archs import variants as recognition
 from drct.archs.drct_arch import DRCT
 
 ROOT = Path(__file__).resolve().parents[1]

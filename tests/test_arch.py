@@ -9,7 +9,8 @@ from conftest import TINY, VARIANTS, pair, rescale_
 from spandrel.architectures.DRCT import DRCT as OriginalDRCT  # noqa: N811
 from torch.nn import functional as F
 
-from drct.archs import products, recognition
+from drct.archs import kernels as products
+from drct.archs import variants as recognition
 from drct.archs import windows as geometry
 from drct.archs.drct_arch import DRCT
 

@@ -24,9 +24,9 @@ from drct.analysis.attribution import (
     receptive_field,
     square_with,
 )
-from drct.analysis.attribution_command import LARGEST_ERROR, SIGMA, STEPS, main
 from drct.analysis.networks import Loaded
 from drct.archs.drct_arch import DRCT
+from drct.commands.analyze_lam import LARGEST_ERROR, SIGMA, STEPS, main
 from drct.errors import DRCTError
 
 SWINIR = {"img_size": 16, "embed_dim": 8, "depths": [2, 2], "num_heads": [2, 2], "window_size": 8, "mlp_ratio": 2}

@@ -11,8 +11,8 @@ from conftest import TINY, pair
 from spandrel.architectures.DRCT import DRCT as OriginalDRCT  # noqa: N811
 
 from drct.archs.drct_arch import DRCT
-from drct.engine import checkpoint
 from drct.errors import DRCTError
+from drct.runtime import checkpoint
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,10 @@ from conftest import ROOT
 from PIL import Image
 
 from drct.analysis import curves
-from drct.analysis.curves import best_point, draw_curves, main, run_names, select_tags, smooth
-from drct.engine.scalars import read_scalars
+from drct.analysis.curves import best_point, draw_curves, main, select_tags, smooth
 from drct.errors import DRCTError
+from drct.runs.folders import run_names
+from drct.runs.scalars import read_scalars
 
 ROWS = [
     "100,losses/l_pix,0.5",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import basicsr  # noqa: F401
 import cv2
+import data_benchmark
 import lmdb
 import numpy as np
 import pytest
@@ -20,13 +21,12 @@ from conftest import photo
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from drct.analysis import data_benchmark
 from drct.data import lmdb_writer, prepare
 from drct.data.cache import DecodedFiles, cache_images
 from drct.data.imagenet_paired_dataset import ImageNetPairedDataset
-from drct.data.images import list_images, read_image, write_png
 from drct.data.reduction import reduce_region
 from drct.errors import DRCTError
+from drct.images.image_files import list_images, read_image, write_png
 
 BENCHMARKS = Path(os.environ.get("DRCT_BENCHMARKS", Path(__file__).parents[1] / "datasets"))
 

@@ -10,10 +10,10 @@ import torch
 from conftest import ROOT
 from torch import distributed as dist
 
-from drct.engine import distributed
-from drct.engine.device import resolve_num_gpu
-from drct.engine.options import parse_options
 from drct.errors import DRCTError
+from drct.runs.options import parse_options
+from drct.runtime import distributed
+from drct.runtime.device import resolve_num_gpu
 
 LOGGER = logging.getLogger("test")
 

@@ -18,12 +18,15 @@ from spandrel.architectures.DRCT import DRCT as OriginalDRCT  # noqa: N811
 from torch.utils.flop_counter import FlopCounterMode
 
 import drct
-from drct.archs import drct_arch, recognition
+from drct.archs import drct_arch
+from drct.archs import variants as recognition
 from drct.archs.drct_arch import DRCT
 from drct.cli import main as drct_main
-from drct.inference import formats, pad_to_multiple, upscale
-from drct.inference.export import main as export
-from drct.inference.info import main as info
+from drct.commands.export import main as export
+from drct.commands.info import main as info
+from drct.inference import export as formats
+from drct.inference import pad_to_multiple
+from drct.inference import tiling as upscale
 from drct.inference.weights import load_network
 
 SMALL = TINY | {"depths": (6,), "num_heads": (2,)}

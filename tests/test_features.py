@@ -15,9 +15,9 @@ from torch import nn
 
 from drct.analysis import feature_tables
 from drct.analysis.feature_maps import Measured, Size, Stage, average, measure
-from drct.analysis.features import group_by_seed, main
 from drct.archs.drct_arch import DRCT
 from drct.archs.drct_plain_arch import DRCTPlain
+from drct.commands.analyze_features import group_by_seed, main
 from drct.errors import DRCTError
 
 SWIN = {

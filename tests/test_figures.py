@@ -4,8 +4,10 @@ import json
 import re
 from itertools import combinations
 
+import architecture
 import pytest
 import torch
+import tradeoff
 import yaml
 from conftest import ROOT, TINY, OriginalDRCT
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -13,11 +15,10 @@ from matplotlib.patches import FancyBboxPatch
 from matplotlib.text import Text
 from PIL import Image
 
-from drct.analysis import architecture, tradeoff
-from drct.analysis.analyze import main as analyze
 from drct.archs.drct_arch import DRCT
 from drct.archs.drct_plain_arch import DRCTPlain
-from drct.archs.recognition import VARIANTS, name_of
+from drct.archs.variants import VARIANTS, name_of
+from drct.commands.analyze import main as analyze
 from drct.errors import DRCTError
 
 XS = VARIANTS["DRCT-XS"]

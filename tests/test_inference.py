@@ -10,8 +10,9 @@ from conftest import TINY, VARIANTS, pair
 from torch.nn import functional as F
 
 from drct.archs.drct_arch import DRCT
-from drct.inference import choose_tile, free_memory, pad_to_multiple, upscale, upscale_tiled
-from drct.inference.upscale import round_up_tiles
+from drct.inference import choose_tile, free_memory, pad_to_multiple, upscale_tiled
+from drct.inference import tiling as upscale
+from drct.inference.tiling import round_up_tiles
 
 
 @pytest.mark.parametrize(("height", "width"), [(9, 15), (16, 17), (12, 24), (8, 8)])

@@ -10,8 +10,8 @@ import yaml
 from basicsr.utils.registry import ARCH_REGISTRY
 from conftest import ROOT, test_options, train_options, write_options
 
-from drct.engine.options import KNOWN, SECTIONS, load_yaml, override, parse_options
 from drct.errors import DRCTError
+from drct.runs.options import KNOWN, SECTIONS, load_yaml, override, parse_options
 
 TEST_FILES = sorted((ROOT / "options" / "test").glob("*.yml"))
 TRAIN_FILES = sorted((ROOT / "options" / "train").glob("*.yml"))

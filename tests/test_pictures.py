@@ -26,7 +26,8 @@ from picture_corpus import (
 )
 from PIL import ExifTags, Image, ImageOps
 
-from drct.data.pictures import (
+from drct.errors import DRCTError
+from drct.images.pictures import (
     WRITABLE,
     Picture,
     convert_depth,
@@ -35,7 +36,6 @@ from drct.data.pictures import (
     to_pil,
     write_picture,
 )
-from drct.errors import DRCTError
 
 
 @pytest.fixture(scope="module")

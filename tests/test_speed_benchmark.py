@@ -10,8 +10,8 @@ import cv2
 import pytest
 from tqdm import tqdm
 
-from drct.analysis import speed_benchmark
-from drct.analysis.speed_benchmark import Result, table
+from drct.analysis import speed as speed_benchmark
+from drct.analysis.speed import Result, table
 
 
 def test_contenders_are_measured_in_turns(workplace, capsys):

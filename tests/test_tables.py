@@ -5,9 +5,9 @@ import re
 import shutil
 
 import pytest
+import tables
 from conftest import ROOT
 
-from drct.analysis import tables
 from drct.cli import main as drct_main
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -26,15 +26,15 @@ from conftest import ROOT, TINY, OriginalDRCT, pair, photo, rescale_, test_optio
 
 from drct.data import prepare
 from drct.data.prepare import reduce_image
-from drct.engine import checkpoint
-from drct.engine import test as test_run
-from drct.engine import train as train_run
-from drct.engine.options import load_yaml
-from drct.engine.scalars import Scalars, read_scalars
 from drct.errors import DRCTError
 from drct.inference.upscaler import Upscaler
 from drct.models import drct_model
 from drct.models.drct_model import DRCTModel
+from drct.runs import test as test_run
+from drct.runs import train as train_run
+from drct.runs.options import load_yaml
+from drct.runs.scalars import Scalars, read_scalars
+from drct.runtime import checkpoint
 
 TRAIN = str(ROOT / "drct" / "train.py")
 
@@ -168,7 +168,7 @@ import os, signal, sys
 sys.path.insert(0, {root!r})
 if __name__ == "__main__":
     import drct.files
-    from drct.engine.train import main
+    from drct.runs.train import main
     replace = os.replace
     def killed(source, target):
         if os.path.basename(target) == {file!r}:
@@ -468,7 +468,7 @@ import os, signal, sys
 sys.path.insert(0, {root!r})
 if __name__ == "__main__":
     import drct, basicsr
-    from drct.engine.train import main
+    from drct.runs.train import main
     from drct.errors import DRCTError
     from drct.models.drct_model import DRCTModel
     original = DRCTModel.optimize_parameters
@@ -644,8 +644,8 @@ import sys
 sys.path.insert(0, {root!r})
 if __name__ == "__main__":
     import drct, basicsr, torch
-    from drct.engine import distributed
-    from drct.engine.train import main
+    from drct.runtime import distributed
+    from drct.runs.train import main
     from drct.models.drct_model import DRCTModel
     original = DRCTModel.optimize_parameters
     def step(self, iteration):

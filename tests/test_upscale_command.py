@@ -14,11 +14,11 @@ from picture_corpus import make_corpus
 from PIL import Image
 
 import drct
-from drct.analysis.analyze import ANALYSES
 from drct.cli import COMMANDS
 from drct.cli import main as drct_main
-from drct.data.pictures import WRITABLE, read_picture
-from drct.inference import command
+from drct.commands import upscale as command
+from drct.commands.analyze import ANALYSES
+from drct.images.pictures import WRITABLE, read_picture
 
 TINIEST = TINY | {"depths": (1,), "num_heads": (2,)}
 

@@ -13,9 +13,9 @@ from torch.nn import functional as F
 
 import drct
 from drct.archs.drct_arch import DRCT
-from drct.archs.recognition import drct_options
+from drct.archs.variants import drct_options
 from drct.errors import DRCTError
-from drct.inference import upscale
+from drct.inference import tiling as upscale
 from drct.inference.weights import available, find_weights, load_network
 
 

@@ -16,8 +16,8 @@ from PIL import Image
 
 import drct
 from drct import web
-from drct.data.pictures import Picture, read_picture
 from drct.errors import DRCTError
+from drct.images.pictures import Picture, read_picture
 from drct.web import service as web_service
 from drct.web.service import Service, preview
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from drct.analysis.networks import Loaded
 from drct.errors import DRCTError
 from drct.inference.memory import is_out_of_memory
-from drct.inference.upscale import pad_to_multiple
+from drct.inference.tiling import pad_to_multiple
 from drct.inference.upscaler import Upscaler
 
 SMOOTHING = 1e-3  # of the gradient's magnitude, which has no derivative at 0: a quarter of a gray level

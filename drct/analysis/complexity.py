@@ -14,14 +14,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from published import DRCT_PAPER
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from drct.analysis import networks
-from drct.analysis.published import DRCT_PAPER
 from drct.archs.drct_arch import DRCT, WindowAttention
-from drct.archs.recognition import VARIANTS
+from drct.archs.variants import VARIANTS
 from drct.errors import DRCTError, did_you_mean
 from drct.files import expanded
 

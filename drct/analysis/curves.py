@@ -2,7 +2,6 @@
 
 import argparse
 import math
-import os
 import textwrap
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
@@ -11,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from drct.engine.scalars import FILE_NAME, read_scalars
+from drct.analysis.plotting import DASHES, DPI, FONT, GRAY, STARS, WIDTH, check_png, line_styles, needs_matplotlib
 from drct.errors import DRCTError, did_you_mean, one_line_errors
+from drct.evaluation.metric_table import decimals, lower_is_better
 from drct.files import write_atomically
+from drct.runs.folders import run_names
+from drct.runs.scalars import FILE_NAME, read_scalars
 
 if TYPE_CHECKING:  # matplotlib is an extra
     from matplotlib.axes import Axes
@@ -22,46 +24,9 @@ if TYPE_CHECKING:  # matplotlib is an extra
 Scalars = Mapping[str, tuple[np.ndarray, np.ndarray]]  # of one run: tag -> iterations, values
 
 DEFAULT_TAGS = ("losses/*", "metrics/*", "train/lr*")
-LOWER_IS_BETTER = ("niqe", "lpips", "dists", "fid", "mae", "mse", "rmse")
 
-WIDTH, ROW, DPI = 8.0, 2.55, 150  # inches, inches, pixels per inch: 1200 pixels wide
-FONT = 8.5  # points
-GRAY = "#555555"
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # told apart by everybody
-DASHES = ("-", "--", ":", "-.")  # of the runs after the last colour
-STARS = ("*", "P", "X", "D")  # at the best value of a line of that dash
+ROW = 2.55  # inches: height of a row of panels
 LISTED = 6  # best values that a panel has room for
-
-
-def run_names(paths: Iterable[str | os.PathLike]) -> dict[str, Path]:
-    """Name runs by their folders, with as many of the folders above as it takes to tell equal names apart.
-
-    Args:
-        paths: Folders of runs, or csv files. One given twice counts once.
-
-    Returns:
-        Path per name, in the order given.
-    """
-    folders: dict[Path, Path] = {}
-    for path in map(Path, paths):
-        folders.setdefault(_folder(path), path)
-    return {_shortest(folder, folders): path for folder, path in folders.items()}
-
-
-def _folder(path: Path) -> Path:
-    """The folder of a run; of a csv file by another name, what would be its folder by that name."""
-    absolute = Path(os.path.abspath(path))  # noqa: PTH100 - a linked run goes by the name of its link
-    if absolute.name == FILE_NAME:
-        return absolute.parent
-    return absolute.with_suffix("") if absolute.suffix == ".csv" else absolute
-
-
-def _shortest(folder: Path, folders: Iterable[Path]) -> str:
-    others = [other.parts for other in folders if other != folder]
-    count = 1
-    while count < len(folder.parts) and any(other[-count:] == folder.parts[-count:] for other in others):
-        count += 1
-    return Path(*folder.parts[-count:]).as_posix()
 
 
 def select_tags(runs: Mapping[str, Scalars], patterns: Iterable[str] | None = None) -> list[str]:
@@ -115,11 +80,6 @@ def best_point(tag: str, iterations: np.ndarray, values: np.ndarray) -> tuple[in
     return int(iterations[at]), float(values[at])
 
 
-def lower_is_better(tag: str) -> bool:
-    """Whether a metric measures an error or a distance, by its name."""
-    return tag.rsplit("/", 1)[-1].lower().startswith(LOWER_IS_BETTER)
-
-
 def draw_curves(runs: Mapping[str, Scalars], tags: list[str], smoothing: float = 0.9) -> "Figure":
     """Draw one panel per tag, and in it one line per run.
 
@@ -159,21 +119,6 @@ def draw_curves(runs: Mapping[str, Scalars], tags: list[str], smoothing: float =
     return figure
 
 
-def needs_matplotlib(what_needs: str) -> None:
-    """Raise `DRCTError` if matplotlib, an extra, is not installed: "<what needs> matplotlib, which is missing ..."."""
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError as error:
-        raise DRCTError(f'{what_needs} matplotlib, which is missing: pip install "drct[curves]"') from error
-
-
-def line_styles(count: int) -> list[dict[str, Any]]:
-    """Colour and dashes of so many lines, which everybody tells apart."""
-    return [
-        {"color": COLOURS[i % len(COLOURS)], "linestyle": DASHES[i // len(COLOURS) % len(DASHES)]} for i in range(count)
-    ]
-
-
 def _draw_line(
     axes: "Axes", tag: str, iterations: np.ndarray, values: np.ndarray, smoothing: float, style: dict[str, Any]
 ) -> None:
@@ -194,11 +139,6 @@ def _draw_line(
         axes.plot(iterations, values, lw=0.7, alpha=0.25, gid="raw", **style)
         marker = "o" if alone else ""
         axes.plot(iterations, smooth(values, smoothing), lw=1.5, marker=marker, ms=4, gid="smoothed", **style)
-
-
-def decimals(tag: str) -> int:
-    """Digits after the point that a metric is given with, by its name."""
-    return 2 if "psnr" in tag.lower() else 4
 
 
 def _finish_panel(axes: "Axes", tag: str, bottom: bool) -> None:
@@ -315,14 +255,6 @@ def argument_parser() -> argparse.ArgumentParser:
         help="weight of the past in the smoothed lines, from 0 (none) to below 1, default 0.9",
     )
     return parser
-
-
-def check_png(path: Path, name: str) -> None:
-    """Raise `DRCTError` if a picture cannot have this path. It suggests a name in a folder."""
-    if path.suffix.lower() != ".png":
-        folder = path.is_dir()
-        example = path / name if folder else path.with_suffix(".png")
-        raise DRCTError(f"the picture is a PNG, but {path} is {'a folder' if folder else 'not'}: -o {example}")
 
 
 @one_line_errors

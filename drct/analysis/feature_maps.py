@@ -30,7 +30,7 @@ from torch.nn import functional as F
 from drct.archs.drct_arch import SHIFTED_BLOCKS, DenseGroup
 from drct.archs.windows import window_merge
 from drct.errors import DRCTError
-from drct.inference.upscale import pad_to_multiple, window_of
+from drct.inference.tiling import pad_to_multiple, window_of
 
 # Names of the modules whose output is a stage, by family of architectures. The first number is that of the group.
 BLOCKS = {

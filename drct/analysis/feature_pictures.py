@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from drct.analysis.curves import COLOURS, DPI, FONT, GRAY, WIDTH, line_styles
 from drct.analysis.feature_maps import QUANTITIES, Measured
+from drct.analysis.plotting import COLOURS, DPI, FONT, GRAY, WIDTH, line_styles
 
 if TYPE_CHECKING:  # matplotlib is an extra
     from matplotlib.axes import Axes

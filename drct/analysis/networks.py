@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from drct.archs.drct_arch import DRCT
-from drct.archs.recognition import VARIANTS, drct_options
-from drct.engine import checkpoint
-from drct.engine.options import load_yaml
+from drct.archs.variants import VARIANTS, drct_options
 from drct.errors import DRCTError, did_you_mean
 from drct.files import expanded
 from drct.inference import weights
-from drct.inference.upscale import window_of
+from drct.inference.tiling import window_of
+from drct.runs.options import load_yaml
+from drct.runtime import checkpoint
 
 _COMMON: dict[str, Any] = {
     "upscale": 4,
@@ -107,8 +107,6 @@ def load(source: str | os.PathLike) -> Loaded:
 
 def _of_run(folder: Path) -> Loaded:
     from basicsr.archs import build_network
-
-    import drct  # noqa: F401
 
     options = sorted(folder.glob("*.yml"))
     if len(options) != 1:

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from drct.archs.products import attention, in_full_precision, is_traced, linear, linear_of, packed
+from drct.archs.kernels import attention, in_full_precision, is_traced, linear, linear_of, packed
 from drct.archs.windows import (
     read_region,
     regions,
@@ -809,7 +809,7 @@ class DRCT(
         if height % self.window_size or width % self.window_size:
             raise ValueError(
                 f"DRCT takes images whose sides are multiples of its window of {self.window_size} pixels, "
-                f"not {height}x{width}: pad the image, or use drct.inference.upscale, which does"
+                f"not {height}x{width}: pad the image, or use drct.inference.tiling, which does"
             )
         if self.absolute_pos_embed is not None and (height, width) != self.input_size:
             raise ValueError(

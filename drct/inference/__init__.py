@@ -1,6 +1,6 @@
 """Running a network on images of any size."""
 
 from drct.inference.memory import choose_tile, free_memory
-from drct.inference.upscale import pad_to_multiple, upscale, upscale_tiled
+from drct.inference.tiling import pad_to_multiple, upscale, upscale_tiled
 
 __all__ = ["choose_tile", "free_memory", "pad_to_multiple", "upscale", "upscale_tiled"]

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 
 from drct.archs.drct_arch import DRCT, UPSAMPLER_CHANNELS
-from drct.archs.recognition import drct_options, variant
-from drct.engine import checkpoint
+from drct.archs.variants import drct_options, variant
 from drct.errors import DRCTError
 from drct.files import expanded
-from drct.inference.formats import INSTALL
+from drct.inference.export import INSTALL
 from drct.inference.weights import read_network
+from drct.runtime import checkpoint
 
 
 def describe(name: str, width: int, height: int) -> dict[str, Any]:

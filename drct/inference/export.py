@@ -1,84 +1,224 @@
-"""Write a network for other programs: ONNX, torch.export, safetensors, and weight files of either layout."""
+"""A network in the formats of other programs, and whether it computes the same there."""
 
-import argparse
+import copy
+import io
+import json
 import sys
+import warnings
+from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
-from drct.errors import DRCTError, one_line_errors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+from tqdm import tqdm
 
-FORMATS = {
-    "onnx": "a graph for ONNX Runtime, OpenVINO and others, which takes images of any size",
-    "torch-export": "a program that PyTorch runs without this project; sides are multiples of the window, two or more",
-    "safetensors": "weights, with the network's arguments in the metadata",
-    "original": "weights as the original implementation saves them and loads them strictly",
-    "compact": "the same without what follows from the arguments, for this project only",
-}
-SUFFIXES = {
-    ".onnx": "onnx",
-    ".pt2": "torch-export",
-    ".safetensors": "safetensors",
-    ".pth": "original",
-    ".pt": "original",
-}
-OPSETS = range(17, 21)  # 17 is the first with layer normalization, 20 the last that PyTorch writes from a trace
-EXAMPLES = """examples:
-  %(prog)s DRCT-XS_SRx4 -o drct.onnx
-  %(prog)s DRCT_SRx4.pth -o drct_fp16.onnx --fp16
-  %(prog)s DRCT_SRx4.pth -o drct.pt2
-  %(prog)s DRCT_SRx4.pth -o drct.safetensors
-  %(prog)s drct.safetensors -o DRCT_SRx4.pth                     for the original implementation
-  %(prog)s DRCT_SRx4.pth -o small.pth --format compact --fp16
-"""
+from drct.archs.drct_arch import DRCT
+from drct.archs.variants import drct_options, variant
+from drct.errors import DRCTError
+from drct.inference.tiling import upscale
+from drct.inference.weights import Loaded
+from drct.version import __version__
+
+TOLERANCE = {"fp32": 1e-4, "fp16": 1e-2}  # of results, in [0, 1]; seen are 3e-6 and 2.3e-3
+INSTALL = "pip install -e '.[export]'"
 
 
-def argument_parser() -> argparse.ArgumentParser:
-    """The arguments of `drct export`."""
-    formats = "".join(f"  {name:12}  {purpose}\n" for name, purpose in FORMATS.items())
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=f"formats:\n{formats}\n{EXAMPLES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def metadata(loaded: Loaded, fp16: bool) -> dict[str, str]:
+    """What a file says of the network in it. The config is that of `DRCT.save_pretrained`."""
+    network = loaded.network
+    return {
+        "drct_version": __version__,
+        "drct_config": json.dumps(network._hub_mixin_config, sort_keys=True),
+        "name": variant(drct_options(network.state_dict())),
+        "scale": str(network.upscale),
+        "made_from": loaded.source if isinstance(loaded.source, str) else loaded.source.name,
+        "entry": loaded.entry,
+        "precision": "fp16" if fp16 else "fp32",
+    }
+
+
+# ---------------------------------------------------------------------------------------------------------- weights
+
+
+def weight_file(loaded: Loaded, kind: str, fp16: bool) -> tuple[bytes, str]:
+    """A file of weights, with what `metadata` says of them.
+
+    Args:
+        loaded: The network.
+        kind: 'safetensors'; 'original', as the original implementation saves them; or 'compact', without what the
+            original saves besides parameters. The latter have the entry that was read; 'params' for a bare state dict.
+        fp16: Parameters in half precision.
+
+    Returns:
+        The file's content, and what there is to say of it.
+    """
+    network, entry = loaded.network, loaded.entry or "params"
+    weights = {name: p.detach().half() if fp16 else p.detach() for name, p in network.named_parameters()}
+    if kind == "safetensors":
+        return safetensors.torch.save(weights, {"format": "pt", **metadata(loaded, fp16)}), "config in the metadata"
+    if kind == "original":
+        weights = network.state_dict() | weights
+    file = io.BytesIO()
+    torch.save({entry: weights, "metadata": metadata(loaded, fp16)}, file)
+    return file.getvalue(), f"entry {entry}"
+
+
+# --------------------------------------------------------------------------------------------------------- programs
+
+
+def onnx_graph(loaded: Loaded, fp16: bool, opset: int, check: bool | None) -> tuple[bytes, str]:
+    """An ONNX model: image (batch, channels, height, width), RGB in [0, 1], to upscaled, not clamped, both float32.
+
+    Any size: padding to whole windows and cropping are part of the graph.
+
+    Args:
+        loaded: The network.
+        fp16: Weights and computation in half precision.
+        opset: Version of ONNX's operators.
+        check: Whether to compare results in ONNX Runtime with the network's. None: if it is installed.
+
+    Returns:
+        The file's content, and what there is to say of it.
+
+    Raises:
+        DRCTError: if results differ, the network cannot be recorded, or a package is missing.
+    """
+    network = _of_any_size(loaded)
+    try:
+        import onnx
+    except ImportError as error:
+        raise DRCTError(f"ONNX needs the package onnx: {INSTALL}") from error
+    runtime = None if check is False else _onnxruntime()
+    if check and runtime is None:
+        raise DRCTError(f"--check needs the package onnxruntime: {INSTALL}")
+    w = network.window_size
+    axes = {0: "batch", 2: "height", 3: "width"}
+    upscaled_axes = {0: "batch", 2: "upscaled_height", 3: "upscaled_width"}
+    # PyTorch's newer way needs another package; before 2.5 there was no choice
+    by_tracing: Any = {"dynamo": False} if "dynamo" in signature(torch.onnx.export).parameters else {}
+    print("recording the network ...", file=sys.stderr)
+    with TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
+        file = str(Path(folder, "network.onnx"))
+        warnings.simplefilter("ignore")  # of what becomes constant and shall; the results are compared
+        torch.onnx.export(
+            _Upscale(copy.deepcopy(network).half() if fp16 else network),
+            (torch.rand(2, network.conv_first.in_channels, w + 1, 2 * w + 1),),
+            file,
+            input_names=["image"],
+            output_names=["upscaled"],
+            dynamic_axes={"image": axes, "upscaled": upscaled_axes},
+            opset_version=opset,
+            **by_tracing,
+        )
+        model = onnx.load(file)
+    onnx.helper.set_model_props(model, metadata(loaded, fp16))
+    content = model.SerializeToString()
+    notes = f"opset {opset}, any height and width"
+    if runtime is None:
+        return content, f"{notes}, not checked" + f": that needs onnxruntime, {INSTALL}" * (check is None)
+    options = runtime.SessionOptions()
+    options.log_severity_level = 4  # its errors are reported here
+    session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    # Less than a window, windows with all neighbours, and two images
+    sizes = [(1, w // 2 + 1, w + 1), (1, 3 * w - 1, 2 * w), (2, w, w)]
+    compared = _compare(
+        lambda x: torch.from_numpy(session.run(None, {"image": x.numpy()})[0]), network, sizes, fp16, "ONNX Runtime"
     )
-    parser.add_argument("weights", help="file, folder of save_pretrained, or name such as DRCT-XS_SRx4")
-    parser.add_argument("-o", "--output", required=True, type=Path, metavar="FILE", help="what to write")
-    parser.add_argument("--format", choices=FORMATS, help=f"default: by the suffix, {', '.join(SUFFIXES)}")
-    parser.add_argument("--fp16", action="store_true", help="weights in half precision, and computation with them")
-    opsets = f"of ONNX, {OPSETS[0]} (default) to {OPSETS[-1]}"
-    parser.add_argument("--opset", type=int, choices=OPSETS, default=OPSETS[0], metavar="N", help=opsets)
-    parser.add_argument(
-        "--check",
-        action=argparse.BooleanOptionalAction,
-        help="run what was recorded for onnx or torch-export and compare; default: for onnx if ONNX Runtime is there",
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
-    return parser
+    return content, f"{notes}, {compared}"
 
 
-@one_line_errors
-def main(argv: list[str] | None = None) -> int:
-    """Entry point of `drct export`. Returns 0, or 2 if nothing was written."""
-    args = argument_parser().parse_args(argv)
-    kind = args.format or SUFFIXES.get(args.output.suffix.lower())
-    if kind is None:
-        raise DRCTError(f"{args.output} has none of the suffixes {', '.join(SUFFIXES)}: say what it is with --format")
-    if args.output.exists() and not args.overwrite:
-        raise DRCTError(f"{args.output} exists: --overwrite replaces it")
-
-    from drct.files import write_atomically
-    from drct.inference import formats
-    from drct.inference.weights import read_network
-
-    loaded = read_network(args.weights)
-    if kind == "onnx":
-        content, notes = formats.onnx_graph(loaded, args.fp16, args.opset, args.check)
-    elif kind == "torch-export":
-        content, notes = formats.exported_program(loaded, args.fp16, args.check)
-    else:
-        content, notes = formats.weight_file(loaded, kind, args.fp16)
-    write_atomically(args.output, lambda file: file.write(content))
-    print(f"{args.output}: {kind}, {len(content) / 1e6:.1f} MB, {notes}")
-    return 0
+def _onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError:
+        return None
+    return onnxruntime
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+class _Upscale(nn.Module):
+    """A network with the padding and cropping of `upscale`, from float32 to float32."""
+
+    def __init__(self, network: DRCT) -> None:
+        super().__init__()
+        self.network = network
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.to(self.network.conv_first.weight.dtype)
+        return upscale(self.network, x, self.network.window_size, self.network.upscale).float()
+
+
+def exported_program(loaded: Loaded, fp16: bool, check: bool | None) -> tuple[bytes, str]:
+    """A program of `torch.export`: (batch, channels, H, W), RGB in [0, 1], to (batch, channels, H * scale, W * scale).
+
+    H and W are multiples of the window, at least two: PyTorch makes a program of its own of a single window.
+
+    Args:
+        loaded: The network.
+        fp16: Weights, computation, input and output in half precision.
+        check: Whether to compare results with the network's, unless False.
+
+    Returns:
+        The file's content, and what there is to say of it.
+
+    Raises:
+        DRCTError: if results differ, or the network cannot be recorded.
+    """
+    network = _of_any_size(loaded)
+    w, dtype, file = network.window_size, torch.float16 if fp16 else torch.float32, io.BytesIO()
+    example = torch.rand(2, network.conv_first.in_channels, 2 * w, 3 * w, dtype=dtype)
+    sides = {0: Dim("batch"), 2: w * Dim("rows", min=2), 3: w * Dim("columns", min=2)}
+    print("recording the network ...", file=sys.stderr)
+    with torch.no_grad():
+        recorded = copy.deepcopy(network).to(dtype)
+        program = torch.export.export(recorded, (example,), dynamic_shapes=(sides,), strict=False)
+    torch.export.save(program, file, extra_files={"drct.json": json.dumps(metadata(loaded, fp16))})
+    notes = f"sides that are multiples of {w} from {2 * w} on"
+    if check is False:
+        return file.getvalue(), f"{notes}, not checked"
+    module = torch.export.load(io.BytesIO(file.getvalue())).module()
+
+    def run(x: Tensor) -> Tensor:
+        with torch.no_grad():
+            return module(x.to(dtype)).float()
+
+    sizes = [(1, 2 * w, 2 * w), (1, 4 * w, 3 * w), (3, 2 * w, 2 * w)]
+    return file.getvalue(), f"{notes}, {_compare(run, network, sizes, fp16, 'torch.export')}"
+
+
+def _of_any_size(loaded: Loaded) -> DRCT:
+    network = loaded.network
+    if network.absolute_pos_embed is not None:
+        raise DRCTError(f"{loaded.source}: a network with ape takes images of one size only and is not written so")
+    if not network.upsampler:
+        raise DRCTError(f"{loaded.source}: a network without reconstruction head (upsampler '') upscales nothing")
+    return network
+
+
+def _compare(
+    run: Callable[[Tensor], Tensor], network: DRCT, sizes: list[tuple[int, int, int]], fp16: bool, name: str
+) -> str:
+    """Compare a program's results with the network's, for images of some (batch, height, width)."""
+    tolerance = TOLERANCE["fp16" if fp16 else "fp32"]
+    generator = torch.Generator().manual_seed(0)
+    largest = 0.0
+    for batch, height, width in tqdm(sizes, "checking", unit="size", leave=False, disable=None):
+        x = torch.rand(batch, network.conv_first.in_channels, height, width, generator=generator)
+        expected = upscale(network, x, network.window_size, network.upscale)
+        try:
+            difference = (run(x) - expected).abs().max().item()
+        except Exception as error:
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise DRCTError(f"{name} cannot run {batch} of {width}x{height}: {reason[0]}; not written") from error
+        if not difference <= tolerance:
+            raise DRCTError(
+                f"{name} computes something else than PyTorch, {difference:.1e} at {batch} of {width}x{height} where "
+                f"{tolerance:.0e} is allowed; not written"
+            )
+        largest = max(largest, difference)
+    return f"at most {largest:.1e} from PyTorch at {len(sizes)} sizes in {name}"

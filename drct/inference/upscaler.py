@@ -11,12 +11,12 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from drct.data.pictures import Picture, from_pil, read_picture, to_pil
-from drct.engine.device import PRECISIONS, accelerator, fastest_precision
 from drct.errors import DRCTError
+from drct.images.pictures import Picture, from_pil, read_picture, to_pil
 from drct.inference.memory import TILE_PAD, choose_tile, free_memory
-from drct.inference.upscale import upscale, upscale_tiled, whole_windows, window_of
+from drct.inference.tiling import upscale, upscale_tiled, whole_windows, window_of
 from drct.inference.weights import DEFAULT_WEIGHTS, load_network
+from drct.runtime.device import PRECISIONS, accelerator, fastest_precision
 
 Tile = tuple[int, int]  # size and overlap, in input pixels
 ImageT = TypeVar("ImageT", str, os.PathLike, Image.Image, np.ndarray, Tensor)

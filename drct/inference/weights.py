@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from drct.archs.drct_arch import DRCT
-from drct.archs.recognition import drct_options
-from drct.engine import checkpoint
+from drct.archs.variants import drct_options
 from drct.errors import DRCTError, did_you_mean
 from drct.files import expanded
+from drct.runtime import checkpoint
 
 DEFAULT_WEIGHTS = "DRCT-XS_SRx4"  # come with the project
 SUFFIXES = (".pth", ".safetensors", ".pt")

@@ -21,14 +21,14 @@ from torch import nn
 from torch.utils.data import default_collate
 from tqdm import tqdm
 
-from drct.data.images import IMAGE_SUFFIXES, read_image, write_png
-from drct.engine import checkpoint, distributed
-from drct.engine.device import PRECISIONS, device_for, resolve_num_gpu
-from drct.engine.measures import Measures
-from drct.engine.metrics import MetricTable
 from drct.errors import DRCTError, did_you_mean
-from drct.inference.upscale import round_up_tiles, window_of
+from drct.evaluation.metric_table import MetricTable
+from drct.evaluation.metrics import Measures
+from drct.images.image_files import IMAGE_SUFFIXES, read_image, write_png
+from drct.inference.tiling import round_up_tiles, window_of
 from drct.inference.upscaler import Upscaler
+from drct.runtime import checkpoint, distributed
+from drct.runtime.device import PRECISIONS, device_for, resolve_num_gpu
 
 SKIPPED_AT_MOST = 30  # steps in a row that are not finite; finding the scale of fp16 takes about 16
 PROGRESS_OF_SCHEDULES = {"last_epoch", "_step_count", "_last_lr", "T_cur", "T_i", "_is_initial"}

@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from drct.archs.drct_arch import WindowAttention
-from drct.data.pictures import READABLE, Picture, read_picture, to_pil, write_picture
 from drct.errors import DRCTError
+from drct.images.pictures import READABLE, Picture, read_picture, to_pil, write_picture
 from drct.inference.upscaler import Upscaler
 from drct.inference.weights import load_network
 

@@ -1,1 +1,0 @@
-"""Runs: option files, devices, checkpoints, metrics, and the training and test loops."""

@@ -1,0 +1,1 @@
+"""How good results are: metrics, validation, reports and their comparison."""

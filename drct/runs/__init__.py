@@ -1,0 +1,1 @@
+"""Training and test runs as option files describe them."""

@@ -1,0 +1,116 @@
+"""Making what an option file names: datasets, loaders, the model."""
+
+import signal
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from basicsr.data import build_dataset
+from basicsr.models import build_model
+from basicsr.utils import get_root_logger
+from torch.utils.data import DataLoader
+
+from drct.data.cache import cache_images
+from drct.data.training_set import SampleOrder, TrainingSet
+from drct.errors import DRCTError
+from drct.models.drct_model import DRCTModel
+from drct.runs.signals import stop_signals
+from drct.runtime import distributed
+
+
+def make_dataset(phase: str, options: dict[str, Any]) -> Any:
+    """Build a dataset. Raises `DRCTError` naming it when its files do not make one."""
+    try:
+        dataset = build_dataset(options)
+    except (AssertionError, OSError, ValueError, KeyError, TypeError) as error:
+        problem = f"has no {error}" if isinstance(error, KeyError) else str(error)
+        raise DRCTError(
+            f"datasets.{phase} ({options['name']}): {problem}. Ground truth and low-resolution files must "
+            "have the same names; `python drct/prepare.py benchmark` makes such folders from high-resolution images."
+        ) from error
+    if not len(dataset):
+        raise DRCTError(f"datasets.{phase} ({options['name']}) has no images")
+    return dataset
+
+
+def make_model(opt: dict[str, Any]) -> Any:
+    """Build the model with its network, losses and optimizer. Raises `DRCTError` for options that make none."""
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            model = build_model(opt)
+        for warning in caught:
+            get_root_logger().warning(str(warning.message))
+        if not isinstance(model, DRCTModel):
+            raise DRCTError(
+                f"model_type {opt['model_type']} is not made from DRCTModel: BasicSR's own train.py and test.py "
+                "run it, after `import drct` too"
+            )
+        return model
+    except (AssertionError, KeyError, NotImplementedError, TypeError, ValueError) as error:
+        problem = f"there is no {error}" if isinstance(error, KeyError) else str(error)
+        raise DRCTError(f"the options make no {opt['model_type']}: {problem}") from error
+
+
+def batch_size(opt: dict[str, Any]) -> int:
+    """Images that this process takes per step: per GPU, for all GPUs that it feeds, and for all parts of a step."""
+    accumulation = int(opt["train"].get("accumulation") or 1)
+    return int(opt["datasets"]["train"]["batch_size_per_gpu"]) * _gpus(opt) * accumulation
+
+
+def _gpus(opt: dict[str, Any]) -> int:
+    """How many GPUs this process feeds: with DataParallel all, else one."""
+    return 1 if opt["dist"] else max(1, opt["num_gpu"])
+
+
+def training_loader(opt: dict[str, Any], seed: int, start: int) -> tuple[DataLoader, int]:
+    """The endless loader of this process's batches, from the sample that the run has come to, and an epoch's size."""
+    options = dict(opt["datasets"]["train"])
+    images = make_dataset("train", options)
+    if options.get("cache"):
+        cache_images(images)
+    dataset = TrainingSet(images, seed, ratio=options.get("dataset_enlarge_ratio") or 1)
+    order = SampleOrder(len(dataset), batch_size(opt), seed, start, distributed.rank(), distributed.world_size())
+    loader = DataLoader(
+        dataset,
+        batch_sampler=order,
+        num_workers=options["num_worker_per_gpu"] * _gpus(opt),
+        pin_memory=opt["num_gpu"] > 0 and torch.cuda.is_available(),
+        worker_init_fn=_leave_signals_to_parent,
+    )
+    return loader, len(dataset)
+
+
+def _leave_signals_to_parent(worker: int) -> None:
+    """Ctrl-C and the signals of a job scheduler reach loader workers too, which must serve until the run has saved."""
+    for number in stop_signals():
+        signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def batches_of(loader: DataLoader) -> Iterator[Iterator[Any]]:
+    """Iterate over a loader, whose workers end with the block, whatever ends it.
+
+    By themselves they end when the iterator is collected. An error's traceback may keep it until the interpreter
+    exits, which then waits for workers that leave signals to their parent, and would wait for ever.
+    """
+    batches = iter(loader)
+    try:
+        yield batches
+    finally:
+        if loader.num_workers:
+            batches._shutdown_workers()  # type: ignore[attr-defined]  # PyTorch has no public way
+            for worker in batches._workers:  # type: ignore[attr-defined]
+                worker.kill()  # one that waits for a disk does not hear
+                worker.join()
+
+
+def evaluation_loaders(opt: dict[str, Any], phase: str) -> list[DataLoader]:
+    """Loaders of the datasets `val`, `val_1`, .. or `test`, `test_1`, .., one image at a time."""
+    return [
+        DataLoader(make_dataset(name, options), batch_size=1)
+        for name, options in sorted(opt["datasets"].items())
+        if options["phase"] == phase
+    ]
