@@ -41,6 +41,16 @@ def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], object
             Path(temporary).unlink(missing_ok=True)
 
 
+def write_bytes(path: str | os.PathLike, data: bytes) -> None:
+    """Create a file of these bytes by `write_atomically`."""
+    write_atomically(path, lambda file: file.write(data))
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Create a text file, UTF-8, by `write_atomically`. Characters that are no text, as in odd file names, become '?'."""
+    write_bytes(path, text.encode("utf-8", "replace"))
+
+
 def _os_error(error: BaseException | None) -> OSError | None:
     """The operating system's error behind an error (`torch.save` raises its own over it), or None."""
     while error is not None and not isinstance(error, OSError):

@@ -23,6 +23,7 @@ FLAGS = [
 
 
 def find_chromium() -> str | None:
+    """Return the path of Chromium, or None."""
     names = ("chromium", "chromium-browser", "google-chrome")
     return next((path for name in names if (path := shutil.which(name))), None)
 
