@@ -1,13 +1,16 @@
-"""The one place where DRCT and BasicSR meet: BasicSR's defects are mended and DRCT's classes are registered here.
+"""The bridge between DRCT and BasicSR: repairs BasicSR and registers DRCT's classes with it.
 
-BasicSR 1.4.2 is unmaintained. What is mended, and why:
+BasicSR 1.4.2 is unmaintained. These are its defects, and the repairs:
 
-* It imports `torchvision.transforms.functional_tensor`, which torchvision 0.17 removed.
+* It imports `torchvision.transforms.functional_tensor`, which torchvision 0.17 removed: a module with the one function
+  that it uses takes its place.
 * Its option parser reads YAML with a loader that runs code, passes `--force_yml` to `exec`, does not know the
-  `--local-rank` that `torch.distributed.launch` passes, and answers mistakes with tracebacks: ours takes its place.
-* Its resume asks CUDA for a device even on the CPU, and unpickles arbitrary objects: ours takes its place.
+  `--local-rank` that `torch.distributed.launch` passes, and answers mistakes with tracebacks: it is replaced by
+  `drct.runs.options.parse_options`.
+* On resuming, it asks CUDA for a device even on the CPU, and unpickles arbitrary objects: that function is replaced by
+  `drct.runtime.checkpoint.load_resume_state`.
 
-The mending waits for the first `import basicsr`, by whomever, so that `import drct` stays fast.
+Repairs are made at the first `import basicsr`, in whatever module, so that `import drct` is fast.
 """
 
 import importlib
@@ -16,29 +19,33 @@ import importlib.util
 import pkgutil
 import sys
 import types
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec
 
 
 def install() -> None:
-    """Mend BasicSR and register DRCT: now if BasicSR is imported already, else as soon as it is."""
+    """Repair BasicSR and register DRCT's classes: now if BasicSR is imported already, else when it is imported."""
     if "basicsr" in sys.modules:
-        _mend_basicsr()
+        _repair_basicsr()
         _register()
     elif not any(isinstance(finder, _BasicSRFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _BasicSRFinder())
 
 
 class _BasicSRFinder(importlib.abc.MetaPathFinder):
-    """Runs the mending before and after the body of the package `basicsr`, until that has succeeded once."""
+    """An import hook that makes the repairs around the first successful import of BasicSR, then removes itself."""
 
     def __init__(self) -> None:
         self._searching = False
 
-    def find_spec(self, fullname, path=None, target=None):
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: types.ModuleType | None = None
+    ) -> ModuleSpec | None:
         if fullname != "basicsr" or self._searching:
             return None
         self._searching = True
         try:
-            spec = importlib.util.find_spec(fullname)
+            spec = importlib.util.find_spec(fullname)  # by the other finders
         finally:
             self._searching = False
         if spec is None or spec.loader is None:
@@ -46,9 +53,9 @@ class _BasicSRFinder(importlib.abc.MetaPathFinder):
         import_basicsr = spec.loader.exec_module
 
         def exec_module(module: types.ModuleType) -> None:
-            _mend_torchvision()
+            _restore_functional_tensor()
             import_basicsr(module)
-            _mend_basicsr()
+            _repair_basicsr()
             _register()
             sys.meta_path.remove(self)
 
@@ -56,18 +63,20 @@ class _BasicSRFinder(importlib.abc.MetaPathFinder):
         return spec
 
 
-def _mend_torchvision() -> None:
+def _restore_functional_tensor() -> None:
     name = "torchvision.transforms.functional_tensor"
     if name in sys.modules or importlib.util.find_spec(name) is not None:
         return
     from torchvision.transforms.functional import rgb_to_grayscale
 
-    module = types.ModuleType(name, "Stands in for a module that torchvision removed; BasicSR needs one function.")
+    module = types.ModuleType(
+        name, "Stands in for a module that torchvision removed; BasicSR needs one function of it."
+    )
     module.rgb_to_grayscale = rgb_to_grayscale  # type: ignore[attr-defined]
     sys.modules[name] = module
 
 
-def _mend_basicsr() -> None:
+def _repair_basicsr() -> None:
     import basicsr.test
     import basicsr.train
     import basicsr.utils.options
@@ -81,11 +90,11 @@ def _mend_basicsr() -> None:
 
 
 def _register() -> None:
-    """Put DRCT's classes into BasicSR's registries.
+    """Add DRCT's classes to BasicSR's registries.
 
-    A new network is a file `drct/archs/<name>_arch.py` with the class in its `__all__`; networks know nothing of
-    BasicSR. Datasets (`data/*_dataset.py`) and models (`models/*_model.py`) build on BasicSR's and register
-    themselves with its decorators.
+    Networks know nothing of BasicSR: every class in the `__all__` of a file `archs/*_arch.py` is registered here.
+    Datasets (`data/*_dataset.py`) and models (`models/*_model.py`) build on BasicSR's and register themselves with its
+    decorators when they are imported.
     """
     from basicsr.utils.registry import ARCH_REGISTRY
 
@@ -93,14 +102,15 @@ def _register() -> None:
     import drct.data
     import drct.models
 
-    for network in _modules(drct.archs, "_arch"):
-        for name in network.__all__:
+    for module in _import_all(drct.archs, "_arch"):
+        for name in module.__all__:
             if name not in ARCH_REGISTRY:
-                ARCH_REGISTRY.register(getattr(network, name))
-    _modules(drct.data, "_dataset")
-    _modules(drct.models, "_model")
+                ARCH_REGISTRY.register(getattr(module, name))
+    _import_all(drct.data, "_dataset")
+    _import_all(drct.models, "_model")
 
 
-def _modules(package: types.ModuleType, suffix: str) -> list[types.ModuleType]:
+def _import_all(package: types.ModuleType, suffix: str) -> list[types.ModuleType]:
+    """Import the modules of a package whose names end in a suffix."""
     names = [info.name for info in pkgutil.iter_modules(package.__path__) if info.name.endswith(suffix)]
     return [importlib.import_module(f"{package.__name__}.{name}") for name in names]

@@ -22,11 +22,12 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from drct.data import lmdb_writer, prepare
+from drct.data.bicubic import reduce_region
 from drct.data.cache import DecodedFiles, cache_images
 from drct.data.imagenet_paired_dataset import ImageNetPairedDataset
-from drct.data.reduction import reduce_region
 from drct.errors import DRCTError
-from drct.images.image_files import list_images, read_image, write_png
+from drct.images.bgr import read_image, write_png
+from drct.images.listing import list_images
 
 BENCHMARKS = Path(os.environ.get("DRCT_BENCHMARKS", Path(__file__).parents[1] / "datasets"))
 

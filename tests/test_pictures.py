@@ -27,10 +27,10 @@ from picture_corpus import (
 from PIL import ExifTags, Image, ImageOps
 
 from drct.errors import DRCTError
+from drct.images.depth import convert_depth
 from drct.images.pictures import (
     WRITABLE,
     Picture,
-    convert_depth,
     from_pil,
     read_picture,
     to_pil,
@@ -292,9 +292,9 @@ def test_what_a_format_cannot_hold_is_told(tmp_path):
         (".jpg", Picture(opaque), ""),
         (".jpg", Picture(half), "JPEG has no transparency: flattened on white"),
         (".bmp", Picture(half), "BMP has no transparency: flattened on white"),
-        (".bmp", Picture(rgb, exif=exif), "BMP has no colour profile and EXIF: dropped"),
+        (".bmp", Picture(rgb, exif=exif), "BMP has neither colour profile nor EXIF: dropped"),
         (".webp", Picture(convert_depth(half, np.uint16)), "WEBP has no 16 bits: rounded to 8 bits"),
-        (".webp", Picture(half[..., 2:], icc_profile=gray_profile()), "WEBP has no gray: its colour profile dropped"),
+        (".webp", Picture(half[..., 2:], icc_profile=gray_profile()), "WEBP has no gray: colour profile dropped"),
         (".jpg", Picture(rgb, exif=long.tobytes()), "JPEG has no room for 70"),
     ):
         told = write_picture(tmp_path / f"picture{suffix}", picture)
@@ -309,7 +309,7 @@ def test_a_picture_that_cannot_be_written_leaves_the_older_file(tmp_path, monkey
     wide = Picture(np.zeros((1, 16384, 3), np.uint8))
     damaged = Picture(scene(4, 5), exif=b"Exif\0\0nonsense")
     for name, unwritable, message in (
-        ("a.webp", wide, "16384x1 pixels and WEBP has at most 16383 a side"),
+        ("a.webp", wide, "16384x1 pixels, but WEBP has at most 16383 a side"),
         ("a.tif", damaged, "cannot write"),
     ):
         path = tmp_path / name
@@ -373,5 +373,5 @@ def test_depths_are_rounded_to_the_nearest():
 def test_pillow_images_that_have_no_white_are_refused():
     with pytest.raises(DRCTError, match="32 bits"):
         from_pil(Image.new("I", (3, 3), 70000))
-    with pytest.raises(DRCTError, match="from 0 to 255, not in 0 to 1"):
+    with pytest.raises(DRCTError, match="from 0 to 255, not from 0 to 1"):
         from_pil(Image.linear_gradient("L").convert("F"))

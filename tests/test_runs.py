@@ -25,7 +25,8 @@ from spandrel import ModelLoader
 from torch.nn import functional as F
 
 from drct.archs.drct_arch import DRCT
-from drct.images.image_files import list_images, read_image, write_png
+from drct.images.bgr import read_image, write_png
+from drct.images.listing import list_images
 from drct.inference import pad_to_multiple, upscaler
 from drct.runs import test as test_run
 from drct.runs import train as train_run

@@ -198,14 +198,14 @@ def _load(source: Path, device: str | None) -> "Upscaler":
 
 def _read_all(paths: Iterable[Path]) -> tuple[dict[str, np.ndarray], int]:
     """Pictures by their paths, (H, W, 3), RGB in [0, 1], and the number of those that could not be read."""
-    from drct.images.deep_pictures import convert_depth
-    from drct.images.image_files import list_images
-    from drct.images.pictures import SUFFIXES, read_picture
+    from drct.images.depth import convert_depth
+    from drct.images.listing import list_images
+    from drct.images.pictures import PICTURE_SUFFIXES, read_picture
 
     pictures: dict[str, np.ndarray] = {}
     failed = 0
     for path in map(expanded, paths):
-        files = list_images(path, True, SUFFIXES) if path.is_dir() else [path]
+        files = list_images(path, True, PICTURE_SUFFIXES) if path.is_dir() else [path]
         if not files:
             print(f"error: {path}: the folder has no images", file=sys.stderr)
             failed += 1

@@ -14,8 +14,9 @@ from basicsr.utils.registry import DATASET_REGISTRY
 from torch.utils.data import Dataset
 from torchvision.transforms.functional import normalize
 
-from drct.data.reduction import reduce_region
-from drct.images.image_files import as_float, list_images
+from drct.data.bicubic import reduce_region
+from drct.images.bgr import as_float
+from drct.images.listing import list_images
 
 
 @DATASET_REGISTRY.register()

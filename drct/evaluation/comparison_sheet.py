@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from drct.evaluation.metric_table import MetricTable
-from drct.images.image_files import write_png
+from drct.images.bgr import write_png
 from drct.runtime import distributed
 
 CROP = 72  # side of the zoomed area, in ground truth pixels

@@ -24,7 +24,8 @@ from tqdm import tqdm
 from drct.errors import DRCTError, did_you_mean
 from drct.evaluation.metric_table import MetricTable
 from drct.evaluation.metrics import Measures
-from drct.images.image_files import IMAGE_SUFFIXES, read_image, write_png
+from drct.images.bgr import read_image, write_png
+from drct.images.listing import IMAGE_SUFFIXES
 from drct.inference.tiling import round_up_tiles, window_of
 from drct.inference.upscaler import Upscaler
 from drct.runtime import checkpoint, distributed

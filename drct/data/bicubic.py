@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from basicsr.utils.matlab_functions import calculate_weights_indices
 
-from drct.images.image_files import as_float
+from drct.images.bgr import as_float
 
 KERNEL_WIDTH = 4  # of the bicubic kernel before it is widened by the scale
 
