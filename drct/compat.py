@@ -3,12 +3,12 @@
 BasicSR 1.4.2 is unmaintained. These are its defects, and the repairs:
 
 * It imports `torchvision.transforms.functional_tensor`, which torchvision 0.17 removed: a module with the one function
-  that it uses takes its place.
+  that BasicSR uses takes its place.
 * Its option parser reads YAML with a loader that runs code, passes `--force_yml` to `exec`, does not know the
-  `--local-rank` that `torch.distributed.launch` passes, and answers mistakes with tracebacks: it is replaced by
-  `drct.runs.options.parse_options`.
-* On resuming, it asks CUDA for a device even on the CPU, and unpickles arbitrary objects: that function is replaced by
-  `drct.runtime.checkpoint.load_resume_state`.
+  `--local-rank` that `torch.distributed.launch` passes, and answers mistakes with tracebacks: DRCT's parser takes its
+  place.
+* On resuming, it asks CUDA for a device even on the CPU, and unpickles arbitrary objects: DRCT's function takes the
+  place of its own.
 
 Repairs are made at the first `import basicsr`, in whatever module, so that `import drct` is fast.
 """
@@ -19,8 +19,7 @@ import importlib.util
 import pkgutil
 import sys
 import types
-from collections.abc import Sequence
-from importlib.machinery import ModuleSpec
+from typing import Any
 
 
 def install() -> None:
@@ -38,9 +37,7 @@ class _BasicSRFinder(importlib.abc.MetaPathFinder):
     def __init__(self) -> None:
         self._searching = False
 
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None = None, target: types.ModuleType | None = None
-    ) -> ModuleSpec | None:
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> Any:
         if fullname != "basicsr" or self._searching:
             return None
         self._searching = True
@@ -69,9 +66,7 @@ def _restore_functional_tensor() -> None:
         return
     from torchvision.transforms.functional import rgb_to_grayscale
 
-    module = types.ModuleType(
-        name, "Stands in for a module that torchvision removed; BasicSR needs one function of it."
-    )
+    module = types.ModuleType(name, "Stands in for a module that torchvision removed; BasicSR needs one function.")
     module.rgb_to_grayscale = rgb_to_grayscale  # type: ignore[attr-defined]
     sys.modules[name] = module
 
@@ -90,11 +85,11 @@ def _repair_basicsr() -> None:
 
 
 def _register() -> None:
-    """Add DRCT's classes to BasicSR's registries.
+    """Put DRCT's classes into BasicSR's registries.
 
-    Networks know nothing of BasicSR: every class in the `__all__` of a file `archs/*_arch.py` is registered here.
-    Datasets (`data/*_dataset.py`) and models (`models/*_model.py`) build on BasicSR's and register themselves with its
-    decorators when they are imported.
+    A new network is a file `drct/archs/<name>_arch.py` with the class in its `__all__`; networks know nothing of
+    BasicSR. Datasets (`data/*_dataset.py`) and models (`models/*_model.py`) build on BasicSR's and register
+    themselves with its decorators.
     """
     from basicsr.utils.registry import ARCH_REGISTRY
 
@@ -102,15 +97,14 @@ def _register() -> None:
     import drct.data
     import drct.models
 
-    for module in _import_all(drct.archs, "_arch"):
-        for name in module.__all__:
+    for network in _modules(drct.archs, "_arch"):
+        for name in network.__all__:
             if name not in ARCH_REGISTRY:
-                ARCH_REGISTRY.register(getattr(module, name))
-    _import_all(drct.data, "_dataset")
-    _import_all(drct.models, "_model")
+                ARCH_REGISTRY.register(getattr(network, name))
+    _modules(drct.data, "_dataset")
+    _modules(drct.models, "_model")
 
 
-def _import_all(package: types.ModuleType, suffix: str) -> list[types.ModuleType]:
-    """Import the modules of a package whose names end in a suffix."""
+def _modules(package: types.ModuleType, suffix: str) -> list[types.ModuleType]:
     names = [info.name for info in pkgutil.iter_modules(package.__path__) if info.name.endswith(suffix)]
     return [importlib.import_module(f"{package.__name__}.{name}") for name in names]

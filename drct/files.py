@@ -49,15 +49,12 @@ def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], object
 
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:
-    """Create or replace a file with `write_atomically`."""
+    """Create or replace a file by `write_atomically`."""
     write_atomically(path, lambda file: file.write(data))
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """Create or replace a UTF-8 text file with `write_atomically`.
-
-    Lone surrogates, which stand for undecodable bytes in file names, become '?'.
-    """
+    """Create a UTF-8 text file by `write_atomically`. Characters UTF-8 cannot hold become question marks."""
     write_bytes(path, text.encode("utf-8", "replace"))
 
 
