@@ -47,7 +47,7 @@ def write_bytes(path: str | os.PathLike, data: bytes) -> None:
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """Create a text file, UTF-8, by `write_atomically`. Characters that are no text, as in odd file names, become '?'."""
+    """Create a UTF-8 text file by `write_atomically`. Characters UTF-8 cannot hold become question marks."""
     write_bytes(path, text.encode("utf-8", "replace"))
 
 
