@@ -111,7 +111,8 @@ def _run_at_once(network: "DRCT", x: Tensor) -> Tensor:
     shallow = network.conv_first((x - network.mean) * network.img_range)
     features = network.embed(shallow)
     recompute = network.use_checkpoint and torch.is_grad_enabled()
-    for group in network.layers:
+    groups: Any = network.layers
+    for group in groups:
         _prepared.pop(group, None)  # training changes the weights
         features = _run_group(group, features, recompute)
     return network.reconstruct(shallow, features) / network.img_range + network.mean
@@ -155,16 +156,17 @@ def _run_in_place(network: "DRCT", x: Tensor) -> Tensor:
     for tile in whole:
         inside = tile.clip(height, width)
         shallow = _shallow(network, centred, tile)[..., : inside.height, : inside.width]
-        body[(slice(None), *inside.slices)].copy_(network.embed(shallow))
-    for i, group in enumerate(network.layers):
-        with progress.part(i, len(network.layers)):
+        inside.of_tokens(body).copy_(network.embed(shallow))
+    groups: Any = network.layers
+    for i, group in enumerate(groups):
+        with progress.part(i, len(groups)):
             _run_group_in_place(group, features, tokens)
     result = x.new_empty((batch, channels, height * network.upscale, width * network.upscale))
     reconstruction = _Reconstruction(network, centred, body)
     for tile in whole:
         inside = tile.clip(height, width).enlarge(network.upscale)
         part = reconstruction.image(tile.enlarge(network.upscale))[..., : inside.height, : inside.width]
-        result[(..., *inside.slices)].copy_(part / network.img_range + network.mean)
+        inside.of(result).copy_(part / network.img_range + network.mean)
     return result
 
 
@@ -238,7 +240,7 @@ class _Reconstruction:
         source = region.reduce(factor)
         x = self._convolved(conv, lambda r: self._upsampled(count - 1, r), source, self.sizes[count - 1])
         x = F.pixel_shuffle(x, factor)
-        return x[(..., *region.relative_to(source.enlarge(factor)).slices)]
+        return region.relative_to(source.enlarge(factor)).of(x)
 
     def _deep(self, region: Region) -> Tensor:
         """Return a region of deep plus shallow features, with zeros beyond the image."""
@@ -251,8 +253,7 @@ class _Reconstruction:
     def _normalized(self, region: Region) -> Tensor:
         """Return a region of the normalized deep features, with zeros beyond the image."""
         inside = region.clip(*self.sizes[0])
-        rows, columns = inside.slices
-        return pad(self.network.norm(self.body[:, rows, columns]).permute(0, 3, 1, 2), inside, region)
+        return pad(self.network.norm(inside.of_tokens(self.body)).permute(0, 3, 1, 2), inside, region)
 
     @staticmethod
     def _convolved(conv: nn.Conv2d, source: Any, region: Region, size: tuple[int, int]) -> Tensor:
@@ -335,8 +336,18 @@ def _prepared_weights(group: "DenseGroup", k: int, dtype: torch.dtype, rows: int
 
 def _packed(weights: BlockWeights, rows: int) -> BlockWeights:
     """Bring the weights into the order that is read fastest (see `kernels.packed`)."""
-    *products, bias = weights
-    return BlockWeights(*(Product(packed(p.weight, rows), p.bias) for p in products), bias)
+
+    def packed_product(product: Product) -> Product:
+        return Product(packed(product.weight, rows), product.bias)
+
+    return BlockWeights(
+        packed_product(weights.qkv),
+        packed_product(weights.proj),
+        packed_product(weights.fc1),
+        packed_product(weights.adjust),
+        packed_product(weights.adjusted_fc2),
+        weights.bias,
+    )
 
 
 def _layer(module: Any) -> Product:
@@ -458,8 +469,8 @@ def operations(network: "DRCT", height: int, width: int) -> int:
     for name, module in network.named_modules():  # in the order of computation
         if isinstance(module, nn.Linear | nn.Conv2d):
             total += 2 * pixels * module.weight.numel()
-            if name.endswith("attn.qkv"):
-                total += 4 * pixels * area * module.in_features  # queries with keys, weights with values
+        if isinstance(module, nn.Linear) and name.endswith("attn.qkv"):
+            total += 4 * pixels * area * module.in_features  # queries with keys, weights with values
         elif isinstance(module, nn.PixelShuffle):
             pixels *= module.upscale_factor**2
     return total

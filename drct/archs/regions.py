@@ -19,10 +19,13 @@ class Region(NamedTuple):
     height: int
     width: int
 
-    @property
-    def slices(self) -> tuple[slice, slice]:
-        """Rows and columns, to index the last two dimensions of an image."""
-        return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
+    def of(self, image: Tensor) -> Tensor:
+        """Return a view of the region of an image (..., H, W) that contains it."""
+        return image[..., self.top : self.top + self.height, self.left : self.left + self.width]
+
+    def of_tokens(self, tokens: Tensor) -> Tensor:
+        """Return a view of the region of a feature map (B, H, W, C) that contains it."""
+        return tokens[:, self.top : self.top + self.height, self.left : self.left + self.width]
 
     def grow(self, pixels: int) -> "Region":
         """Add pixels on each side."""
@@ -52,7 +55,7 @@ class Region(NamedTuple):
 def read(image: Tensor, region: Region) -> Tensor:
     """Return a region of an image (B, C, H, W), with zeros beyond the image."""
     inside = region.clip(*image.shape[2:])
-    return pad(image[(..., *inside.slices)], inside, region)
+    return pad(inside.of(image), inside, region)
 
 
 def pad(x: Tensor, inside: Region, region: Region) -> Tensor:
