@@ -25,8 +25,7 @@ from drct.cli import main as drct_main
 from drct.commands.export import main as export
 from drct.commands.info import main as info
 from drct.inference import export as formats
-from drct.inference import pad_to_multiple
-from drct.inference import tiling as upscale
+from drct.inference import pad_to_multiple, upscale
 from drct.inference.weights import read_network
 
 SMALL = TINY | {"depths": (6,), "num_heads": (2,)}

@@ -10,8 +10,7 @@ from torch.nn import functional as F
 
 from drct.archs.drct_arch import DRCT
 from drct.archs.execution import memory_needed
-from drct.inference import choose_tile, free_memory, pad_to_multiple, upscale_tiled
-from drct.inference import tiling as upscale
+from drct.inference import choose_tile, free_memory, pad_to_multiple, upscale, upscale_tiled
 from drct.inference.runner import NetworkRunner
 
 

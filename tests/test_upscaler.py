@@ -16,7 +16,7 @@ from drct.archs.drct_arch import DRCT
 from drct.archs.traits import NetworkTraits
 from drct.archs.variants import drct_options
 from drct.errors import DRCTError
-from drct.inference import tiling as upscale
+from drct.inference import upscale
 from drct.inference.weights import available, find_weights, read_network
 
 
@@ -145,7 +145,7 @@ def test_a_folder_that_holds_no_whole_drct_is_refused(workplace, lacks):
         assert torch.equal(read_network("folder").network.conv_last.weight, network.conv_last.weight)
         return
     with pytest.raises(DRCTError, match=r"cannot load folder: .*[Mm]issing key"):
-        read_network("folder").network
+        read_network("folder")
 
 
 def test_weights_of_odd_shapes_and_paths_that_are_no_models_of_the_hub_are_explained(workplace):
