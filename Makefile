@@ -1,7 +1,7 @@
 # make demo    install into .venv, upscale the demo images with the shipped weights, compare with bicubic
-# make test    install, then lint, types and tests
+# make test    install, then style, types, import contract and tests
 # make slow    the tests that take longer
-# make figures redraw the pictures of the README
+# make figures redraw the pictures of the README and of docs/
 # make install only install
 
 PYTHON ?= python3
@@ -20,7 +20,9 @@ demo: .venv/installed
 test: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy drct
+	$(BIN)/mypy drct figures
+	$(BIN)/lint-imports
+	test ! -f figures/options_docs.py || $(BIN)/python figures/options_docs.py --check
 	$(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal
 
 slow: .venv/installed-dev
