@@ -39,8 +39,7 @@ EXAMPLES = {
     "drct train -opt options/train/train_SmallCNN_SRx4.yml --force_yml name=SmallCNN_noisy "
     "datasets:train:type=NoisyPairedDataset datasets:train:noise=10 train:total_iter=2 val:val_freq=2": "dataset",
     "drct test -opt options/test/DRCT-XS_SRx4_demo.yml --force_yml name=edges "
-    "val:metrics:edges:type=calculate_edge_error val:metrics:edges:crop_border=4 "
-    "val:metrics:edges:better=lower": "metric",
+    "'val:metrics:edges={type: calculate_edge_error, crop_border: 4, better: lower}'": "metric",
 }
 ELSEWHERE = {
     "drct serve": "test_web.py::test_an_image_is_uploaded_compared_and_downloaded_in_a_browser",
@@ -167,13 +166,14 @@ def users_folder(workplace, monkeypatch):
     monkeypatch.setenv("HOME", str(workplace / "home"))
     pictures = ["photo.jpg", "holidays/1.jpg", "holidays/below/2.png", "portraits/3.png", "scans/4.tif"]
     pictures += [f"datasets/{name}/1.png" for name in ("custom", "ImageNet/GT")]
-    pictures += [f"home/{name}/1.png" for name in ("Set5_HR", "Set14_HR", "photos")]
+    pictures += [f"home/{name}/1.png" for name in ("Set5_HR", "Set14_HR")]
     for i, name in enumerate(pictures):
         (workplace / name).parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(workplace / name), photo(16, 24, i))
-    (workplace / "home/DF2K_HR").mkdir()
-    cv2.imwrite(str(workplace / "home/DF2K_HR/1.png"), photo(480, 480))
-    for name, truth in [(f"{name}", "GTmod12") for name in ("Set5", "Set14", "BSD100")] + [("demo", "GT")]:
+    for name, size in (("DF2K_HR", 480), ("photos", 48)):
+        (workplace / "home" / name).mkdir()
+        cv2.imwrite(str(workplace / "home" / name / "1.png"), photo(size, size))
+    for name, truth in [(name, "GTmod12") for name in ("Set5", "Set14")] + [("demo", "GT")]:
         for folder, factor in ((truth, 1), ("LRbicx2", 2), ("LRbicx4", 4)):
             path = workplace / "datasets" / name / folder
             path.mkdir(parents=True)

@@ -428,12 +428,16 @@ def test_the_sheet_has_a_row_for_each_image_with_ground_truth(workplace):
     assert drawn.collect()
     drawn.write("sheet.png")
     picture = read_image("sheet.png")
-    assert picture.shape == (2 * (sheet.BAR + sheet.PANEL + sheet.GAP), 7 * (sheet.PANEL + sheet.GAP), 3)
+    assert picture.shape == (
+        2 * (sheet.LABEL_HEIGHT + sheet.PANEL + sheet.PANEL_GAP),
+        7 * (sheet.PANEL + sheet.PANEL_GAP),
+        3,
+    )
     truth = photo(150, 130, 1)
-    y, x = sheet.areas_of_gain(photo(150, 130, 2), photo(150, 130, 0), truth, sheet.CROP)["most"]
-    top, left = len(picture) // 2 + sheet.BAR, 3 * (sheet.PANEL + sheet.GAP)
+    y, x = sheet.areas_of_gain(photo(150, 130, 2), photo(150, 130, 0), truth, sheet.AREA)["most"]
+    top, left = len(picture) // 2 + sheet.LABEL_HEIGHT, 3 * (sheet.PANEL + sheet.PANEL_GAP)
     shown = picture[top : top + sheet.PANEL : 2, left : left + sheet.PANEL : 2]
-    assert np.array_equal(shown, truth[y : y + sheet.CROP, x : x + sheet.CROP])
+    assert np.array_equal(shown, truth[y : y + sheet.AREA, x : x + sheet.AREA])
 
 
 # -------------------------------------------------------------------------------------------------- several runs

@@ -1,4 +1,4 @@
-"""A picture that shows results beside their input, bicubic and the ground truth."""
+"""A picture of results beside bicubic upscaling and the ground truth."""
 
 import os
 
@@ -11,22 +11,22 @@ from drct.evaluation.metric_table import MetricTable
 from drct.images.image_files import write_png
 from drct.runtime import distributed
 
-CROP = 112  # side of an area, in ground truth pixels
-PANEL = 2 * CROP  # side of a panel: enlarged twice, so that a README, 830 wide, shows an area in its own size
-BAR = 54  # height of the two lines of text over the panels
-FONT = 22  # height of their letters: 11 pixels in a README
-GAP = 6
-COLOURS = {"most": (0, 158, 115), "least": (213, 94, 0)}  # RGB, told apart in all kinds of colour vision
+AREA = 112  # side of a magnified area in pixels of the ground truth
+PANEL = 2 * AREA  # side of a panel; an area has its own size where a README shows the picture 830 pixels wide
+LABEL_HEIGHT = 54  # pixels above the panels, for two lines of text
+LABEL_FONT = 22  # pixels; they become 11 in such a README
+PANEL_GAP = 6
+COLOURS = {"most": (0, 158, 115), "least": (213, 94, 0)}  # RGB, distinct in all kinds of colour vision
 
 
 class ComparisonSheet:
-    """One row per image: the whole ground truth, then bicubic, the result and the ground truth in two areas.
+    """One row per image: the whole ground truth, then two of its areas as bicubic, result and ground truth.
 
-    The areas are squares of `CROP` pixels: where the result gains most over bicubic upscaling, in squared error on Y,
-    and where it gains least or loses. The text has the PSNR on Y of each area, whatever the metrics of the run are.
+    One area is where the result gains most over bicubic upscaling, by the squared error on Y, the other where it gains
+    least or loses. Above them stands their PSNR on Y.
 
     Args:
-        network: Name over the results.
+        network: Label of the results.
     """
 
     def __init__(self, network: str) -> None:
@@ -40,13 +40,17 @@ class ComparisonSheet:
             name: Name of the image.
             pictures: `lq`, `img` (the result), `img2` (the ground truth) and `bicubic`, (H, W, 3), BGR, uint8. An
                 image without ground truth gets no row.
-            table: Its first metric is written over bicubic and result.
+            table: Metrics of the image. The first one is written above the whole ground truth.
         """
         if "img2" in pictures:
             self.rows[name] = self._row(name, pictures, table)
 
     def collect(self) -> bool:
-        """Bring the rows of all processes, all of which must ask, together. Whether this is the one to write them."""
+        """Gather the rows of all processes. Every process must call this.
+
+        Returns:
+            Whether this process should call `write`: it is the first one, and there are rows.
+        """
         self.rows = {name: row for rows in distributed.gather(self.rows) for name, row in rows.items()}
         return distributed.rank() == 0 and bool(self.rows)
 
@@ -56,7 +60,7 @@ class ComparisonSheet:
 
     def _row(self, name: str, pictures: dict[str, np.ndarray], table: MetricTable) -> np.ndarray:
         bicubic, result, truth = (pictures[kind] for kind in ("bicubic", "img", "img2"))
-        size = min(CROP, *truth.shape[:2])
+        size = min(AREA, *truth.shape[:2])
         areas = areas_of_gain(bicubic, result, truth, size)
         panels = [_panel(name, _score(table, name), _overview(truth, areas, size))]
         for which, (y, x) in areas.items():
@@ -70,24 +74,24 @@ class ComparisonSheet:
 
 
 def _panel(heading: str, label: str, picture: np.ndarray, colour: tuple[int, int, int] = (0, 0, 0)) -> np.ndarray:
-    """A picture below two lines of text, cut off where they are too long, with a white gap at the right and below."""
-    canvas = Image.new("RGB", (PANEL + GAP, BAR + PANEL + GAP), "white")
+    """Draw two lines of text, cut off at the panel's width, above a picture, and a gap at its right and below it."""
+    canvas = Image.new("RGB", (PANEL + PANEL_GAP, LABEL_HEIGHT + PANEL + PANEL_GAP), "white")
     draw = ImageDraw.Draw(canvas)
-    font = ImageFont.load_default(FONT)
+    font = ImageFont.load_default(LABEL_FONT)
     draw.text((2, 0), heading, fill=colour, font=font)
-    draw.text((2, BAR // 2 - 2), label, fill="black", font=font)
-    canvas.paste(Image.fromarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)), (0, BAR))
+    draw.text((2, LABEL_HEIGHT // 2 - 2), label, fill="black", font=font)
+    canvas.paste(Image.fromarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)), (0, LABEL_HEIGHT))
     return cv2.cvtColor(np.asarray(canvas), cv2.COLOR_RGB2BGR)
 
 
 def _heading(which: str, before: float, after: float) -> str:
-    """What an area was chosen for, such as 'gains most: +3.44 dB' or 'loses: -0.91 dB'."""
+    """Return why an area is shown, such as 'gains most: +3.44 dB' or 'loses: -0.91 dB'."""
     gain = after - before if after != before else 0.0  # both may be infinite
     return f"{f'gains {which}' if gain >= 0 else 'loses'}: {gain:+.2f} dB"
 
 
 def _score(table: MetricTable, name: str) -> str:
-    """The first metric of a whole image and its difference from bicubic upscaling, such as 'PSNR 29.27 (+2.43)'."""
+    """Return the first metric of the whole image and its gain over bicubic upscaling, such as 'PSNR 29.27 (+2.43)'."""
     for metric, value in table.images.get(name, {}).items():
         bicubic = table.bicubic.get(name, {}).get(metric)
         return f"{metric.upper()} {value:.2f}" + ("" if bicubic is None else f" ({value - bicubic:+.2f})")
@@ -98,13 +102,13 @@ def areas_of_gain(bicubic: np.ndarray, result: np.ndarray, truth: np.ndarray, si
     """Find the squares in which the result gains most and least over bicubic upscaling, in squared error on Y.
 
     Args:
-        bicubic: (H, W, 3), BGR, uint8; as `result` and `truth`.
-        result: The network's.
-        truth: The ground truth.
+        bicubic: Bicubic upscaling, (H, W, 3), BGR, uint8.
+        result: Result of the network, of the same shape.
+        truth: Ground truth, of the same shape.
         size: Side of the squares in pixels, at most H and W.
 
     Returns:
-        Row and column of the upper left corners, by `most` and `least`.
+        Row and column of the upper left corner, by `most` and `least`.
     """
     gain = _squared_error(bicubic, truth) - _squared_error(result, truth)
     mean = cv2.boxFilter(gain, cv2.CV_64F, (size, size), anchor=(0, 0), borderType=cv2.BORDER_REFLECT)
@@ -114,7 +118,7 @@ def areas_of_gain(bicubic: np.ndarray, result: np.ndarray, truth: np.ndarray, si
 
 
 def _squared_error(image: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Squared difference of the Y channels, from 0 to 219², (H, W)."""
+    """Return the squared difference of the Y channels, in squared gray levels of 255: (H, W)."""
     y, true_y = (to_y_channel(picture)[..., 0].astype(np.float64) for picture in (image, truth))
     return (y - true_y) ** 2
 
@@ -138,7 +142,7 @@ def _zoom(crop: np.ndarray) -> np.ndarray:
 
 
 def _overview(image: np.ndarray, areas: dict[str, tuple[int, int]], size: int) -> np.ndarray:
-    """The whole image within a panel, with a frame around each area."""
+    """Fit the whole image into a panel, with a frame around each area."""
     factor = PANEL / max(image.shape[:2])
     height, width = (max(1, round(side * factor)) for side in image.shape[:2])
     small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
