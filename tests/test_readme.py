@@ -29,9 +29,9 @@ LAUNCH = "python -m torch.distributed.launch --nproc_per_node=8 --master_port=43
 RECIPE = "-opt options/train/train_DRCT_SRx2_from_scratch.yml --launcher pytorch"
 RENDEZVOUS = "--rdzv-backend=c10d --rdzv-endpoint=first-machine:29400"
 BENCHMARKS = {
-    "--sizes 64x64 192x256 --rounds 2 --json figures/speed.json "
+    "--sizes 64x64 192x256 --rounds 2 --json speed.json "
     "--contenders original hat swinir onnxruntime openvino openvino-bf16 ours ours-bf16",
-    "--sizes 64x64 --rounds 3 --profile --json figures/training_step.json "
+    "--sizes 64x64 --rounds 3 --profile --json training_step.json "
     "--contenders original-step ours-step ours-step-checkpoint --reference original-step",
 }
 EXAMPLES = {
