@@ -1,7 +1,7 @@
 # make demo    install into .venv, upscale the demo images with the shipped weights, compare with bicubic
-# make test    install, then style, types, import contract and tests
+# make test    install, then lint, types and tests
 # make slow    the tests that take longer
-# make figures redraw the pictures of the README and of docs/
+# make figures redraw the pictures of the README
 # make install only install
 
 PYTHON ?= python3
