@@ -88,13 +88,14 @@ def _register() -> None:
     """Put DRCT's classes into BasicSR's registries.
 
     A new network is a file `drct/archs/<name>_arch.py` with the class in its `__all__`; networks know nothing of
-    BasicSR. Datasets (`data/*_dataset.py`) and models (`models/*_model.py`) build on BasicSR's and register
-    themselves with its decorators.
+    BasicSR. Datasets (`data/*_dataset.py`), metrics (`evaluation/*_metric.py`) and models (`models/*_model.py`)
+    register themselves with BasicSR's decorators.
     """
     from basicsr.utils.registry import ARCH_REGISTRY
 
     import drct.archs
     import drct.data
+    import drct.evaluation
     import drct.models
 
     for network in _modules(drct.archs, "_arch"):
@@ -102,6 +103,7 @@ def _register() -> None:
             if name not in ARCH_REGISTRY:
                 ARCH_REGISTRY.register(getattr(network, name))
     _modules(drct.data, "_dataset")
+    _modules(drct.evaluation, "_metric")
     _modules(drct.models, "_model")
 
 
