@@ -10,12 +10,15 @@ BasicSR 1.4.2 is unmaintained. What is mended, and why:
 The mending waits for the first `import basicsr`, by whomever, so that `import drct` stays fast.
 """
 
+import argparse
 import importlib
 import importlib.abc
 import importlib.util
+import os
 import pkgutil
 import sys
 import types
+from typing import Any
 
 
 def install() -> None:
@@ -72,12 +75,21 @@ def _mend_basicsr() -> None:
     import basicsr.train
     import basicsr.utils.options
 
-    from drct.runs.options import parse_options
     from drct.runtime.checkpoint import load_resume_state
 
     for module in (basicsr.utils.options, basicsr.train, basicsr.test):
         module.parse_options = parse_options
     basicsr.train.load_resume_state = load_resume_state
+
+
+def parse_options(root_path: str | os.PathLike, is_train: bool = True) -> tuple[dict[str, Any], argparse.Namespace]:
+    """Read the process's arguments and its option file, as BasicSR's own train.py and test.py ask for them.
+
+    The import waits for the call, because the modules that it brings import BasicSR.
+    """
+    from drct.commands import run_arguments
+
+    return run_arguments.parse_options(root_path, is_train)
 
 
 def _register() -> None:

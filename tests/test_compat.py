@@ -7,7 +7,7 @@ import pytest
 
 CHECK = "from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY, DATASET_REGISTRY as D; "
 CHECK += "assert 'DRCT' in ARCH_REGISTRY and 'DRCTModel' in MODEL_REGISTRY and 'ImageNetPairedDataset' in D; "
-CHECK += "import basicsr.train, drct.runs.options as o; assert basicsr.train.parse_options is o.parse_options"
+CHECK += "import basicsr.train, drct.compat as o; assert basicsr.train.parse_options is o.parse_options"
 SHIM = "import sys, types; from torchvision.transforms import functional as f; "
 SHIM += "m = types.ModuleType('torchvision.transforms.functional_tensor'); m.rgb_to_grayscale = f.rgb_to_grayscale; "
 SHIM += "sys.modules[m.__name__] = m; "

@@ -13,7 +13,7 @@ from drct.errors import DRCTError, did_you_mean
 from drct.files import expanded
 from drct.inference import weights
 from drct.inference.tiling import window_of
-from drct.runs.options import load_yaml
+from drct.runs.yaml_file import load_yaml
 from drct.runtime import checkpoint
 
 _COMMON: dict[str, Any] = {
