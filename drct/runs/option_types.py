@@ -22,7 +22,7 @@ class MustBe:
         try:
             return validate(value)
         except ValidationError:
-            raise PydanticCustomError("must_be", self.words) from None  # type: ignore[arg-type]
+            raise PydanticCustomError("must_be", self.words) from None
 
 
 class NullIsDefault:

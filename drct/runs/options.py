@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from drct.errors import DRCTError, did_you_mean
 from drct.files import expanded
 from drct.runs.checks import check_options, list_of_files
-from drct.runs.schema import Options, TrainingOptions, Val, known_keys
+from drct.runs.schema import Options, TrainingOptions, known_keys
 from drct.runs.yaml_file import load_yaml, parse_yaml
 from drct.runtime import distributed
 from drct.runtime.device import resolve_num_gpu
@@ -101,9 +101,10 @@ def read_options(
         opt["logger"].setdefault("use_tb_logger", options.logger.use_tb_logger)
         if "debug" in opt["name"]:
             opt["logger"] |= {"print_freq": 1, "save_checkpoint_freq": 8}
-            opt["val"] = opt.get("val") and opt["val"] | {"val_freq": 8}
+            if options.val:
+                opt["val"]["val_freq"] = 8
     if not is_train or options.val:
-        val = options.val or Val()
+        val = options.val
         defaults = {"save_img": val.save_img, "suffix": val.suffix, "report": val.report}
         opt["val"] = defaults | (opt.get("val") or {})
     return opt

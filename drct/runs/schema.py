@@ -49,7 +49,7 @@ class Section(BaseModel):
     @classmethod
     def _check_section(cls, value: Any) -> Any:
         if not isinstance(value, dict):
-            raise PydanticCustomError("must_be", cls.must_be)  # type: ignore[arg-type]
+            raise PydanticCustomError("must_be", cls.must_be)
         required = {name for name, field in cls.model_fields.items() if field.is_required()}
         return {key: entry for key, entry in value.items() if entry is not None or key not in required}
 
@@ -145,7 +145,7 @@ class IOBackend(Section):
 
 
 class Dataset(Section):
-    """Dataset to validate or test on."""
+    """Images to train, validate or test on."""
 
     name: Name = Field(description="Name in logs, tables and folders of results.")
     type: Text = Field(
@@ -187,7 +187,7 @@ class Dataset(Section):
 
 
 class TrainingDataset(Dataset):
-    """Dataset to train on."""
+    """Images to train on."""
 
     gt_size: Positive = _as_in(Dataset, "gt_size")
     use_hflip: Switch = _as_in(Dataset, "use_hflip")
@@ -409,14 +409,16 @@ class Options(Section):
     tile: Tile | Literal["auto"] | None = Field(
         None, description="Tiles for limited memory; auto takes tiles only where the free memory does not suffice."
     )
-    datasets: Datasets = Field(description="Datasets.")
+    datasets: Datasets = Field(description="Images to train, validate or test on, by name.")
     network_g: AnyNetwork = Field(description="Network and its arguments.")
     path: Path = Field(description="Weights and states to begin with.")
     train: Train | None = Field(None, description="Training.")
-    val: Val | None = Field(None, description="Test, or validation during training.")
+    val: OrNull[Val] = Field(
+        default_factory=lambda: Val.model_validate({}), description="Test, or validation during training."
+    )
     logger: Logger | None = Field(None, description="Logs and checkpoints of a training run.")
     dist_params: OrNull[DistParams] = Field(
-        default_factory=DistParams, description="Communication of several processes."
+        default_factory=lambda: DistParams.model_validate({}), description="Communication of several processes."
     )
 
     def metrics(self) -> dict[str, Metric]:
@@ -429,7 +431,7 @@ class TrainingOptions(Options):
 
     datasets: TrainingDatasets = _as_in(Options, "datasets")
     train: Train = _as_in(Options, "train")
-    val: TrainingVal | None = _as_in(Options, "val", None)
+    val: TrainingVal | None = _as_in(Options, "val", None)  # type: ignore[assignment] - may be absent
     logger: Logger = _as_in(Options, "logger")
 
 

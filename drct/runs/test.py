@@ -15,7 +15,7 @@ from drct.evaluation.run_report import RunReport, run_settings
 from drct.files import archive, write_atomically
 from drct.runs.build import evaluation_loaders, make_model
 from drct.runs.options import options_text
-from drct.runs.schema import Options, Val
+from drct.runs.schema import Options
 from drct.runtime import distributed
 
 
@@ -31,7 +31,6 @@ def run(opt: dict[str, Any], log) -> int:
     """
     logger = get_root_logger()
     options = Options.model_validate(opt)
-    val = options.val or Val()
     results = Path(opt["path"]["results_root"])
     loaders = evaluation_loaders(opt, "test")
     if not loaders:
@@ -54,12 +53,12 @@ def run(opt: dict[str, Any], log) -> int:
     distributed.barrier()
 
     failures = 0
-    with RunReport(results, settings) if val.report else nullcontext() as report:
+    with RunReport(results, settings) if options.val.report else nullcontext() as report:
         for loader in loaders:
-            sheet = ComparisonSheet(settings["network"]) if val.comparison else None
+            sheet = ComparisonSheet(settings["network"]) if options.val.comparison else None
             viewers = [viewer.add for viewer in (sheet, report) if viewer]
             on_image = partial(_show, viewers) if viewers else None
-            table = model.validation(loader, opt["name"], None, val.save_img, on_image)
+            table = model.validation(loader, opt["name"], None, options.val.save_img, on_image)
             if table is None:
                 raise RuntimeError("validation stopped, though nobody asked it to")
             failures += len(table.failed)
