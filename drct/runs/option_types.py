@@ -80,5 +80,5 @@ NumGPU = Annotated[
 ]
 Port = Annotated[int, Field(strict=True, gt=0, lt=65536), _WHOLE, MustBe("the number of a port")]
 Precision = Annotated[Literal["fp32", "bf16", "fp16"], MustBe("fp32, bf16 or fp16")]
-PerChannel = Annotated[float | list[float], MustBe("a number or a list of one per channel")]
+PerChannel = Annotated[Number | list[Number], MustBe("a number or a list of one per channel")]
 ImageSize = Annotated[Positive | list[Positive], MustBe("a whole number above 0, or a height and a width")]

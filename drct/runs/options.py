@@ -103,7 +103,7 @@ def read_options(
             opt["logger"] |= {"print_freq": 1, "save_checkpoint_freq": 8}
             if options.val:
                 opt["val"]["val_freq"] = 8
-    if not is_train or options.val:
+    if options.val:
         val = options.val
         defaults = {"save_img": val.save_img, "suffix": val.suffix, "report": val.report}
         opt["val"] = defaults | (opt.get("val") or {})

@@ -8,7 +8,7 @@ JSON schema for editors. The format is BasicSR's. Keys that are not listed here 
 from inspect import signature
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import VERSION, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import PydanticCustomError
 
@@ -411,7 +411,7 @@ class Options(Section):
     )
     datasets: Datasets = Field(description="Images to train, validate or test on, by name.")
     network_g: AnyNetwork = Field(description="Network and its arguments.")
-    path: Path = Field(description="Weights and states to begin with.")
+    path: Path = Field(description="Files of weights and states to begin with.")
     train: Train | None = Field(None, description="Training.")
     val: OrNull[Val] = Field(
         default_factory=lambda: Val.model_validate({}), description="Test, or validation during training."
@@ -459,6 +459,7 @@ def json_schema() -> dict[str, Any]:
         **schema,
         "title": "Option file of DRCT",
         "description": "Options of a training or test run, in BasicSR's format.",
+        "$comment": f"made by pydantic {'.'.join(VERSION.split('.')[:2])}",  # others write the same in another way
         "if": {"required": ["train"]},
         "then": {"required": ["logger"], "properties": training},
     }
