@@ -36,7 +36,7 @@ class _BasicSRFinder(importlib.abc.MetaPathFinder):
     def __init__(self) -> None:
         self._searching = False
 
-    def find_spec(self, fullname, path=None, target=None):
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> Any:
         if fullname != "basicsr" or self._searching:
             return None
         self._searching = True

@@ -26,7 +26,12 @@ def options_tables() -> str:
     parts = []
     for place, section in _sections("", TrainingOptions):
         rows = [
-            [f"`{key}`", _type_words(field.annotation, field.metadata), _default_words(section, key), field.description]
+            [
+                f"`{key}`",
+                _type_words(field.annotation, field.metadata),
+                _default_words(section, key),
+                str(field.description),
+            ]
             for key, field in section.model_fields.items()
         ]
         heading = f"## `{place}`\n\n{_summary(section)}\n" if place else "## Top level\n"

@@ -1,8 +1,8 @@
 """The schema of option files: sections, keys, types, ranges, defaults and meanings, each written once.
 
 From it follow the checks (`drct/runs/checks.py`), the defaults that runs use, the table in docs/options.md and the
-JSON schema for editors. The format is BasicSR's. Keys that are not listed here belong to classes of other people
-(networks, datasets, losses, optimizers, ...) and pass.
+JSON schema for editors. The format is BasicSR's. Keys that are not listed here are arguments of the classes that a file
+names (networks, datasets, losses, optimizers, ...) and pass unchecked.
 """
 
 from inspect import signature
@@ -40,7 +40,7 @@ from drct.runs.option_types import (
 
 
 class Section(BaseModel):
-    """Section of an option file. Unknown keys are kept; one that resembles a known key is warned about."""
+    """Section of an option file. Unknown keys are kept; a warning names those that resemble known ones."""
 
     model_config = ConfigDict(extra="allow", protected_namespaces=())
     must_be: ClassVar[str] = "a section of keys"
@@ -55,7 +55,7 @@ class Section(BaseModel):
 
 
 class Arguments(Section):
-    """Type of a class and its arguments, which the class itself checks."""
+    """Name of a class and its arguments, which the class checks itself."""
 
     must_be: ClassVar[str] = "a section with a type"
     type: Text = Field(description="Name of the class.")
@@ -113,12 +113,12 @@ class DRCTNetwork(Network):
     use_checkpoint: Switch = _argument(
         "use_checkpoint", "Recompute activations in the backward pass: less memory, more time."
     )
-    img_range: PositiveNumber = _argument("img_range", "The network works on values times this number.")
+    img_range: PositiveNumber = _argument("img_range", "Factor of pixel values within the network.")
     upsampler: Literal["pixelshuffle", ""] = _argument(
         "upsampler", "Reconstruction head; '' for a network without one, which cannot run."
     )
     resi_connection: Literal["1conv", "identity"] = _argument(
-        "resi_connection", "What stands before the long skip connection."
+        "resi_connection", "Layer before the long skip connection: a 3x3 convolution or none."
     )
 
 
@@ -162,14 +162,16 @@ class Dataset(Section):
         "{}", description="Name of a low-resolution file, where {} is the name of its ground truth."
     )
     color: Text | None = Field(None, description="y to read the Y channel of YCbCr only.")
-    mean: PerChannel | None = Field(None, description="Subtracted from images.")
-    std: PerChannel | None = Field(None, description="Images are divided by it.")
+    mean: PerChannel | None = Field(None, description="Mean to subtract from images in [0, 1].")
+    std: PerChannel | None = Field(None, description="Standard deviation to divide images by.")
     gt_size: Positive | None = Field(
         None, description="Side of the ground-truth patches in pixels, a multiple of `scale`."
     )
     use_hflip: Switch | None = Field(None, description="Whether to flip patches at random, left to right.")
     use_rot: Switch | None = Field(None, description="Whether to rotate patches at random, by multiples of 90 degrees.")
-    batch_size_per_gpu: Positive | None = Field(None, description="Number of patches per GPU (or process) and step.")
+    batch_size_per_gpu: Positive | None = Field(
+        None, description="Number of patches per GPU (or process) and step, times `train.accumulation`."
+    )
     num_worker_per_gpu: NotNegative | None = Field(
         None, description="Number of processes per GPU that read images; 0 to read in the training process."
     )
@@ -179,11 +181,13 @@ class Dataset(Section):
     cache: OrNull[Switch] = Field(
         False, description="Whether each worker keeps its decoded images in memory, 3 bytes per pixel."
     )
-    use_shuffle: Switch | None = Field(None, description="Read by BasicSR's own train.py. Here samples are shuffled.")
-    prefetch_mode: Text | None = Field(None, description="Read by BasicSR's own train.py: cpu or cuda.")
-    num_prefetch_queue: Positive | None = Field(None, description="Read by BasicSR's own train.py.")
-    pin_memory: Switch | None = Field(None, description="Read by BasicSR's own train.py.")
-    persistent_workers: Switch | None = Field(None, description="Read by BasicSR's own train.py.")
+    use_shuffle: Switch | None = Field(
+        None, description="Used by BasicSR's own train.py only; here samples are always shuffled."
+    )
+    prefetch_mode: Text | None = Field(None, description="Used by BasicSR's own train.py only: cpu or cuda.")
+    num_prefetch_queue: Positive | None = Field(None, description="Used by BasicSR's own train.py only.")
+    pin_memory: Switch | None = Field(None, description="Used by BasicSR's own train.py only.")
+    persistent_workers: Switch | None = Field(None, description="Used by BasicSR's own train.py only.")
 
 
 class TrainingDataset(Dataset):
@@ -232,10 +236,10 @@ class Tile(Section):
 
     must_be: ClassVar[str] = "a section of keys or auto"
     tile_size: Positive = Field(description="Side of a tile in input pixels, rounded up to whole windows.")
-    tile_pad: NotNegative = Field(0, description="Surroundings that a tile is computed with, in input pixels.")
+    tile_pad: NotNegative = Field(0, description="Margin around a tile that is computed and cut off, in input pixels.")
 
 
-class Path(Section):
+class Paths(Section):
     """Weights and states to begin with."""
 
     pretrain_network_g: File | None = Field(None, description="Weight file to begin with; random weights if none.")
@@ -244,7 +248,7 @@ class Path(Section):
     )
     strict_load_g: OrNull[Switch] = Field(True, description="Whether all weights of the file must fit the network.")
     resume_state: File | None = Field(None, description="Training state to go on from, experiments/.../N.state.")
-    ignore_resume_networks: Any = Field(None, description="Read by BasicSR's own train.py.")
+    ignore_resume_networks: Any = Field(None, description="Used by BasicSR's own train.py only.")
 
 
 class Optimizer(Arguments):
@@ -294,7 +298,9 @@ class Train(Section):
     precision: Precision = Field(
         "fp32", description="Number format of the forward and backward passes; fp16 scales the loss."
     )
-    accumulation: OrNull[Positive] = Field(1, description="Number of parts in which a step's batch is computed.")
+    accumulation: OrNull[Positive] = Field(
+        1, description="Number of batches whose gradients a step adds up, one after the other."
+    )
     grad_clip: PositiveNumber | None = Field(None, description="Largest norm of the gradient; no clipping if none.")
     ema_decay: Decay = Field(
         0.0, description="Decay of the moving average of the weights, params_ema; 0 for no average."
@@ -344,10 +350,12 @@ class Val(Section):
     )
     bicubic: OrNull[Switch] = Field(False, description="Whether to measure bicubic upscaling too.")
     comparison: OrNull[Switch] = Field(
-        False, description="Whether a test draws details of the results beside bicubic and ground truth."
+        False, description="Whether a test writes a sheet of details beside bicubic and ground truth."
     )
     report: OrNull[Switch] = Field(True, description="Whether a test writes report.html.")
-    pbar: Switch | None = Field(None, description="Read by BasicSR's own test.py. Here there is a progress bar.")
+    pbar: Switch | None = Field(
+        None, description="Used by BasicSR's own train.py and test.py only; here there is always a progress bar."
+    )
 
 
 class TrainingVal(Val):
@@ -411,7 +419,7 @@ class Options(Section):
     )
     datasets: Datasets = Field(description="Images to train, validate or test on, by name.")
     network_g: AnyNetwork = Field(description="Network and its arguments.")
-    path: Path = Field(description="Files of weights and states to begin with.")
+    path: Paths = Field(description="Files of weights and states to begin with.")
     train: Train | None = Field(None, description="Training.")
     val: OrNull[Val] = Field(
         default_factory=lambda: Val.model_validate({}), description="Test, or validation during training."
@@ -431,12 +439,12 @@ class TrainingOptions(Options):
 
     datasets: TrainingDatasets = _as_in(Options, "datasets")
     train: Train = _as_in(Options, "train")
-    val: TrainingVal | None = _as_in(Options, "val", None)  # type: ignore[assignment] - may be absent
+    val: TrainingVal | None = _as_in(Options, "val", None)  # type: ignore[assignment]
     logger: Logger = _as_in(Options, "logger")
 
 
 def known_keys(section: type[Section] = Section) -> set[str]:
-    """Return the keys of a section and of those derived from it; of all sections if none is named."""
+    """Return the keys of a kind of section, by default of all sections."""
     return set(section.model_fields).union(*map(known_keys, section.__subclasses__()))
 
 
@@ -444,7 +452,7 @@ class _WithoutTitles(GenerateJsonSchema):
     """JSON schema without a title for every key, which editors would show in place of the key."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
-        """Refuse."""
+        """Return False."""
         return False
 
 

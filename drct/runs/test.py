@@ -14,12 +14,13 @@ from drct.evaluation.comparison_sheet import ComparisonSheet
 from drct.evaluation.run_report import RunReport, run_settings
 from drct.files import archive, write_atomically
 from drct.runs.build import evaluation_loaders, make_model
+from drct.runs.log import RunLog
 from drct.runs.options import options_text
 from drct.runs.schema import Options
 from drct.runtime import distributed
 
 
-def run(opt: dict[str, Any], log) -> int:
+def run(opt: dict[str, Any], log: RunLog) -> int:
     """Test as the options say, into `results/<name>`.
 
     Args:
@@ -75,6 +76,6 @@ def run(opt: dict[str, Any], log) -> int:
     return failures
 
 
-def _show(viewers: list[Callable], *image) -> None:
+def _show(viewers: list[Callable], *image: Any) -> None:
     for viewer in viewers:
         viewer(*image)

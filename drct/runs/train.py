@@ -11,6 +11,7 @@ from basicsr.utils import get_time_str
 from drct.errors import DRCTError
 from drct.files import archive, make_folder, remove_leftovers, write_atomically
 from drct.runs.build import batch_size, batches_of, evaluation_loaders, make_model, training_loader
+from drct.runs.log import RunLog
 from drct.runs.options import options_text
 from drct.runs.progress import Monitor, open_scalars
 from drct.runs.schema import TrainingOptions
@@ -33,7 +34,7 @@ class TrainingRun:
         log: The `RunLog`.
     """
 
-    def __init__(self, opt: dict[str, Any], option_file: str, log) -> None:
+    def __init__(self, opt: dict[str, Any], option_file: str, log: RunLog) -> None:
         self.opt = opt
         self.options = TrainingOptions.model_validate(opt)
         self.stop = StopRequest()
@@ -60,7 +61,7 @@ class TrainingRun:
         self.scalars = open_scalars(opt, self.iteration, self._validation_is_due())
         self.monitor = Monitor(opt, self.iteration, self.samples_per_step, self.scalars)
 
-    def _make_folder(self, option_file: str, log, resumed: bool) -> None:
+    def _make_folder(self, option_file: str, log: RunLog, resumed: bool) -> None:
         recipe = Path(option_file).read_bytes()  # it may lie in the folder that is moved
         # With --auto_resume a run that ended before its first checkpoint begins again in its place
         unborn = self.opt["auto_resume"] and not any(Path(self.opt["path"]["models"]).glob("*.pth"))
