@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # matplotlib is an extra
 
 WIDTH, DPI = 8.0, 150  # inches, pixels per inch: 1200 pixels wide
 FONT_SIZE = 8.5  # points
-GRAY, LIGHT_GRAY, GRID_GRAY = "#555555", "#bbbbbb", "#e6e6e6"  # text, axes, grid
+GRAY, LIGHT_GRAY, GRID_GRAY = "#555555", "#bbbbbb", "#e5e5e5"  # text, axes, grid
 LINE_COLOURS = (
     "#0072b2",
     "#d55e00",

@@ -56,14 +56,14 @@ def argument_parser() -> argparse.ArgumentParser:
         "--patch",
         type=_patch,
         metavar="X,Y,SIZE",
-        help=f"left, top and side of the patch in pixels of the input; default: the {PATCH} with the most detail",
+        help=f"left, top and side of the patch in input pixels; default: the {PATCH}x{PATCH} with the most detail",
     )
     parser.add_argument(
         "--context",
         type=int,
         default=CONTEXT,
         metavar="PIXELS",
-        help="side of what the network is given, cut out of the image around the patch; memory and time grow with its "
+        help="side of the square around the patch that the network is given; memory and time grow with its "
         "square; default %(default)s",
     )
     parser.add_argument(
@@ -71,14 +71,14 @@ def argument_parser() -> argparse.ArgumentParser:
         type=int,
         default=STEPS,
         metavar="N",
-        help="of the path from the blurred input to the input, default %(default)s",
+        help="number of steps from the blurred input to the input, default %(default)s",
     )
     parser.add_argument(
         "--sigma",
         type=float,
         default=SIGMA,
         metavar="PIXELS",
-        help="of the Gaussian that blurs the input at the start, default %(default)s",
+        help="sigma of the Gaussian that blurs the input at the start, default %(default)s",
     )
     parser.add_argument("--device", help="cpu, cuda, mps; default: the accelerator where there is one")
     return parser
