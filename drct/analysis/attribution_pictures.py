@@ -86,8 +86,8 @@ def _caption(explanation: Explanation) -> str:
 
 def _write(axes: "Axes", text: str, above: float, **style: Any) -> None:
     """Write a text so many inches above a panel."""
-    place = {"xy": (0, 1), "xycoords": "axes fraction", "xytext": (0, 72 * above), "textcoords": "offset points"}
-    axes.annotate(text, fontsize=FONT_SIZE + 0.5, **place, **style)
+    place = {"xytext": (0, 72 * above), "xycoords": "axes fraction", "textcoords": "offset points"}
+    axes.annotate(text, (0, 1), fontsize=FONT_SIZE + 0.5, **place | style)  # type: ignore[arg-type]
 
 
 def _draw_heats(panels: Iterable["Axes"], image: np.ndarray, maps: list[np.ndarray]) -> None:
@@ -113,5 +113,5 @@ def _frame(axes: "Axes", x: int, y: int, side: int, style: str = "-") -> None:
     from matplotlib.patheffects import withStroke
 
     halo = [withStroke(linewidth=2.4, foreground="white")]
-    line = {"ec": FRAME_COLOUR, "lw": 1.2, "ls": style, "path_effects": halo}
+    line: dict[str, Any] = {"ec": FRAME_COLOUR, "lw": 1.2, "ls": style, "path_effects": halo}
     axes.add_patch(Rectangle((x - 0.5, y - 0.5), side, side, fill=False, **line))

@@ -107,7 +107,7 @@ def _mark_groups(axes: "Axes", networks: Networks) -> None:
             middle = end - 0.5 / len(ends[0])
             label = f"group {i + 1}" if len(ends[0]) <= 6 else str(i + 1)
             place = axes.get_xaxis_transform()  # x is the depth, y goes from 0 to 1 through the panel
-            style = {"fontsize": FONT_SIZE - 1.5, "color": GRAY, "ha": "center", "va": "top"}
+            style: dict[str, Any] = {"fontsize": FONT_SIZE - 1.5, "color": GRAY, "ha": "center", "va": "top"}
             axes.text(middle, 0.985, label, transform=place, **style)
     axes.set_xlim(-0.02, 1.02)
 
