@@ -123,8 +123,8 @@ def _file_name(label: str) -> str:
     return re.sub(r"[^\w.-]+", "_", label)
 
 
-def load_network(source: Path, device: str | None) -> Upscaler:
-    """Load a network to its device. Raises `DRCTError` if it cannot be analyzed."""
+def load_upscaler(source: Path, device: str | None) -> Upscaler:
+    """Load a network, ready to run on its device. Raises `DRCTError` if it cannot be analyzed."""
     loaded = networks.load(source)
     try:
         stages(loaded.network)

@@ -79,7 +79,7 @@ def main(argv: list[str] | None = None) -> int:
 
     sources = run_names(expanded(source) for source in args.networks)
     groups = comparison.group_by_seed(sources, args.names)
-    upscalers = {name: comparison.load_network(source, args.device) for name, source in sources.items()}
+    upscalers = {name: comparison.load_upscaler(source, args.device) for name, source in sources.items()}
     pictures, failures = comparison.read_pictures(args.input)
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)
