@@ -40,6 +40,9 @@ class FeatureComparison:
         measured: Measurements of each network.
         psnr: PSNR in dB by dataset, of each network.
         pictures: Images that were measured, (H, W, 3), RGB in [0, 1], by their path.
+
+    Raises:
+        DRCTError: if networks of a group do not have the same stages.
     """
 
     groups: dict[str, list[str]]

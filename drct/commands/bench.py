@@ -26,7 +26,7 @@ def argument_parser() -> argparse.ArgumentParser:
     inference = [key for key, c in CONTENDERS.items() if not c.training]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=_size, nargs="+", default=[(64, 64), (192, 256)], help="default: 64x64 192x256")
-    parser.add_argument("--contenders", nargs="+", default=inference, help=f"of {', '.join(CONTENDERS)}")
+    parser.add_argument("--contenders", nargs="+", default=inference, help=f"among {', '.join(CONTENDERS)}")
     parser.add_argument("--rounds", type=int, default=3, help="measured runs of each, default 3")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="default: one per core")
