@@ -87,7 +87,7 @@ def _caption(explanation: Explanation) -> str:
 def _write(axes: "Axes", text: str, above: float, **style: Any) -> None:
     """Write a text so many inches above a panel."""
     place = {"xytext": (0, 72 * above), "xycoords": "axes fraction", "textcoords": "offset points"}
-    axes.annotate(text, (0, 1), fontsize=FONT_SIZE + 0.5, **place | style)  # type: ignore[arg-type]
+    axes.annotate(text, (0, 1), fontsize=FONT_SIZE + 0.5, **place | style)
 
 
 def _draw_heats(panels: Iterable["Axes"], image: np.ndarray, maps: list[np.ndarray]) -> None:
