@@ -14,6 +14,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import drct  # noqa: F401 - mends BasicSR when that is imported
+
+# isort: split
+
 import basicsr  # noqa: F401 - before its modules, so that it is mended
 import cv2
 import numpy as np
