@@ -73,7 +73,7 @@ def _mend_basicsr() -> None:
     import basicsr.utils.options
 
     from drct.runs.options import parse_options
-    from drct.runtime.checkpoint import load_resume_state
+    from drct.runs.training_states import load_resume_state
 
     for module in (basicsr.utils.options, basicsr.train, basicsr.test):
         module.parse_options = parse_options
