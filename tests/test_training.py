@@ -845,7 +845,7 @@ def test_a_state_of_another_optimizer_is_explained(images, capfd):
     opt["train"] |= {"total_iter": 6, "optim_g": {"type": "SGD", "lr": 1e-3}}
     opt["train"]["scheduler"] = {"type": "MultiStepLR", "milestones": [3]}
     assert run_here(opt, "--auto_resume") == 2
-    assert "Adam, CosineAnnealingLR is not SGD, MultiStepRestartLR. To begin anew" in capfd.readouterr().err
+    assert "Adam, CosineAnnealingLR is not SGD, MultiStepRestartLR. To start anew" in capfd.readouterr().err
 
 
 # --------------------------------------------------------------------------------------------------------------- steps

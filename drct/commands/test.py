@@ -1,6 +1,5 @@
 """Measure or apply a network as an option file says, in one process or several."""
 
-import sys
 from pathlib import Path
 
 import torch
@@ -20,7 +19,3 @@ def main(argv: list[str] | None = None) -> int:
         opt, _ = parse_options(Path.cwd(), is_train=False, argv=argv)
         torch.backends.cudnn.benchmark = False  # images differ in size
         return 1 if run(opt, log) else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

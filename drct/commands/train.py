@@ -1,6 +1,5 @@
 """Train a network as an option file says, in one process or several."""
 
-import sys
 from pathlib import Path
 
 import torch
@@ -29,7 +28,3 @@ def main(argv: list[str] | None = None) -> int:
         except Stopped as stopped:
             return stopped.status
         return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -163,7 +163,8 @@ class Validator:
         better = "lower" if is_lower_better(metric, self.options["metrics"][metric]) else "higher"
         worst = {"better": better, "val": math.inf if better == "lower" else -math.inf, "iter": -1}
         best = self.best.setdefault(dataset, {}).setdefault(metric, worst)
-        if value <= best["val"] if best["better"] == "lower" else value >= best["val"]:
+        improved = value <= best["val"] if best["better"] == "lower" else value >= best["val"]
+        if improved:
             best |= {"val": value, "iter": iteration}
         return best
 

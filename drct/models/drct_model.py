@@ -3,12 +3,11 @@
 import logging
 import math
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger
@@ -116,16 +115,10 @@ class DRCTModel(SRModel):
         return self.output
 
     def validation(
-        self,
-        dataloader: Any,
-        current_iter: int | str,
-        tb_logger: Any,
-        save_img: bool = False,
-        on_image: Callable[[str, dict[str, np.ndarray], MetricTable], None] | None = None,
-        should_stop: Callable[[], bool] = lambda: False,
+        self, dataloader: Any, current_iter: int | str, tb_logger: Any, save_img: bool = False, **callbacks: Any
     ) -> MetricTable | None:
         """Upscale and measure the dataset of a loader. See `Validator.run` for the arguments and the result."""
-        return self.validator.run(dataloader.dataset, current_iter, tb_logger, save_img, on_image, should_stop)
+        return self.validator.run(dataloader.dataset, current_iter, tb_logger, save_img, **callbacks)
 
     def nondist_validation(self, dataloader: Any, current_iter: int | str, tb_logger: Any, save_img: bool) -> None:
         """Call `validation`, under the name that BasicSR uses in a single process."""
@@ -229,14 +222,10 @@ class DRCTModel(SRModel):
             self.losses[name] = self.losses.get(name, 0) + loss.detach() * share
 
     def _losses(self, output: Tensor, gt: Tensor) -> dict[str, Tensor]:
-        losses = {}
-        if self.cri_pix:
-            losses["l_pix"] = self.cri_pix(output, gt)
+        losses = {"l_pix": self.cri_pix(output, gt)} if self.cri_pix else {}
         if self.cri_perceptual:
-            perceptual, style = self.cri_perceptual(output, gt)
-            losses |= {"l_percep": perceptual} if perceptual is not None else {}
-            losses |= {"l_style": style} if style is not None else {}
-        return losses
+            losses["l_percep"], losses["l_style"] = self.cri_perceptual(output, gt)
+        return {name: loss for name, loss in losses.items() if loss is not None}
 
     def _count_skipped(self, finite: bool, current_iter: int) -> None:
         self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
@@ -270,14 +259,13 @@ class DRCTModel(SRModel):
             progress: Further entries of the state.
         """
         self.save_weights("latest" if current_iter == -1 else current_iter)
-        if current_iter != -1:
-            self.save_training_state(epoch, current_iter, **progress)
+        self.save_training_state(epoch, current_iter, **progress)
 
     def save_weights(self, label: int | str) -> None:
         """Write `params` and, with an EMA, `params_ema` to `<models>/net_g_<label>.pth`, in the first process only.
 
         Raises:
-            DRCTError: if the file cannot be written whole; then it is not written at all.
+            DRCTError: if the file cannot be written; an older file of that name is intact.
         """
         if distributed.rank() != 0:
             return
@@ -287,8 +275,8 @@ class DRCTModel(SRModel):
         checkpoint.save(Path(self.opt["path"]["models"], f"net_g_{label}.pth"), weights_content(networks))
 
     def save_training_state(self, epoch: int, current_iter: int, **progress: Any) -> None:
-        """Write `<training_states>/<iter>.state`, in the first process only. Raises `DRCTError` as `save_weights`."""
-        if distributed.rank() != 0:
+        """Write `<training_states>/<iter>.state`, as `save_weights` does; nothing if `current_iter` is -1."""
+        if distributed.rank() != 0 or current_iter == -1:
             return
         state = {
             "epoch": epoch,
@@ -307,7 +295,7 @@ class DRCTModel(SRModel):
             super().resume_training(resume_state)
         except (AssertionError, KeyError, ValueError) as error:
             raise DRCTError(
-                f"the training state does not fit the option file's optimizer, schedule or network: {error}. To begin "
+                f"the training state does not fit the option file's optimizer, schedule or network: {error}. To start "
                 "anew from its weights, use path.pretrain_network_g instead"
             ) from error
         warmup = self.opt["train"].get("warmup_iter") or -1

@@ -59,7 +59,7 @@ def make_model(opt: dict[str, Any]) -> Any:
         return model
     except (AssertionError, KeyError, NotImplementedError, TypeError, ValueError) as error:
         problem = f"there is no {error}" if isinstance(error, KeyError) else str(error)
-        raise DRCTError(f"the options make no {opt['model_type']}: {problem}") from error
+        raise DRCTError(f"cannot build {opt['model_type']} from these options: {problem}") from error
 
 
 def batch_size(opt: dict[str, Any]) -> int:

@@ -57,7 +57,7 @@ def run(opt: dict[str, Any], log: RunLog) -> int:
             sheet = ComparisonSheet(settings["network"]) if opt["val"].get("comparison") else None
             viewers = [viewer.add for viewer in (sheet, report) if viewer]
             on_image = partial(_show, viewers) if viewers else None
-            table = model.validation(loader, opt["name"], None, opt["val"]["save_img"], on_image)
+            table = model.validation(loader, opt["name"], None, opt["val"]["save_img"], on_image=on_image)
             failures += len(table.failed)
             if sheet and sheet.collect():
                 path = results / f"comparison_{table.dataset}.png"
