@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from drct.errors import DRCTError
 from drct.evaluation.comparison_sheet import most_detailed_area
-from drct.images.image_files import as_float
+from drct.images.bgr import as_float
 from drct.inference.memory import is_out_of_memory
 from drct.inference.tiling import pad_to_multiple
 from drct.inference.upscaler import Upscaler

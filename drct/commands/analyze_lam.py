@@ -128,7 +128,7 @@ def main(argv: list[str] | None = None) -> int:
     from drct.analysis.attribution import cut_out, explain, explanations_table
     from drct.analysis.attribution_pictures import draw_explanations
     from drct.analysis.networks import load_all
-    from drct.images.image_files import read_image
+    from drct.images.bgr import read_image
 
     pixels = read_image(args.input)
     patch = _patch_of(args, pixels)
