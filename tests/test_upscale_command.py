@@ -16,9 +16,9 @@ from PIL import Image
 import drct
 from drct.cli import COMMANDS
 from drct.cli import main as drct_main
-from drct.commands import upscale as command
 from drct.commands.analyze import ANALYSES
 from drct.images.pictures import WRITABLE, read_picture
+from drct.inference import batch
 
 TINIEST = TINY | {"depths": (1,), "num_heads": (2,)}
 
@@ -210,14 +210,14 @@ def test_running_out_of_memory_is_explained_and_loses_no_neighbour(tiny, workpla
 def test_ctrl_c_leaves_whole_files_and_says_how_to_go_on(tiny, workplace, capfd, monkeypatch):
     for name in ("a.png", "b.png", "c.png"):
         save(f"in/{name}")
-    whole = command._upscale_file
+    whole = batch._upscale_file
 
     def interrupted(job, *arguments):
         if job.source.name == "b.png":
             raise KeyboardInterrupt
         return whole(job, *arguments)
 
-    monkeypatch.setattr(command, "_upscale_file", interrupted)
+    monkeypatch.setattr(batch, "_upscale_file", interrupted)
     assert tiny("in", "-o", "out") == 130
     assert "interrupted after 1 of 3 images; --skip-existing goes on" in capfd.readouterr().err
     assert files_below("out") == ["a.png"]
