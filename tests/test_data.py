@@ -44,7 +44,7 @@ def test_benchmark_layout_from_a_folder_of_images(workplace, capsys):
     write_png("hr/a.png", photo(50, 64))
     cv2.imwrite("hr/b.jpg", photo(36, 36, 1))
     Path("hr/notes.txt").write_text("not an image")
-    assert prepare(["benchmark", "hr", "-o", "out"]) == 0
+    assert prepare(["benchmark", "hr", "-o", "out", "--processes", "1"]) == 0
     folders = ("GTmod12", "LRbicx2", "LRbicx3", "LRbicx4")
     assert files("out") == sorted(f"{folder}/{name}.png" for folder in folders for name in "ab")
     gt = read_image("out/GTmod12/a.png")
@@ -148,7 +148,21 @@ def test_subimages_are_cut_at_the_same_places_of_the_whole_images(workplace):
     image = photo(75, 100)
     write_png("hr/a.png", image)
     write_png("hr/small.png", photo(24, 30))
-    arguments = ["subimages", "hr", "-o", "DF", "--scales", "2", "4", "--size", "48", "--step", "24"]
+    arguments = [
+        "subimages",
+        "hr",
+        "-o",
+        "DF",
+        "--scales",
+        "2",
+        "4",
+        "--size",
+        "48",
+        "--step",
+        "24",
+        "--processes",
+        "1",
+    ]
     assert prepare(arguments) == 0
     names = files("DF/DF_HR_sub")
     assert len(names) == 2 * 3 + 1  # 72x96 has patches at 0, 24 by 0, 24, 48; the small image is one patch
@@ -163,30 +177,34 @@ def test_subimages_are_cut_at_the_same_places_of_the_whole_images(workplace):
 def test_patches_of_different_cuts_are_not_mixed(workplace, capsys):
     write_png("hr/a.png", photo(48, 48))
     for size, status in (("24", 0), ("24", 0), ("12", 2)):
-        assert prepare(["subimages", "hr", "-o", "DF", "--size", size, "--step", "12", "--scales", "4"]) == status
+        arguments = ["subimages", "hr", "-o", "DF", "--size", size, "--step", "12", "--scales", "4", "--processes", "1"]
+        assert prepare(arguments) == status
     assert "holds patches of {'size': 24, 'step': 12}" in capsys.readouterr().err
     assert {read_image(path).shape for path in list_images("DF/DF_HR_sub")} == {(24, 24, 3)}
 
 
 def test_meta_info_lists_folders_recursively(workplace, capsys):
+    def list_images_in(output, *more):
+        return prepare(["meta-info", "gt", "-o", output, "--processes", "1", *more])
+
     write_png("gt/n01/x.png", photo(10, 20))
     write_png("elsewhere/y.png", photo(30, 20))
     Path("gt/n02").symlink_to(Path("elsewhere").resolve())
     Path("elsewhere/circle").symlink_to(Path("gt").resolve())
-    assert prepare(["meta-info", "gt", "-o", "meta.txt"]) == 0
+    assert prepare(["meta-info", "gt", "-o", "meta.txt", "--processes", "2"]) == 0
     assert Path("meta.txt").read_text() == "n01/x.png (10,20,3)\nn02/y.png (30,20,3)\n"
-    assert prepare(["meta-info", "gt", "-o", "meta.txt"]) == 0  # the same list
+    assert list_images_in("meta.txt") == 0  # the same list
     Path("gt/n01/bad.png").write_bytes(b"")
     write_png("gt/n01/two words.png", photo(10, 20))
-    assert prepare(["meta-info", "gt", "-o", "other.txt"]) == 1
+    assert list_images_in("other.txt") == 1
     assert Path("other.txt").read_text() == Path("meta.txt").read_text()
     error = capsys.readouterr().err
     assert "bad.png" in error
     assert "two words.png: a name with a blank" in error
     write_png("gt/n01/z.png", photo(10, 20))
-    assert prepare(["meta-info", "gt", "-o", "meta.txt"]) == 2
+    assert list_images_in("meta.txt") == 2
     assert "meta.txt exists and lists other images" in capsys.readouterr().err
-    assert prepare(["meta-info", "gt", "-o", "meta.txt", "--overwrite"]) == 1  # bad.png
+    assert list_images_in("meta.txt", "--overwrite") == 1  # bad.png
     assert "z.png" in Path("meta.txt").read_text()
 
 
@@ -302,7 +320,7 @@ def test_small_images_are_enlarged_to_the_patch(gt):
 
 
 def test_lists_and_lmdb_give_the_same_images_as_folders(gt):
-    prepare(["meta-info", "gt", "-o", "meta.txt"])
+    prepare(["meta-info", "gt", "-o", "meta.txt", "--processes", "1"])
     names = ["n01/a.png", "n01/small.png", "n02/b.png"]
     make_lmdb_from_imgs("gt", "gt.lmdb", names, [name.removesuffix(".png") for name in names])
     folder = ImageNetPairedDataset(imagenet(phase="val"))

@@ -8,7 +8,7 @@ from drct.commands.common import command_parser
 from drct.errors import DRCTError, one_line_errors
 from drct.files import write_bytes
 
-FORMATS = {
+EXPORT_FORMATS = {
     "onnx": "a graph for ONNX Runtime, OpenVINO and others; takes images of any size",
     "torch-export": "a program that PyTorch runs without this project; sides are two or more whole windows",
     "safetensors": "weights, with the network's arguments in the metadata",
@@ -35,11 +35,13 @@ EXAMPLES = """examples:
 
 def argument_parser() -> ArgumentParser:
     """Return the parser of `drct export`."""
-    formats = "".join(f"  {name:12}  {purpose}\n" for name, purpose in FORMATS.items())
+    formats = "".join(f"  {name:12}  {purpose}\n" for name, purpose in EXPORT_FORMATS.items())
     parser = command_parser(__doc__, f"formats:\n{formats}\n{EXAMPLES}")
     parser.add_argument("weights", help="file, folder of save_pretrained, or name such as DRCT-XS_SRx4")
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="FILE", help="file to write")
-    parser.add_argument("--format", choices=FORMATS, help=f"default: by the suffix, {', '.join(FORMAT_OF_SUFFIX)}")
+    parser.add_argument(
+        "--format", choices=EXPORT_FORMATS, help=f"default: by the suffix, {', '.join(FORMAT_OF_SUFFIX)}"
+    )
     parser.add_argument("--fp16", action="store_true", help="store weights in half precision and compute in it")
     opsets = f"ONNX operator set, {OPSETS[0]} (default) to {OPSETS[-1]}"
     parser.add_argument("--opset", type=int, choices=OPSETS, default=OPSETS[0], metavar="N", help=opsets)

@@ -11,7 +11,7 @@ from drct.errors import one_line_errors
 from drct.files import expanded
 from drct.text import count
 
-FORMATS = ("png", "jpg", "webp", "tif", "bmp")
+RESULT_FORMATS = ("auto", "png", "jpg", "webp", "tif", "bmp")
 EXAMPLES = """examples:
   %(prog)s photo.jpg                          into the folder upscaled
   %(prog)s photo.jpg -o larger.png
@@ -35,7 +35,7 @@ def argument_parser() -> ArgumentParser:
         "--outscale", type=_factor, metavar="FACTOR", help="resize results to this factor; default: the network's"
     )
     parser.add_argument("--suffix", default="", help="add this to the names of results, such as _x4")
-    parser.add_argument("--format", choices=("auto", *FORMATS), default="auto", help="default: the input's, or png")
+    parser.add_argument("--format", choices=RESULT_FORMATS, default="auto", help="default: the input's, or png")
     quality = "quality of JPEG and WebP, 1 to 100; default 95"
     parser.add_argument("--quality", type=int, choices=range(1, 101), metavar="Q", default=95, help=quality)
     existing = parser.add_mutually_exclusive_group()

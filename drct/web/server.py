@@ -15,7 +15,7 @@ from drct.errors import DRCTError
 from drct.inference.weights import DEFAULT_WEIGHTS, available
 from drct.web.service import Service
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "datasets" / "demo" / "LRbicx4"  # in the repository only
+DEMO_IMAGES = Path(__file__).resolve().parents[2] / "datasets" / "demo" / "LRbicx4"  # in the repository only
 BYTES_PER_PIXEL = 16  # of an uploaded file, at most: RGB and alpha as floats
 
 
@@ -90,7 +90,7 @@ def _run_page(service: Service, host: str, port: int, weights: list[str], open_b
 
     from drct.web.page import build_page  # Gradio is optional, and reads the environment when it is imported
 
-    page = build_page(service, weights, sorted(EXAMPLES.glob("*.png")))
+    page = build_page(service, weights, sorted(DEMO_IMAGES.glob("*.png")))
     _, url, _ = page.launch(
         server_name=host,
         server_port=port,
