@@ -9,7 +9,8 @@ from drct.data.lmdb_writer import check_output, lmdb_key, write_lmdb
 from drct.data.parallel import run_parallel
 from drct.errors import DRCTError
 from drct.files import write_text
-from drct.images.image_files import list_images, read_image
+from drct.images.bgr import read_image
+from drct.images.listing import list_images
 
 Size = tuple[int, int]  # height and width, in pixels
 

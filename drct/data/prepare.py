@@ -18,7 +18,7 @@ from drct.data.image_lists import find_images
 from drct.data.parallel import run_parallel
 from drct.errors import DRCTError
 from drct.files import write_text
-from drct.images.image_files import read_image, write_png
+from drct.images.bgr import read_image, write_png
 
 GT_MULTIPLE = 12  # divisible by the scales 2, 3 and 4
 BENCHMARK_NAME = re.compile(r"(?P<name>.*?)[_-]?(SRF_\d+[_-]?)?(?P<kind>HR|LR)")

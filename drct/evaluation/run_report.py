@@ -18,7 +18,7 @@ from drct.evaluation.comparison_sheet import most_detailed_area
 from drct.evaluation.metric_table import MetricTable, is_lower_better
 from drct.evaluation.pages import PAGES, encoded, formatted
 from drct.files import write_atomically
-from drct.images.image_files import as_float
+from drct.images.bgr import as_float
 from drct.runtime import distributed
 from drct.version import __version__
 

@@ -9,8 +9,8 @@ from typing import Literal, NamedTuple
 
 from drct.errors import DRCTError
 from drct.files import expanded, make_folder
-from drct.images.image_files import list_images
-from drct.images.pictures import SUFFIXES, WRITABLE, format_of
+from drct.images.listing import list_images
+from drct.images.pictures import PICTURE_SUFFIXES, WRITABLE, format_of
 
 
 class Job(NamedTuple):
@@ -82,7 +82,7 @@ def plan(inputs: Sequence[str], options: ResultOptions) -> tuple[list[Job], list
 def _is_file(inputs: Sequence[str], options: ResultOptions, images: int) -> bool:
     """Whether the output is the file of the only image, not a folder. Raises `DRCTError` if it can be neither."""
     output = options.output
-    if output.is_dir() or (output.suffix.lower() not in SUFFIXES and not output.is_file()):
+    if output.is_dir() or (output.suffix.lower() not in PICTURE_SUFFIXES and not output.is_file()):
         return False
     if len(inputs) != 1 or images != 1 or Path(inputs[0]).is_dir():
         raise DRCTError(f"-o {output} is a file; for {images} images of {', '.join(inputs)} name a folder")
@@ -117,7 +117,7 @@ def _find(inputs: Sequence[str], options: ResultOptions, failures: list[str]) ->
 
 def _images_below(folder: Path, options: ResultOptions) -> list[Path]:
     """List the images of a folder, except the results of earlier runs that lie below it."""
-    files, output = list_images(folder, True, SUFFIXES), _real(options.output)
+    files, output = list_images(folder, True, PICTURE_SUFFIXES), _real(options.output)
     if output == _real(folder):
         results = {folder / options.result_name(file.relative_to(folder)) for file in files}
         return [file for file in files if file not in results or not options.suffix]
