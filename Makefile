@@ -22,7 +22,7 @@ test: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy drct figures
 	$(BIN)/lint-imports
-	test ! -f figures/options_docs.py || $(BIN)/python figures/options_docs.py --check
+	$(BIN)/python figures/options_docs.py --check
 	$(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal
 
 slow: .venv/installed-dev

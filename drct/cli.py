@@ -11,15 +11,12 @@ COMMANDS: Commands = {
     "serve": ("drct.commands.serve", "upscale in the browser"),
     "info": ("drct.commands.info", "describe a weight file and the memory that it needs"),
     "export": ("drct.commands.export", "write a network as ONNX, safetensors, or for another program"),
-    "test": ("drct.runs.test", "measure or apply a network by an option file"),
-    "train": ("drct.runs.train", "train a network by an option file"),
+    "test": ("drct.commands.test", "measure or apply a network by an option file"),
+    "train": ("drct.commands.train", "train a network by an option file"),
     "prepare": ("drct.commands.prepare", "make training and test data from images"),
     "curves": ("drct.analysis.curves", "draw losses and metrics of training runs"),
     "report": ("drct.evaluation.compare_runs", "compare the results of test runs"),
-    "analyze": (
-        "drct.commands.analyze",
-        "look into networks: features through their depth, what a patch depends on",
-    ),
+    "analyze": ("drct.commands.analyze", "look into networks: features through their depth, what a patch depends on"),
     "complexity": ("drct.commands.complexity", "parameters, operations and memory of networks"),
     "bench": ("drct.analysis.speed", "time and memory beside other networks and runtimes"),
 }

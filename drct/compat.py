@@ -13,9 +13,11 @@ BasicSR 1.4.2 is unmaintained. These are its defects, and the repairs:
 Repairs are made at the first `import basicsr`, in whatever module, so that `import drct` is fast.
 """
 
+import argparse
 import importlib
 import importlib.abc
 import importlib.util
+import os
 import pkgutil
 import sys
 import types
@@ -76,12 +78,21 @@ def _repair_basicsr() -> None:
     import basicsr.train
     import basicsr.utils.options
 
-    from drct.runs.options import parse_options
     from drct.runtime.checkpoint import load_resume_state
 
     for module in (basicsr.utils.options, basicsr.train, basicsr.test):
         module.parse_options = parse_options
     basicsr.train.load_resume_state = load_resume_state
+
+
+def parse_options(root_path: str | os.PathLike, is_train: bool = True) -> tuple[dict[str, Any], argparse.Namespace]:
+    """Read the process's arguments and its option file, as BasicSR's own train.py and test.py ask for them.
+
+    The import waits for the call, because the modules that it brings import BasicSR.
+    """
+    from drct.commands import run_arguments
+
+    return run_arguments.parse_options(root_path, is_train)
 
 
 def _register() -> None:

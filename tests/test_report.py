@@ -16,13 +16,13 @@ from basicsr.metrics import calculate_psnr, calculate_ssim
 from basicsr.utils.matlab_functions import imresize
 from conftest import photo, test_options, write_options
 
+from drct.commands import test as test_run
 from drct.evaluation import compare_runs as report_command
 from drct.evaluation import comparison_sheet as sheet
 from drct.evaluation import run_report as report
 from drct.evaluation.metric_table import MetricTable
 from drct.images.bgr import read_image, write_png
 from drct.models.drct_model import DRCTModel
-from drct.runs import test as test_run
 
 
 def run_test(options):

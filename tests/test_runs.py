@@ -25,11 +25,11 @@ from spandrel import ModelLoader
 from torch.nn import functional as F
 
 from drct.archs.drct_arch import DRCT
+from drct.commands import test as test_run
+from drct.commands import train as train_run
 from drct.images.bgr import read_image, write_png
 from drct.images.listing import list_images
 from drct.inference import pad_to_multiple, upscaler
-from drct.runs import test as test_run
-from drct.runs import train as train_run
 from drct.runs.signals import StopRequest
 
 DISK = {"io_backend": {"type": "disk"}}
@@ -413,7 +413,7 @@ def test_workers_may_be_spawned(pairs):
     code = (
         "import sys, multiprocessing, drct\nif __name__ == '__main__':\n"
         "    multiprocessing.set_start_method('spawn')\n"
-        "    from drct.runs.train import main\n    sys.exit(main())\n"
+        "    from drct.commands.train import main\n    sys.exit(main())\n"
     )
     Path("start.py").write_text(code)
     options = train_options(total_iter=2)

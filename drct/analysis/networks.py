@@ -13,7 +13,7 @@ from drct.archs.variants import VARIANTS, drct_options
 from drct.errors import DRCTError, did_you_mean
 from drct.files import expanded
 from drct.inference import weights
-from drct.runs.options import load_yaml
+from drct.runs.yaml_file import load_yaml
 from drct.runtime import checkpoint
 
 _COMMON: dict[str, Any] = {
