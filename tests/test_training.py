@@ -26,7 +26,7 @@ from conftest import ROOT, TINY, OriginalDRCT, pair, photo, rescale_, test_optio
 
 from drct.commands import test as test_run
 from drct.commands import train as train_run
-from drct.data import prepare
+from drct.commands.prepare import main as prepare
 from drct.data.prepare import reduce_image
 from drct.errors import DRCTError
 from drct.inference.runner import NetworkRunner
@@ -624,7 +624,7 @@ def steps(iterations=4, datasets=None, network=None, **train):
 )
 def test_losses_and_weights_are_the_same_with_and_without(images, change):
     for folder in ("gt", "lr"):
-        assert prepare.main(["lmdb", folder, "-o", f"{folder}.lmdb"]) == 0
+        assert prepare(["lmdb", folder, "-o", f"{folder}.lmdb"]) == 0
     plain, weights = steps()
     same, same_weights = steps(**change)
     assert same == plain
