@@ -39,7 +39,7 @@ EXAMPLES = """examples:
   %(prog)s --check
   %(prog)s README.md --results results/DRCT-XS_SRx4
 """
-MARKER = re.compile(r"<!-- (?:table: (?P<name>[^>]*?)|end) -->(?P<newline>\r?\n)?")
+MARKER = re.compile(r"(?<!`)<!-- (?:table: (?P<name>[^>]*?)|end) -->(?P<newline>\r?\n)?")
 
 
 # ------------------------------------------------------------------------------------------------------------- tables

@@ -18,7 +18,7 @@ from spandrel.architectures.DRCT import DRCT as OriginalDRCT  # noqa: N811
 from torch.utils.flop_counter import FlopCounterMode
 
 import drct
-from drct.archs import drct_arch, variants
+from drct.archs import variants, windows
 from drct.archs.drct_arch import DRCT
 from drct.archs.execution import memory_needed, operations
 from drct.cli import main as drct_main
@@ -112,12 +112,12 @@ def test_the_shipped_weights_as_onnx(workplace):
 
 @pytest.mark.parametrize("wrong", ["a mask of no size", "the masks of one size"])
 def test_an_export_that_computes_something_else_leaves_no_file(small, workplace, monkeypatch, capsys, wrong):
-    kinds = drct_arch.window_kinds
+    kinds = windows.window_kinds
     if wrong == "a mask of no size":
-        monkeypatch.setattr(drct_arch, "window_kinds", lambda *size: torch.zeros_like(kinds(*size)))
+        monkeypatch.setattr(windows, "window_kinds", lambda *size: torch.zeros_like(kinds(*size)))
     else:  # as the original's trace has them
         monkeypatch.setattr(
-            drct_arch, "window_kinds", lambda rows, columns, device: kinds(int(rows), int(columns), device)
+            windows, "window_kinds", lambda rows, columns, device: kinds(int(rows), int(columns), device)
         )
     assert export(["small.pth", "-o", "small.onnx"]) == 2
     message = capsys.readouterr().err.splitlines()[-1]

@@ -123,7 +123,7 @@ def test_features_of_hat_have_its_overlapping_attention_for_the_last_block_of_a_
     network = HAT(**options, conv_scale=0.01, overlap_ratio=0.5).eval()
     rescale_(network)
     seen = tokens_of(network, image, ["layers.0.residual_group.overlap_attn", "layers.0"])
-    measured = by_label(measure(network, image, 1))
+    measured = by_label(measure(network, image, SWIN["window_size"]))
     check(measured["group 1, block 3"], *seen_of(seen, "layers.0.residual_group.overlap_attn"))
     check(measured["group 1"], *seen_of(seen, "layers.0"))
 

@@ -31,7 +31,7 @@ def test_weights_of_swinir_are_loaded_as_basicsr_computes_them(tmp_path):
     network = SwinIR(**TINY, **HEAD).eval()
     torch.save({"params_ema": network.state_dict()}, tmp_path / "swinir.pth")
     loaded = networks.load(tmp_path / "swinir.pth")
-    assert loaded.name == "swinir" and loaded.scale == 2
+    assert loaded.name == "swinir" and loaded.traits.scale == 2
     x = torch.rand(1, 3, 16, 24)
     with torch.no_grad():
         torch.testing.assert_close(loaded.network(x), network(x), rtol=0, atol=1e-6)
@@ -46,7 +46,7 @@ def test_a_run_gives_the_newest_weights_of_any_architecture_in_the_registry(tmp_
     for iteration, network in zip((900, 1000), saved, strict=True):
         torch.save({"params": network.state_dict()}, models / f"net_g_{iteration}.pth")
     loaded = networks.load(tmp_path / "run")
-    assert isinstance(loaded.network, DRCTPlain) and loaded.window == 8
+    assert isinstance(loaded.network, DRCTPlain) and loaded.traits.window == 8
     assert torch.equal(loaded.network.conv_last.weight, saved[1].conv_last.weight)
 
 

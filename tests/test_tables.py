@@ -8,7 +8,9 @@ import pytest
 import tables
 from conftest import ROOT
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = "".join(
+    page.read_text(encoding="utf-8") for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+)
 
 
 @pytest.fixture
@@ -18,7 +20,7 @@ def copy(workplace):
     return workplace
 
 
-def table_of(name, text=README):
+def table_of(name, text=PAGES):
     return re.search(rf"<!-- table: {name} -->\n(.*?)<!-- end -->", text, re.DOTALL)[1]
 
 

@@ -101,7 +101,7 @@ class WindowAttention(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Attend within each window: (B * n, N, C) -> (B * n, N, C); `mask` (n, N, N) is added to the logits."""
         q, k, v = rearrange(self.qkv(x), "b t (three h d) -> three b h t d", three=3, h=self.num_heads)
-        logits = (q * self.scale) @ k.mT + self.relative_position_bias()  # (B * n, h, N, N)
+        logits = (q * self.scale) @ k.transpose(-2, -1) + self.relative_position_bias()  # (B * n, h, N, N)
         if mask is not None:
             logits = (logits.unflatten(0, (-1, mask.shape[0])) + mask[:, None]).flatten(0, 1)
         x = self.attn_drop(logits.softmax(-1)) @ v  # (B * n, h, N, d)
