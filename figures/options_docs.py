@@ -1,4 +1,4 @@
-"""Write the documents that follow from the schema of option files, drct/runs/schema.py.
+"""Write the documents that follow from the schema of option files, drct/schema/options.py.
 
 They are options/schema.json, with which editors complete and check option files, and the tables in docs/options.md.
 """
@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from drct.errors import one_line_errors
 from drct.files import write_text
-from drct.runs.option_types import MustBe
-from drct.runs.schema import Datasets, Section, TrainingOptions, json_schema
+from drct.schema.options import Datasets, Section, TrainingOptions, json_schema
+from drct.schema.value_types import MustBe
 from drct.text import markdown_table
 
 ROOT = Path(__file__).resolve().parents[1]

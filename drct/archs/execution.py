@@ -42,7 +42,9 @@ HEAD_MULTIPLE = 8  # kernels are made for heads of such sizes
 CPU_TOKENS = 4096  # handed to a block at a time in inference, so that their activations stay in the cache
 GPU_TOKENS = 65536
 
-_prepared: "WeakKeyDictionary[nn.Module, dict[Any, tuple[Any, BlockWeights]]]" = WeakKeyDictionary()
+# Prepared weights by group and number of block. They are compared with the parameters they were made from, because
+# PyTorch does not count all changes of a tensor: those through `.data`, as BasicSR's EMA makes them, leave no trace
+_prepared: "WeakKeyDictionary[nn.Module, dict[int, _Prepared]]" = WeakKeyDictionary()
 
 
 # ------------------------------------------------------------------------------------------------------- the decision
@@ -189,7 +191,7 @@ def _run_group_in_place(group: "DenseGroup", features: Tensor, tokens: int) -> N
         # No other window reads what a window's tokens are written to: block 5, which replaces the input, has no
         # shift, and the others write channels that no block has read yet
         target = features[..., end : end + group.growth] if k < 5 else features[..., : group.dim]
-        weights = _prepared_weights(group, k, features.dtype, at_most * w * w * batch)
+        weights = _prepared_weights(group, k, features, at_most * w * w * batch)
         masks = shift_masks(w, shift, features.device, features.dtype) if shift else None
         on_cpu = features.device.type == "cpu"
         for area in window_areas(height // w, width // w, shift > 0, at_most, few_sizes=on_cpu):
@@ -290,6 +292,14 @@ class BlockWeights(NamedTuple):
     bias: Tensor  # of relative positions: (h, N, N)
 
 
+class _Prepared(NamedTuple):
+    """Weights of a block, and what they were made from."""
+
+    key: tuple[torch.dtype, torch.dtype, int]  # of the computation, of the parameters; rows
+    parameters: list[Tensor]
+    weights: BlockWeights
+
+
 def block_weights(group: "DenseGroup", k: int, dtype: torch.dtype) -> BlockWeights:
     """Prepare the weights of block k of a group. They are the same for all windows."""
     block: SwinBlock = getattr(group, f"swin{k}")
@@ -315,23 +325,26 @@ def _padded_heads(attn: "WindowAttention", dtype: torch.dtype) -> tuple[Product,
     return qkv, Product(weight, attn.proj.bias)
 
 
-def _prepared_weights(group: "DenseGroup", k: int, dtype: torch.dtype, rows: int) -> BlockWeights:
+def _prepared_weights(group: "DenseGroup", k: int, features: Tensor, rows: int) -> BlockWeights:
     """Return the weights of block k of a group, packed for inference; those of earlier images if they still hold.
 
     Args:
         group: The group.
         k: Number of the block, from 1.
-        dtype: Dtype of the computation.
+        features: Feature map to run on.
         rows: How many tokens most products have.
     """
+    # Comparing weights would make a GPU wait, and stand-ins for tensors have no values to compare
+    if features.device.type != "cpu" or type(features) is not Tensor:
+        return _packed(block_weights(group, k, features.dtype), rows)
     parameters = [*getattr(group, f"swin{k}").parameters(), *getattr(group, f"adjust{k}").parameters()]
-    if any(p.is_inference() for p in parameters):  # such tensors do not count their changes
-        return _packed(block_weights(group, k, dtype), rows)
-    state = (dtype, rows, [(p.data_ptr(), p._version, p.device) for p in parameters])
-    kept = _prepared.setdefault(group, {})
-    if k not in kept or kept[k][0] != state:
-        kept[k] = (state, _packed(block_weights(group, k, dtype), rows))
-    return kept[k][1]
+    key = (features.dtype, parameters[0].dtype, rows)
+    kept = _prepared.setdefault(group, {}).get(k)
+    if kept and kept.key == key and all(map(torch.equal, kept.parameters, parameters)):
+        return kept.weights
+    weights = _packed(block_weights(group, k, features.dtype), rows)
+    _prepared[group][k] = _Prepared(key, [p.detach().clone() for p in parameters], weights)
+    return weights
 
 
 def _packed(weights: BlockWeights, rows: int) -> BlockWeights:

@@ -23,6 +23,7 @@ from drct.models.checkpoint_content import check_training_state, optimization_st
 from drct.models.optimizers import make_optimizer, make_schedule, update_learning_rates
 from drct.runtime import checkpoint, distributed
 from drct.runtime.device import PRECISIONS, device_for, resolve_num_gpu
+from drct.schema.options import Options, Tile, Train
 
 SKIPPED_AT_MOST = 30  # steps in a row that are not finite; finding the scale of fp16 takes about 16
 
@@ -40,11 +41,19 @@ class DRCTModel(SRModel):
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
+        self.options = Options.model_validate(opt)  # with the defaults of what `opt` leaves out
         opt["num_gpu"] = resolve_num_gpu(opt["num_gpu"], get_root_logger())
-        opt["path"].setdefault("param_key_g", "params_ema")
+        opt["path"].setdefault("param_key_g", self.options.path.param_key_g)
         super().__init__(opt)  # builds the networks, and in training all that training needs
         self.runner = self._make_runner()
         self.validator = validate.Validator(opt, self.upscale, self.device)
+
+    @property
+    def train_options(self) -> Train:
+        """Options of training, with the defaults of what the option file leaves out."""
+        if self.options.train is None:
+            raise DRCTError("the options have no section train")
+        return self.options.train
 
     # ------------------------------------------------------------------------------------------------------ network
 
@@ -52,11 +61,11 @@ class DRCTModel(SRModel):
         """Put the network on the device that `num_gpu` asks for, and wrap it for several GPUs or processes."""
         self.device = device_for(self.opt["num_gpu"])
         net = net.to(self.device)
-        if self.is_train and self.opt["train"].get("compile"):
+        if self.is_train and self.train_options.compile:
             net.compile()  # in place: names of parameters stay
         if self.opt["dist"] and self.is_train:
             gpus = [torch.cuda.current_device()] if self.device.type == "cuda" else None
-            unused = self.opt.get("find_unused_parameters", False)
+            unused = self.options.find_unused_parameters
             return nn.parallel.DistributedDataParallel(net, device_ids=gpus, find_unused_parameters=unused)
         if self.opt["num_gpu"] > 1 and not self.opt["dist"]:
             return nn.DataParallel(net)
@@ -86,12 +95,10 @@ class DRCTModel(SRModel):
     def _make_runner(self) -> NetworkRunner:
         """Make what runs the network in validation: the one with EMA weights where there are some."""
         network = self.net_g_ema if hasattr(self, "net_g_ema") else self.get_bare_model(self.net_g)
-        tile = self.opt.get("tile")
-        if isinstance(tile, dict):
-            tile = (tile["tile_size"], tile.get("tile_pad", 0))
-        precision, ensemble = self.opt.get("precision", "fp32"), bool(self.opt.get("self_ensemble", False))
-        traits = traits_of(network, self.opt.get("scale", 1), self.opt["network_g"])
-        return NetworkRunner(network, self.device, precision, tile, ensemble, traits)
+        options = self.options
+        tile = (options.tile.tile_size, options.tile.tile_pad) if isinstance(options.tile, Tile) else options.tile
+        traits = traits_of(network, options.scale, self.opt["network_g"])
+        return NetworkRunner(network, self.device, options.precision, tile, options.self_ensemble, traits)
 
     def feed_data(self, data: dict[str, Any]) -> None:
         """Take a batch: `lq` and perhaps `gt`, (B, C, H, W), RGB in [0, 1]."""
@@ -124,22 +131,22 @@ class DRCTModel(SRModel):
 
     def init_training_settings(self) -> None:
         """Build the losses, optimizer, schedule and EMA."""
-        train_opt = self.opt["train"]
-        precision = train_opt.get("precision", "fp32")
+        options = self.train_options
+        precision = options.precision
         self.low_precision = PRECISIONS[precision]
         if precision == "bf16" and isinstance(self.net_g, nn.DataParallel):
             # Its threads take autocast's default, fp16, which needs scaled losses
             raise DRCTError("train.precision: bf16 does not work with DataParallel: use torchrun, or set num_gpu: 1")
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
-        self.accumulation = int(train_opt.get("accumulation") or 1)
-        self.grad_clip = train_opt.get("grad_clip") or math.inf
-        self.ema_warmup = bool(train_opt.get("ema_warmup", False))
+        self.accumulation = options.accumulation
+        self.grad_clip = options.grad_clip or math.inf
+        self.ema_warmup = options.ema_warmup
         self.skipped_in_a_row = 0
         self.changing = False  # whether the weights are being changed, and must not be saved
         # With fp16 the first steps may be skipped until the scale is found
         warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
         super().init_training_settings()
-        if self.ema_decay > 0 and not self.opt["path"].get("strict_load_g", True):
+        if self.ema_decay > 0 and not self.options.path.strict_load_g:
             self.model_ema(0)  # parameters that are not in the file are random, and differ between both networks
 
     def get_optimizer(self, optim_type: str, params: Iterable[Tensor], lr: float, **kwargs: Any) -> Any:
@@ -285,14 +292,14 @@ class DRCTModel(SRModel):
     def resume_training(self, resume_state: dict[str, Any]) -> None:
         """Go on from a training state. Raises `DRCTError` if it is the state of another optimizer or schedule."""
         try:
-            check_training_state(resume_state, self.optimizers, self.schedulers, int(self.opt["train"]["total_iter"]))
+            check_training_state(resume_state, self.optimizers, self.schedulers, self.train_options.total_iter)
             super().resume_training(resume_state)
         except (AssertionError, KeyError, ValueError) as error:
             raise DRCTError(
                 f"the training state does not fit the option file's optimizer, schedule or network: {error}. To start "
                 "anew from its weights, use path.pretrain_network_g instead"
             ) from error
-        warmup = self.opt["train"].get("warmup_iter") or -1
+        warmup = self.train_options.warmup_iter
         if "kinds" not in resume_state and resume_state["iter"] < warmup:  # written by BasicSR during its warm-up
             for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
                 group.setdefault("scheduled_lr", group["initial_lr"])

@@ -16,9 +16,9 @@ from drct.data.cache import cache_images
 from drct.data.training_set import SampleOrder, TrainingSet
 from drct.errors import DRCTError
 from drct.models.drct_model import DRCTModel
-from drct.runs.schema import TrainingOptions
 from drct.runs.signals import stop_signals
 from drct.runtime import distributed
+from drct.schema.options import TrainingOptions
 
 
 def make_dataset(phase: str, options: dict[str, Any]) -> Any:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from drct.errors import DRCTError, did_you_mean
 from drct.evaluation.metrics import check_type
 from drct.files import expanded
-from drct.runs.schema import Arguments, Dataset, DRCTNetwork, Options, Section, TrainingOptions, known_keys
+from drct.schema.options import Arguments, Dataset, DRCTNetwork, Options, Section, TrainingOptions, known_keys
 
 PREPARE_HINT = "Put the images there or prepare them with `python drct/prepare.py` (see datasets/README.md)."
 WEIGHTS_HINT = "Put the weight file there (see experiments/pretrained_models/README.md)."

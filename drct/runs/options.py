@@ -19,10 +19,10 @@ from pydantic import BaseModel
 from drct.errors import DRCTError, did_you_mean
 from drct.files import expanded
 from drct.runs.checks import check_options, list_of_files
-from drct.runs.schema import Options, TrainingOptions, known_keys
 from drct.runs.yaml_file import load_yaml, parse_yaml
 from drct.runtime import distributed
 from drct.runtime.device import resolve_num_gpu
+from drct.schema.options import Options, TrainingOptions, known_keys
 
 
 def override(opt: dict[str, Any], entry: str) -> None:

@@ -19,8 +19,8 @@ from drct.files import archive, write_bytes
 from drct.runs.build import evaluation_loaders, make_model
 from drct.runs.log import RunLog
 from drct.runs.options import options_text
-from drct.runs.schema import Options
 from drct.runtime import distributed
+from drct.schema.options import Options
 
 logger = logging.getLogger("basicsr")
 

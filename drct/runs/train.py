@@ -15,9 +15,9 @@ from drct.runs.build import batch_size, batches_of, evaluation_loaders, make_mod
 from drct.runs.log import RunLog
 from drct.runs.options import options_text
 from drct.runs.progress import Monitor, open_scalars
-from drct.runs.schema import TrainingOptions
 from drct.runs.signals import Stopped, StopRequest
 from drct.runtime import distributed
+from drct.schema.options import TrainingOptions
 from drct.seeding import STEP, seed_all
 
 logger = logging.getLogger("basicsr")

@@ -13,7 +13,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import PydanticCustomError
 
 from drct.archs.drct_arch import DRCT
-from drct.runs.option_types import (
+from drct.schema.value_types import (
     EMPTY_IS_NONE,
     Decay,
     File,
