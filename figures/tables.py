@@ -77,7 +77,8 @@ def _published(figures: Path) -> str:
 def _results(figures: Path) -> str:
     from published import BENCHMARKS
 
-    from drct.evaluation.compare_runs import compare, markdown, read_run
+    from drct.evaluation.compare_runs import compare, comparison_markdown
+    from drct.evaluation.results import read_run
 
     folders = sorted(path for path in (figures / "results").glob("*") if path.is_dir())
     if not folders:
@@ -86,7 +87,7 @@ def _results(figures: Path) -> str:
     for run in runs:
         known = {name: run.datasets[name] for name in BENCHMARKS if name in run.datasets}
         run.datasets = known | run.datasets  # in the order of published tables
-    return markdown(runs, compare(runs))
+    return comparison_markdown(runs, compare(runs))
 
 
 def _features(figures: Path) -> str:
@@ -200,13 +201,13 @@ def keep_results(folder: Path, figures: Path) -> None:
     Raises:
         DRCTError: if the folder is not of a test run.
     """
-    from drct.evaluation.compare_runs import read_run
+    from drct.evaluation.results import read_run
 
     run = read_run(folder.resolve().name, folder)
     if run.options is None:
         raise DRCTError(f"{folder} has no settings.json, which test runs write: their scale and borders are not known")
     target = figures / "results" / run.name
-    settings = {"options": {"scale": run.options["scale"], "val": {"metrics": run.options["metrics"]}}}
+    settings = {"options": {"scale": run.options.scale, "val": {"metrics": run.options.metrics}}}
     contents = {file.name: file.read_bytes() for file in sorted(folder.glob("metrics_*.json"))}
     contents["settings.json"] = (json.dumps(settings, indent=2) + "\n").encode()
     for earlier in target.glob("metrics_*.json"):

@@ -220,7 +220,7 @@ def _check(args: argparse.Namespace) -> None:
 def _patch_within(args: argparse.Namespace, image: np.ndarray) -> "Place":
     """The patch, which must be within an image (H, W, 3), BGR, uint8."""
     from drct.analysis.attribution import Place
-    from drct.evaluation.comparison_sheet import most_detailed_area
+    from drct.images.crops import most_detailed_area
 
     height, width = image.shape[:2]
     if args.patch is None:

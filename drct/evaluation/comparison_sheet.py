@@ -1,4 +1,4 @@
-"""A picture that shows results beside their input, bicubic and the ground truth."""
+"""A picture of results beside their input, bicubic upscaling and the ground truth."""
 
 import os
 
@@ -7,21 +7,24 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from drct.evaluation.metric_table import MetricTable
+from drct.images.crops import most_detailed_area
 from drct.images.image_files import write_png
 from drct.runtime import distributed
 
-CROP = 72  # side of the zoomed area, in ground truth pixels
-PANEL = 288  # side of a panel of the picture
-BAR = 32  # height of the line of text over the panels
-FONT = 20  # height of its letters: 11 pixels where a README shows the picture 830 wide
-GAP = 6
+AREA = 72  # side of the magnified area in pixels of the ground truth
+PANEL = 288  # side of a panel in pixels
+LABEL_HEIGHT = 32  # pixels above the panels
+LABEL_FONT = 20  # pixels; they become 11 where a README shows the picture 830 pixels wide
+PANEL_GAP = 6
 
 
 class ComparisonSheet:
-    """One row per image: the whole ground truth, and of its most detailed area LR, bicubic, the result, the truth.
+    """One row per image: the whole ground truth, then its most detailed area as LR, bicubic, result and ground truth.
+
+    The area is chosen by the ground truth alone, not by how well it was restored.
 
     Args:
-        network: Name over the results.
+        network: Label of the results.
     """
 
     def __init__(self, network: str) -> None:
@@ -35,13 +38,17 @@ class ComparisonSheet:
             name: Name of the image.
             pictures: `lq`, `img` (the result), `img2` (the ground truth) and `bicubic`, (H, W, 3), BGR, uint8. An
                 image without ground truth gets no row.
-            table: Its first metric is written over bicubic and result.
+            table: Metrics of the image. The first one is written above bicubic and result.
         """
         if "img2" in pictures:
             self.rows[name] = self._row(name, pictures, table)
 
     def collect(self) -> bool:
-        """Bring the rows of all processes, all of which must ask, together. Whether this is the one to write them."""
+        """Gather the rows of all processes. Every process must call this.
+
+        Returns:
+            Whether this process should call `write`: it is the first one, and there are rows.
+        """
         self.rows = {name: row for rows in distributed.gather(self.rows) for name, row in rows.items()}
         return distributed.rank() == 0 and bool(self.rows)
 
@@ -52,7 +59,7 @@ class ComparisonSheet:
     def _row(self, name: str, pictures: dict[str, np.ndarray], table: MetricTable) -> np.ndarray:
         truth = pictures["img2"]
         height, width = truth.shape[:2]
-        size = min(CROP, height, width)
+        size = min(AREA, height, width)
         y, x = most_detailed_area(truth, size, size)
         panels = [
             (name, _overview(truth, y, x, size)),
@@ -61,29 +68,21 @@ class ComparisonSheet:
             (self.network + _score(table.images.get(name)), pictures["img"]),
             ("ground truth", truth),
         ]
-        canvas = Image.new("RGB", (len(panels) * (PANEL + GAP) - GAP, BAR + PANEL + GAP), "white")
+        size_of_row = (len(panels) * (PANEL + PANEL_GAP) - PANEL_GAP, LABEL_HEIGHT + PANEL + PANEL_GAP)
+        canvas = Image.new("RGB", size_of_row, "white")
         draw = ImageDraw.Draw(canvas)
-        font = ImageFont.load_default(FONT)
+        font = ImageFont.load_default(LABEL_FONT)
         for i, (label, picture) in enumerate(panels):
-            left = i * (PANEL + GAP)
+            left = i * (PANEL + PANEL_GAP)
             panel = picture if i == 0 else _zoom(picture[y : y + size, x : x + size])
             draw.text((left + 2, 4), label, fill="black", font=font)
-            canvas.paste(Image.fromarray(cv2.cvtColor(panel, cv2.COLOR_BGR2RGB)), (left, BAR))
+            canvas.paste(Image.fromarray(cv2.cvtColor(panel, cv2.COLOR_BGR2RGB)), (left, LABEL_HEIGHT))
         return cv2.cvtColor(np.asarray(canvas), cv2.COLOR_RGB2BGR)
 
 
 def _score(values: dict[str, float] | None) -> str:
-    """The first metric, of the whole image, such as ' (PSNR 28.40)'."""
+    """Return the first metric of the whole image, such as ' (PSNR 28.40)', or '' if there is none."""
     return "".join(f" ({metric.upper()} {value:.2f})" for metric, value in list((values or {}).items())[:1])
-
-
-def most_detailed_area(image: np.ndarray, height: int, width: int) -> tuple[int, int]:
-    """Row and column of the area with the most fine detail, by the image alone, not by how well it was restored."""
-    detail = np.abs(cv2.Laplacian(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.CV_32F))
-    mean = cv2.boxFilter(detail, -1, (width, height), anchor=(0, 0), borderType=cv2.BORDER_REFLECT)
-    inside = mean[: image.shape[0] - height + 1, : image.shape[1] - width + 1]
-    y, x = np.unravel_index(inside.argmax(), inside.shape)
-    return int(y), int(x)
 
 
 def _zoom(crop: np.ndarray) -> np.ndarray:
@@ -91,7 +90,7 @@ def _zoom(crop: np.ndarray) -> np.ndarray:
 
 
 def _overview(image: np.ndarray, y: int, x: int, size: int) -> np.ndarray:
-    """The whole image within a panel, with a frame around the zoomed area."""
+    """Fit the whole image into a panel, with a frame around the magnified area."""
     factor = PANEL / max(image.shape[:2])
     height, width = (max(1, round(side * factor)) for side in image.shape[:2])
     small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)

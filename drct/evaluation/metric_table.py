@@ -138,3 +138,10 @@ def is_lower_better(metric: str, options: dict[str, Any]) -> bool:
     """Whether a metric is an error or a distance: by its options, or else by its name."""
     better = options.get("better")
     return better == "lower" if better else lower_is_better(metric)
+
+
+def format_metric(metric: str, value: float | None, sign: str = "") -> str:
+    """Write a metric's value for readers; '–' if there is none. With sign '+', differences above zero get one."""
+    if value is None or math.isnan(value):
+        return "–"
+    return f"{value:{sign}.{decimals(metric)}f}".replace("inf", "∞").replace("-", "−")

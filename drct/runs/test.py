@@ -28,7 +28,8 @@ def run(opt: dict[str, Any], log) -> int:
     from basicsr.utils import get_root_logger, get_time_str
 
     from drct.evaluation.comparison_sheet import ComparisonSheet
-    from drct.evaluation.run_report import RunReport, run_settings
+    from drct.evaluation.run_report import RunReport
+    from drct.evaluation.run_settings import run_settings
     from drct.runs.build import evaluation_loaders, make_model
     from drct.runs.options import options_text
 
