@@ -1,6 +1,5 @@
 """Training that goes on exactly where it stopped, in one process or several, whatever ends it."""
 
-import contextlib
 import copy
 import csv
 import errno
@@ -11,7 +10,6 @@ import random
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,6 +21,7 @@ import pytest
 import torch
 import torchvision
 from conftest import ROOT, TINY, OriginalDRCT, pair, photo, rescale_, test_options, train_options, write_options
+from forked import Forked, free_port
 
 from drct.data import prepare
 from drct.data.prepare import reduce_image
@@ -61,12 +60,6 @@ def options(workers=0, **train):
     return opt
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return probe.getsockname()[1]
-
-
 def launcher_of(processes):
     options_of_launcher = [f"--nproc_per_node={processes}", f"--master_port={free_port()}"]
     return [sys.executable, "-m", "torch.distributed.launch", *options_of_launcher]
@@ -78,29 +71,24 @@ def command(opt, *arguments, processes=1):
     return [*launch, TRAIN, "-opt", write_options(Path(f"{opt['name']}.yml"), opt), *launcher, *arguments]
 
 
-def start(*arguments, **keywords):
-    """Start training in a process group of its own."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    with open("output.txt", "a") as output:
-        return subprocess.Popen(
-            command(*arguments, **keywords), env=environment, stdout=output, stderr=output, start_new_session=True
-        )
+def train_as_users_do(*arguments, **keywords):
+    """Train to the end by the command of the README; the exit status and what was printed."""
+    line, environment = command(*arguments, **keywords), os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=300)
+    return done.returncode, done.stdout + done.stderr
+
+
+def start(opt, *arguments, processes=1, script=TRAIN):
+    """Start training in processes of its own, without their imports."""
+    launcher = ["--launcher", "pytorch"] if processes > 1 else []
+    file = write_options(Path(f"{opt['name']}.yml"), opt)
+    return Forked(script, "-opt", file, *launcher, *arguments, processes=processes)
 
 
 def train(*arguments, **keywords):
     """Train to the end; the exit status and what was printed."""
     process = start(*arguments, **keywords)
-    try:
-        return process.wait(timeout=300), Path("output.txt").read_text()
-    finally:
-        kill_group(process)
-
-
-def kill_group(process):
-    """SIGKILL a process and its children."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    return process.wait(), process.output.read_text()
 
 
 def scalars(name):
@@ -146,7 +134,7 @@ def last_iteration(name):
 @pytest.mark.parametrize(("processes", "workers"), [(1, 0), (1, 2), (2, 0), (2, 2)])
 def test_a_run_that_is_killed_again_and_again_ends_bit_identical(images, processes, workers):
     """20 kills in all: five each, at random moments, with loader workers or without, of one process or two."""
-    assert train(options(workers, precision="fp32") | {"name": "whole"}, processes=processes)[0] == 0
+    assert train_as_users_do(options(workers, precision="fp32") | {"name": "whole"}, processes=processes)[0] == 0
     rng = random.Random(10 * processes + workers)
     for kill in range(5):
         process = start(options(workers) | {"name": "killed"}, "--auto_resume", processes=processes)
@@ -156,7 +144,7 @@ def test_a_run_that_is_killed_again_and_again_ends_bit_identical(images, process
             assert process.poll() is None and time.monotonic() < deadline, f"kill {kill} of {processes}, {workers}"
             time.sleep(0.001)
         time.sleep(rng.uniform(0, 0.05))  # in a step, in validation, while saving
-        kill_group(process)
+        process.kill()
     status, output = train(options(workers) | {"name": "killed"}, "--auto_resume", processes=processes)
     assert status == 0, output
     assert_same_run("whole", "killed")
@@ -183,7 +171,7 @@ if __name__ == "__main__":
 def test_a_run_that_is_killed_while_it_writes_ends_bit_identical(images, file):
     Path("killed.py").write_text(KILLED_WRITING.format(root=str(ROOT), file=file))
     opt = write_options(Path("run.yml"), options())
-    assert subprocess.run([sys.executable, "killed.py", "-opt", opt], check=False).returncode == -signal.SIGKILL
+    assert Forked("killed.py", "-opt", opt).wait() == -signal.SIGKILL
     assert list(Path("experiments").rglob(f".{file}.*.tmp"))
     assert run_here(options(), "--auto_resume") == 0
     assert run_here(options() | {"name": "whole"}) == 0
@@ -482,9 +470,13 @@ if __name__ == "__main__":
 """
 
 
+def write_faulty(fault, rank="1"):
+    Path("faulty.py").write_text(FAULTY.format(root=str(ROOT), fault=fault, rank=rank))
+
+
 def train_with_fault(fault, *arguments, rank="1", launch=(), **more):
     """Two processes, one of which does something at iteration 5. Exit status and output."""
-    Path("faulty.py").write_text(FAULTY.format(root=str(ROOT), fault=fault, rank=rank))
+    write_faulty(fault, rank)
     opt = write_options(Path("run.yml"), options() | more)
     launch = launch or launcher_of(2)
     done = subprocess.run(
@@ -539,9 +531,10 @@ def test_torchrun_restarts_a_group_that_resumes_by_itself(images):
 
 
 def test_a_nan_in_the_batch_of_one_process_skips_the_step_of_all(images):
-    status, output = train_with_fault("self.gt.fill_(float('nan'))")
-    assert status == 0
-    assert output.count("iteration 5 changes nothing") == 1
+    write_faulty("self.gt.fill_(float('nan'))")
+    process = start(options(), processes=2, script="faulty.py")
+    assert process.wait() == 0
+    assert process.output.read_text().count("iteration 5 changes nothing") == 1
 
 
 @pytest.mark.parametrize("target", ["one process", "terminal"])
@@ -562,18 +555,15 @@ def test_a_signal_to_one_process_or_to_all_saves_and_stops_all(images, target):
 
 
 def test_a_second_ctrl_c_ends_at_once(images):
-    fault = "print('waiting', flush=True); __import__('time').sleep(60); __import__('time').sleep(60)"
-    Path("faulty.py").write_text(FAULTY.format(root=str(ROOT), fault=fault, rank="0"))
-    command_line = [sys.executable, "faulty.py", "-opt", write_options(Path("run.yml"), options())]
-    environment = os.environ | {"RANK": "0", "WORLD_SIZE": "1"}
-    process = subprocess.Popen(command_line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    assert process.stdout is not None
-    while b"waiting" not in (line := process.stdout.readline()):
-        assert line, "ended too early"
-    process.send_signal(signal.SIGINT)
-    while b"Ctrl-C again ends at once" not in (line := process.stdout.readline()):
-        assert line, "ended too early"
-    process.send_signal(signal.SIGINT)
+    write_faulty("print('waiting', flush=True); __import__('time').sleep(60); __import__('time').sleep(60)", rank="0")
+    opt = write_options(Path("run.yml"), options())
+    process = Forked("faulty.py", "-opt", opt, RANK="0", WORLD_SIZE="1")
+    for words in ("waiting", "Ctrl-C again ends at once"):
+        deadline = time.monotonic() + 50
+        while words not in process.output.read_text():
+            assert process.poll() is None and time.monotonic() < deadline, "ended too early"
+            time.sleep(0.01)
+        os.kill(process.processes[0].pid, signal.SIGINT)
     assert process.wait(timeout=10) == 130
 
 
@@ -668,10 +658,8 @@ def gradients(name, processes, batch, accumulation=1):
     opt["datasets"]["train"]["batch_size_per_gpu"] = batch
     opt["path"]["pretrain_network_g"] = "start.pth"
     del opt["logger"]["save_best"]
-    line = command(opt, processes=processes)
-    line[line.index(TRAIN)] = "gradients.py"
-    done = subprocess.run(line, capture_output=True, text=True, timeout=120, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    assert done.returncode == 0, done.stderr
+    process = start(opt, processes=processes, script="gradients.py")
+    assert process.wait() == 0, process.output.read_text()
     return torch.load(f"{name}.gradients", weights_only=True)
 
 
@@ -784,12 +772,11 @@ def test_two_processes_measure_what_one_does(images):
     """Images, their metrics, the picture and the report of a test run, to the last digit."""
     original, _ = pair(2, **TINY)
     torch.save({"params_ema": original.state_dict()}, "weights.pth")
-    for name, launch in (("one", []), ("two", launcher_of(2)[1:])):
+    for name, processes in (("one", 1), ("two", 2)):
         opt = write_options(Path("test.yml"), test_options("weights.pth", name=name))
         opt_arguments = ["--force_yml", "val:comparison=true", "val:suffix=x"]
-        line = [sys.executable, *launch, str(ROOT / "drct" / "test.py"), "-opt", opt, *opt_arguments]
-        done = subprocess.run(line, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, done.stderr
+        process = Forked(ROOT / "drct" / "test.py", "-opt", opt, *opt_arguments, processes=processes)
+        assert process.wait() == 0, process.output.read_text()
     files = sorted(
         path.relative_to("results/one") for path in Path("results/one").rglob("*.*") if path.suffix != ".log"
     )
