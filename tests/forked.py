@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PRELOADED = ["drct", "basicsr", "drct.runs.train", "drct.runs.test", "drct.runs.build", "drct.models.drct_model"]
-PRELOADED += ["torch.utils.tensorboard", "runpy"]
+PRELOADED += ["drct.commands.train", "drct.commands.test", "torch.utils.tensorboard"]
 
 
 def free_port() -> int:
