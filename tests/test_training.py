@@ -285,15 +285,19 @@ def test_a_schedule_that_the_state_overrules_is_told(images, capfd):
 # ------------------------------------------------------------------------------------------------------------- faults
 
 
-def stopped_run(iterations=7, **train_more):
-    """Train for some iterations only, with checkpoints at 3 and 6, as if killed after."""
-    opt = options(**train_more)
-    opt["train"]["total_iter"] = iterations
+@pytest.fixture
+def stopped_run(images, shelf, capfd):
+    """Options of a run that has checkpoints at 3 and 6, as if killed at iteration 7. Its output is captured."""
+    opt, kept = options(), shelf / "stopped"
+    if kept.exists():
+        shutil.copytree(kept, "experiments/run")
+        return opt
+    opt["train"]["total_iter"] = 7
     assert run_here(opt) == 0
     Path("experiments/run/models/net_g_7.pth").unlink()
     Path("experiments/run/training_states/7.state").unlink()
-    opt["train"]["total_iter"] = 30
-    return opt
+    shutil.copytree("experiments/run", kept)
+    return options()
 
 
 def run_here(opt, *arguments):
@@ -314,8 +318,8 @@ def spoil(path, how):
 
 @pytest.mark.parametrize("file", ["training_states/6.state", "models/net_g_6.pth"])
 @pytest.mark.parametrize("how", ["truncated", "empty", "one bit"])
-def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_used(images, capfd, file, how):
-    opt = stopped_run()
+def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_used(images, stopped_run, capfd, file, how):
+    opt = stopped_run
     spoil(Path("experiments/run", file), how)
     opt["train"]["total_iter"] = 8
     assert run_here(opt, "--auto_resume") == 0
@@ -324,8 +328,8 @@ def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_used(images,
     assert "Resuming from iteration 3" in output
 
 
-def test_if_no_checkpoint_is_whole_nothing_is_overwritten(images, capfd):
-    opt = stopped_run()
+def test_if_no_checkpoint_is_whole_nothing_is_overwritten(images, stopped_run, capfd):
+    opt = stopped_run
     for path in Path("experiments/run/training_states").iterdir():
         spoil(path, "truncated")
     assert run_here(opt, "--auto_resume") == 2
@@ -333,8 +337,8 @@ def test_if_no_checkpoint_is_whole_nothing_is_overwritten(images, capfd):
     assert len(list(Path("experiments").iterdir())) == 1
 
 
-def test_a_missing_weight_file_is_not_resumed_from(images, capfd):
-    opt = stopped_run()
+def test_a_missing_weight_file_is_not_resumed_from(images, stopped_run, capfd):
+    opt = stopped_run
     Path("experiments/run/models/net_g_6.pth").unlink()
     opt["train"]["total_iter"] = 8
     assert run_here(opt, "--auto_resume") == 0
