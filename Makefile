@@ -20,7 +20,9 @@ demo: .venv/installed
 test: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy drct
+	$(BIN)/mypy drct figures
+	$(BIN)/lint-imports
+	$(BIN)/python figures/options_docs.py --check
 	$(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal
 
 slow: .venv/installed-dev

@@ -1,44 +1,50 @@
-"""The one place where DRCT and BasicSR meet: BasicSR's defects are mended and DRCT's classes are registered here.
+"""The bridge between DRCT and BasicSR: repairs BasicSR and registers DRCT's classes with it.
 
-BasicSR 1.4.2 is unmaintained. What is mended, and why:
+BasicSR 1.4.2 is unmaintained. These are its defects, and the repairs:
 
-* It imports `torchvision.transforms.functional_tensor`, which torchvision 0.17 removed.
+* It imports `torchvision.transforms.functional_tensor`, which torchvision 0.17 removed: a module with the one function
+  that BasicSR uses takes its place.
 * Its option parser reads YAML with a loader that runs code, passes `--force_yml` to `exec`, does not know the
-  `--local-rank` that `torch.distributed.launch` passes, and answers mistakes with tracebacks: ours takes its place.
-* Its resume asks CUDA for a device even on the CPU, and unpickles arbitrary objects: ours takes its place.
+  `--local-rank` that `torch.distributed.launch` passes, and answers mistakes with tracebacks: DRCT's parser takes its
+  place.
+* On resuming, it asks CUDA for a device even on the CPU, and unpickles arbitrary objects: DRCT's function takes the
+  place of its own.
 
-The mending waits for the first `import basicsr`, by whomever, so that `import drct` stays fast.
+Repairs are made at the first `import basicsr`, in whatever module, so that `import drct` is fast.
 """
 
+import argparse
 import importlib
 import importlib.abc
 import importlib.util
+import os
 import pkgutil
 import sys
 import types
+from typing import Any
 
 
 def install() -> None:
-    """Mend BasicSR and register DRCT: now if BasicSR is imported already, else as soon as it is."""
+    """Repair BasicSR and register DRCT's classes: now if BasicSR is imported already, else when it is imported."""
     if "basicsr" in sys.modules:
-        _mend_basicsr()
+        _repair_basicsr()
         _register()
     elif not any(isinstance(finder, _BasicSRFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _BasicSRFinder())
 
 
 class _BasicSRFinder(importlib.abc.MetaPathFinder):
-    """Runs the mending before and after the body of the package `basicsr`, until that has succeeded once."""
+    """An import hook that makes the repairs around the first successful import of BasicSR, then removes itself."""
 
     def __init__(self) -> None:
         self._searching = False
 
-    def find_spec(self, fullname, path=None, target=None):
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> Any:
         if fullname != "basicsr" or self._searching:
             return None
         self._searching = True
         try:
-            spec = importlib.util.find_spec(fullname)
+            spec = importlib.util.find_spec(fullname)  # by the other finders
         finally:
             self._searching = False
         if spec is None or spec.loader is None:
@@ -46,9 +52,9 @@ class _BasicSRFinder(importlib.abc.MetaPathFinder):
         import_basicsr = spec.loader.exec_module
 
         def exec_module(module: types.ModuleType) -> None:
-            _mend_torchvision()
+            _restore_functional_tensor()
             import_basicsr(module)
-            _mend_basicsr()
+            _repair_basicsr()
             _register()
             sys.meta_path.remove(self)
 
@@ -56,7 +62,7 @@ class _BasicSRFinder(importlib.abc.MetaPathFinder):
         return spec
 
 
-def _mend_torchvision() -> None:
+def _restore_functional_tensor() -> None:
     name = "torchvision.transforms.functional_tensor"
     if name in sys.modules or importlib.util.find_spec(name) is not None:
         return
@@ -67,12 +73,11 @@ def _mend_torchvision() -> None:
     sys.modules[name] = module
 
 
-def _mend_basicsr() -> None:
+def _repair_basicsr() -> None:
     import basicsr.test
     import basicsr.train
     import basicsr.utils.options
 
-    from drct.runs.options import parse_options
     from drct.runtime.checkpoint import load_resume_state
 
     for module in (basicsr.utils.options, basicsr.train, basicsr.test):
@@ -80,17 +85,28 @@ def _mend_basicsr() -> None:
     basicsr.train.load_resume_state = load_resume_state
 
 
+def parse_options(root_path: str | os.PathLike, is_train: bool = True) -> tuple[dict[str, Any], argparse.Namespace]:
+    """Read the process's arguments and its option file, as BasicSR's own train.py and test.py ask for them.
+
+    The import waits for the call, because the modules that it brings import BasicSR.
+    """
+    from drct.commands import run_arguments
+
+    return run_arguments.parse_options(root_path, is_train)
+
+
 def _register() -> None:
     """Put DRCT's classes into BasicSR's registries.
 
     A new network is a file `drct/archs/<name>_arch.py` with the class in its `__all__`; networks know nothing of
-    BasicSR. Datasets (`data/*_dataset.py`) and models (`models/*_model.py`) build on BasicSR's and register
-    themselves with its decorators.
+    BasicSR. Datasets (`data/*_dataset.py`), metrics (`evaluation/*_metric.py`) and models (`models/*_model.py`)
+    register themselves with BasicSR's decorators.
     """
     from basicsr.utils.registry import ARCH_REGISTRY
 
     import drct.archs
     import drct.data
+    import drct.evaluation
     import drct.models
 
     for network in _modules(drct.archs, "_arch"):
@@ -98,6 +114,7 @@ def _register() -> None:
             if name not in ARCH_REGISTRY:
                 ARCH_REGISTRY.register(getattr(network, name))
     _modules(drct.data, "_dataset")
+    _modules(drct.evaluation, "_metric")
     _modules(drct.models, "_model")
 
 

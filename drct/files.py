@@ -1,7 +1,8 @@
-"""Writing files so that they appear whole or not at all."""
+"""Files and folders: writing them so that they appear whole or not at all, archiving them, paths with ~."""
 
 import os
 import tempfile
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -11,10 +12,16 @@ from drct.errors import DRCTError
 
 
 def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], object]) -> None:
-    """Create `path` by `write(file)`: a temporary file beside it is filled, flushed to the disk and renamed.
+    """Create or replace a file, which appears whole or not at all.
+
+    A temporary file beside it is written, flushed to the disk and renamed.
+
+    Args:
+        path: File to create. Missing folders are created.
+        write: Writes the content to the binary file that it is called with.
 
     Raises:
-        DRCTError: if the file cannot be written. Nothing is left behind and an older file of that name is intact.
+        DRCTError: if the file cannot be written. Nothing is left behind, and an existing file stays as it was.
     """
     path = Path(path)
     temporary = None
@@ -25,7 +32,7 @@ def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], object
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's files are private
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes private files
         os.replace(temporary, path)
         temporary = None
         _sync_folder(path.parent)
@@ -42,35 +49,35 @@ def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], object
 
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:
-    """Create a file of these bytes by `write_atomically`."""
+    """Create or replace a file by `write_atomically`."""
     write_atomically(path, lambda file: file.write(data))
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """Create a text file, UTF-8, by `write_atomically`. Characters that are no text, as in odd file names, become '?'."""
+    """Create a UTF-8 text file by `write_atomically`. Characters UTF-8 cannot hold become question marks."""
     write_bytes(path, text.encode("utf-8", "replace"))
 
 
 def _os_error(error: BaseException | None) -> OSError | None:
-    """The operating system's error behind an error (`torch.save` raises its own over it), or None."""
+    """Find the operating system's error beneath another, such as that of `torch.save`; None if there is none."""
     while error is not None and not isinstance(error, OSError):
         error = error.__cause__ or error.__context__
     return error
 
 
 def expanded(path: str | os.PathLike) -> Path:
-    """A path with the home folder in the place of ~; unlike `Path.expanduser`, it bears names that begin with ~."""
+    """Replace a leading ~ by the home folder; unlike `Path.expanduser`, accept file names that begin with ~."""
     return Path(os.path.expanduser(path))  # noqa: PTH111
 
 
 def remove_leftovers(folder: str | os.PathLike) -> None:
-    """Delete the temporary files that a process left behind when it was killed while writing."""
+    """Delete temporary files of `write_atomically` that a killed process left in a folder."""
     for path in Path(folder).glob(".*.tmp"):
         path.unlink(missing_ok=True)
 
 
 def make_folder(path: str | os.PathLike) -> Path:
-    """Create a folder and those above it. Raises `DRCTError` if it cannot be."""
+    """Create a folder and its parents. Raises `DRCTError` if that fails."""
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -79,27 +86,30 @@ def make_folder(path: str | os.PathLike) -> Path:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a renaming outlast a power failure, where folders can be opened (not on Windows)."""
+    """Make a renaming survive a power failure, where folders can be opened (not on Windows)."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        with suppress(OSError):  # some network file systems cannot
+        with suppress(OSError):  # some network file systems do not support it
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
 def _umask() -> int:
+    """Return the process's file mode mask, which can only be read by setting it."""
     mask = os.umask(0)
     os.umask(mask)
     return mask
 
 
 def archive(path: str | os.PathLike) -> Path | None:
-    """Move an existing file or folder out of the way, as BasicSR does: `name_archived_<time>`. Returns its new path."""
-    import time
+    """Rename an existing file or folder to `name_archived_<time>`, as BasicSR does.
 
+    Returns:
+        The new path, or None if there was nothing to rename.
+    """
     path = Path(path)
     if not path.exists():
         return None

@@ -22,10 +22,10 @@ from basicsr.data.transforms import augment, mod_crop, paired_random_crop
 from basicsr.utils import imfrombytes, img2tensor
 from basicsr.utils.matlab_functions import imresize
 
+from drct.data.bicubic import reduce_region
 from drct.data.imagenet_paired_dataset import ImageNetPairedDataset
-from drct.data.reduction import reduce_region
 from drct.errors import DRCTError, one_line_errors
-from drct.images.image_files import as_float
+from drct.images.bgr import as_float
 
 TOLERANCE = 1e-6
 

@@ -17,12 +17,12 @@ from spandrel.architectures.DRCT import DRCT as OriginalDRCT  # noqa: N811
 from torch import nn
 
 import drct  # noqa: F401
-from drct.archs import variants as recognition
+from drct.archs import variants
 from drct.archs.drct_arch import DRCT
 
 ROOT = Path(__file__).resolve().parents[1]
 
-VARIANTS = {name: recognition.VARIANTS[name] for name in ("DRCT", "DRCT-C144", "DRCT-XS")}
+VARIANTS = {name: variants.VARIANTS[name] for name in ("DRCT", "DRCT-C144", "DRCT-XS")}
 TINY: dict[str, Any] = {  # for tests of everything but the network's numbers
     "embed_dim": 12,
     "gc": 4,

@@ -1,38 +1,54 @@
-"""Odd picture files, made from arrays: what each must read as, or what its error must say.
+"""A corpus of odd picture files, each with the pixels that it must read as or the error that it must give.
 
-The references are the arrays that the files were made from; of files that no library writes, the bytes are put together
-here.
+The expected pixels are the arrays that the files were made from.
 """
 
 import os
 import struct
 import zlib
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
-import cv2
 import numpy as np
 import PIL
 import tifffile
-from PIL import ExifTags, Image, ImageCms, PngImagePlugin, features
-
-BYTE, SHORT, LONG = 1, 3, 4  # types of TIFF's tags
+from picture_files import (
+    LONG,
+    SHORT,
+    cmyk_profile,
+    cmyk_scene,
+    cv2_bytes,
+    deep_scene,
+    exif_bytes,
+    lzw,
+    pillow_bytes,
+    plain_inversion,
+    png_bytes,
+    png_file,
+    scene,
+    srgb_curve,
+    srgb_profile,
+    tiff_bytes,
+    tifffile_bytes,
+    turned,
+)
+from PIL import Image, features
 
 
 @dataclass(frozen=True)
 class Case:
-    """A file, and what reading it must give.
+    """A file and the expected result of reading it.
 
     Attributes:
-        path: The file (or what is there instead).
-        pixels: (H, W, C) in [0, 1], upright; C = 1 gray, 2 gray and alpha, 3 RGB, 4 RGB and alpha. None: it must fail.
-        dtype: Of the pixels that are read: uint8, uint16 or float32.
-        tolerance: Largest difference to `pixels`.
-        note: What the picture's note must contain; "" if there must be none.
-        error: What the error must contain, if it must fail.
+        path: The file, or the folder, link or pipe in its place, or nothing.
+        pixels: (H, W, C) in [0, 1], upright; C = 1 gray, 2 gray and alpha, 3 RGB, 4 RGB and alpha. None if reading
+            must fail.
+        dtype: Type of the pixels as they are read: uint8, uint16 or float32.
+        tolerance: Largest difference allowed from `pixels`.
+        note: Text that the picture's note must contain; "" if there must be no note.
+        error: Text that the error must contain if reading must fail.
     """
 
     path: Path
@@ -46,141 +62,6 @@ class Case:
         return self.path.name
 
 
-def scene(height: int, width: int, channels: int = 3, seed: int = 0) -> np.ndarray:
-    """Smooth gradients with a block, that no flip or exchange of channels leaves as it was: (H, W, C), uint8."""
-    y, x = np.mgrid[:height, :width].astype(np.float64)
-    x, y = x / max(8, width), y / max(8, height)
-    planes = [128 + 100 * np.sin((1 + k + seed) * x + (2 + k) * y + k) for k in range(channels)]
-    image = np.stack(planes, -1)
-    image[: height // 3, : width // 4] = np.linspace(20, 230, channels)
-    return np.rint(image).astype(np.uint8)
-
-
-def deep_scene(height: int, width: int, channels: int = 3, seed: int = 0) -> np.ndarray:
-    """A `scene` whose 16 bits all matter, uint16."""
-    low = np.random.default_rng(seed).integers(0, 256, (height, width, channels))
-    return (scene(height, width, channels, seed).astype(np.uint16) << 8) | low.astype(np.uint16)
-
-
-def turned(upright: np.ndarray, orientation: int) -> np.ndarray:
-    """How an upright picture is stored under EXIF's orientation (from the standard's table of the stored 0th row)."""
-    return {
-        1: lambda a: a,
-        2: np.fliplr,
-        3: lambda a: np.rot90(a, 2),
-        4: np.flipud,
-        5: lambda a: a.transpose(1, 0, 2),
-        6: lambda a: np.rot90(a, 1),
-        7: lambda a: np.rot90(a, 2).transpose(1, 0, 2),
-        8: lambda a: np.rot90(a, -1),
-    }[orientation](upright)
-
-
-def exif_bytes(orientation: int = 1) -> bytes:
-    """EXIF with a camera, a date, a size in pixels, a place and an orientation."""
-    exif = Image.Exif()
-    exif[ExifTags.Base.Make] = "Müller & 山田".encode()
-    exif[ExifTags.Base.Orientation] = orientation
-    exif[ExifTags.IFD.Exif] = {
-        ExifTags.Base.DateTimeOriginal: "2024:02:29 12:00:00",
-        ExifTags.Base.ExposureTime: 0.008,
-        ExifTags.Base.ExifImageWidth: 4000,
-        ExifTags.Base.ExifImageHeight: 3000,
-    }
-    exif[ExifTags.IFD.GPSInfo] = {1: "N", 2: (25.0, 2.0, 30.5)}
-    return exif.tobytes()
-
-
-def srgb_profile() -> bytes:
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-
-
-def gray_profile() -> bytes:
-    """A minimal profile of gray with a gamma of 1.8."""
-    curve = b"curv" + struct.pack(">2IH", 0, 1, round(1.8 * 256)) + b"\0\0"
-    return _profile(b"mntr", b"GRAY", b"XYZ ", {b"kTRC": curve, b"wtpt": b"XYZ \0\0\0\0" + _D50})
-
-
-# Lightness, 0 to 255 for 0 to 100, of the 16 overprints of full inks by `cmyk_profile`: cyan counts 8, magenta 4,
-# yellow 2, black 1. All are gray, unlike those of plain inversion.
-INK_LIGHTNESS = [255, 60, 240, 50, 150, 40, 130, 30, 180, 35, 120, 25, 90, 20, 70, 0]
-
-
-def cmyk_profile() -> bytes:
-    """A profile of CMYK that makes each overprint of full inks the gray of `INK_LIGHTNESS`."""
-    matrix = struct.pack(">9i", *(65536 * int(row == column) for row in range(3) for column in range(3)))
-    identity = bytes(range(256))
-    grid = b"".join(bytes((lightness, 128, 128)) for lightness in INK_LIGHTNESS)
-    table = b"mft1\0\0\0\0" + bytes((4, 3, 2, 0)) + matrix + identity * 4 + grid + identity * 3
-    return _profile(b"prtr", b"CMYK", b"Lab ", {b"A2B0": table, b"wtpt": b"XYZ \0\0\0\0" + _D50})
-
-
-_D50 = struct.pack(">3i", 63190, 65536, 54061)
-
-
-def _profile(kind: bytes, space: bytes, connection: bytes, tags: dict[bytes, bytes]) -> bytes:
-    start = 128 + 4 + 12 * len(tags)
-    table, data = struct.pack(">I", len(tags)), b""
-    for name, content in tags.items():
-        content += b"\0" * (-len(content) % 4)
-        table += name + struct.pack(">2I", start + len(data), len(content))
-        data += content
-    header = struct.pack(">I4xI4s4s4s12x4s28x", start + len(data), 0x02400000, kind, space, connection, b"acsp")
-    return (header + _D50).ljust(128, b"\0") + table + data
-
-
-def png_bytes(pixels: np.ndarray, chunks: Iterable[tuple[bytes, bytes]] = (), interlaced: bool = False) -> bytes:
-    """A PNG file of (H, W, C), uint8 or uint16, unfiltered."""
-    height, width, channels = pixels.shape
-    colour = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
-    header = struct.pack(">2I5B", width, height, 8 * pixels.itemsize, colour, 0, 0, interlaced)
-    adam7 = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
-    passes = [pixels[y::rows, x::columns] for y, x, rows, columns in (adam7 if interlaced else [(0, 0, 1, 1)])]
-    big_endian = pixels.dtype.newbyteorder(">")
-    lines = b"".join(b"\0" + row.astype(big_endian).tobytes() for part in passes if part.size for row in part)
-    return png_file([(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(lines)), (b"IEND", b"")])
-
-
-def png_file(chunks: Iterable[tuple[bytes, bytes]]) -> bytes:
-    file = BytesIO()
-    file.write(b"\x89PNG\r\n\x1a\n")
-    for name, content in chunks:
-        PngImagePlugin.putchunk(file, name, content)
-    return file.getvalue()
-
-
-def tiff_bytes(entries: dict[int, tuple[int, int]], data: bytes = b"", following: int = 0) -> bytes:
-    """A TIFF file of tags with one short value each, {tag: (type, value)}; its one strip is `data`, 8 to a channel."""
-    start = 8 + 2 + 12 * (len(entries) + 2) + 4
-    entries = {**entries, 273: (LONG, start), 279: (LONG, len(data))}
-    lines = [struct.pack("<2H2I", tag, kind, 1, value) for tag, (kind, value) in sorted(entries.items())]
-    return b"II*\0" + struct.pack("<IH", 8, len(lines)) + b"".join(lines) + struct.pack("<I", following) + data
-
-
-def lzw(data: bytes) -> bytes:
-    """TIFF's LZW without any compression: codes of 9 bits, the table cleared before they would grow."""
-    codes = []
-    for start in range(0, len(data), 200):
-        codes += [256, *data[start : start + 200]]
-    bits = "".join(format(code, "09b") for code in [*codes, 257])
-    bits += "0" * (-len(bits) % 8)
-    return int(bits, 2).to_bytes(len(bits) // 8, "big")
-
-
-def tifffile_bytes(pixels: np.ndarray, **options) -> bytes:
-    file = BytesIO()
-    tifffile.imwrite(file, pixels, metadata=None, **options)
-    return file.getvalue()
-
-
-def pillow_bytes(image: np.ndarray | Image.Image, format: str, **options) -> bytes:
-    if isinstance(image, np.ndarray):
-        image = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
-    file = BytesIO()
-    image.save(file, format, **options)
-    return file.getvalue()
-
-
 class _Corpus:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -188,7 +69,7 @@ class _Corpus:
         folder.mkdir(parents=True, exist_ok=True)
 
     def good(self, name: str, data: bytes, pixels: np.ndarray, tolerance: float = 0, note: str = "") -> None:
-        """Add a file that must read as the integers, of 8 or 16 bits, or floats `pixels`."""
+        """Add a file that must read as `pixels`: uint8, uint16, or float32 in [0, 1]."""
         path = self.folder / name
         path.write_bytes(data)
         white = 1 if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max
@@ -196,7 +77,7 @@ class _Corpus:
         self.cases.append(Case(path, reference, str(pixels.dtype), tolerance, note))
 
     def bad(self, name: str, data: bytes | None, error: str) -> None:
-        """Add a file that must fail; if `data` is None, what is there (or not) stays."""
+        """Add a file that cannot be read; if `data` is None, nothing is written."""
         path = self.folder / name
         if data is not None:
             path.write_bytes(data)
@@ -204,11 +85,14 @@ class _Corpus:
 
 
 def make_corpus(folder: Path) -> list[Case]:
-    """Fill a folder with more than two hundred small files (in a second or so)."""
+    """Fill a folder with more than two hundred small files, which takes about a second."""
     corpus = _Corpus(Path(folder))
     _add_png(corpus)
     _add_jpeg(corpus)
     _add_tiff(corpus)
+    _add_deep_tiff(corpus)
+    _add_turned_and_paged_tiff(corpus)
+    _add_float_and_unknown_tiff(corpus)
     _add_others(corpus)
     _add_sizes_and_names(corpus)
     _add_broken(corpus)
@@ -238,7 +122,7 @@ def _add_png(corpus: _Corpus) -> None:
     rgba = np.concatenate([rgb, opacity[index]], -1)
     corpus.good("palette_alpha.png", pillow_bytes(palette, "PNG", transparency=opacity.tobytes()), rgba)
 
-    for depth, make in ((8, scene), (16, deep_scene)):  # one colour of which is transparent
+    for depth, make in ((8, scene), (16, deep_scene)):  # with one transparent colour
         for channels, kind in ((1, "gray"), (3, "rgb")):
             pixels = make(20, 27, channels)
             key = pixels[15, 20]
@@ -294,28 +178,8 @@ def _add_jpeg(corpus: _Corpus) -> None:
     corpus.good("cmyk_wrong_profile.jpg", data, inverted, 0.03, "CMYK")
 
 
-def cmyk_scene() -> tuple[np.ndarray, np.ndarray]:
-    """Blocks of all overprints of full inks, and their sRGB colours by `cmyk_profile`: both (H, W, C), uint8."""
-    number = np.arange(16).reshape(2, 8).repeat(16, 0).repeat(16, 1)
-    inks = np.stack([number >> bit & 1 for bit in (3, 2, 1, 0)], -1).astype(np.uint8) * 255
-    lightness = np.array(INK_LIGHTNESS)[number] / 255 * 100
-    luminance = np.where(lightness > 8, ((lightness + 16) / 116) ** 3, lightness / 903.3)
-    return inks, np.repeat(srgb_curve(luminance)[..., None], 3, -1)
-
-
-def srgb_curve(luminance: np.ndarray) -> np.ndarray:
-    """Linear light in [0, 1] as sRGB, uint8 (IEC 61966-2-1)."""
-    value = np.where(luminance <= 0.0031308, 12.92 * luminance, 1.055 * luminance ** (1 / 2.4) - 0.055)
-    return np.rint(value * 255).astype(np.uint8)
-
-
-def plain_inversion(inks: np.ndarray) -> np.ndarray:
-    paper = 1 - inks.astype(np.float64) / 255
-    return np.rint(paper[..., :3] * paper[..., 3:] * 255).astype(np.uint8)
-
-
 def _add_tiff(corpus: _Corpus) -> None:
-    pixels, deep = scene(20, 27), deep_scene(20, 27)
+    pixels = scene(20, 27)
     rgb = {"photometric": "rgb"}
     gray = {"photometric": "minisblack"}
     corpus.good("rgb8.tif", tifffile_bytes(pixels, **rgb), pixels)
@@ -329,7 +193,7 @@ def _add_tiff(corpus: _Corpus) -> None:
     ycbcr = Image.fromarray(pixels).convert("YCbCr")
     if int(PIL.__version__.split(".")[0]) >= 13:
         corpus.good("ycbcr.tif", pillow_bytes(ycbcr, "TIFF"), pixels, 0.02)
-    else:  # which does not read what it wrote
+    else:  # older versions cannot read what they wrote
         corpus.bad("ycbcr.tif", pillow_bytes(ycbcr, "TIFF"), "damaged")
     lightness = scene(20, 27, 1)[..., 0]
     lab = np.stack([lightness, np.zeros_like(lightness), np.zeros_like(lightness)], -1)
@@ -337,6 +201,11 @@ def _add_tiff(corpus: _Corpus) -> None:
     data = tifffile_bytes(lab, photometric="cielab")
     corpus.good("lab.tif", data, np.repeat(srgb_curve(shine)[..., None], 3, -1), 0.02)
 
+
+def _add_deep_tiff(corpus: _Corpus) -> None:
+    deep = deep_scene(20, 27)
+    rgb = {"photometric": "rgb"}
+    gray = {"photometric": "minisblack"}
     corpus.good("gray16.tif", tifffile_bytes(deep[..., 0], **gray), deep[..., :1])
     data = tifffile_bytes(deep[..., 0], compression="zlib", predictor=True, **gray)
     corpus.good("gray16_zip.tif", data, deep[..., :1])
@@ -361,6 +230,11 @@ def _add_tiff(corpus: _Corpus) -> None:
     stored = np.concatenate([np.rint(four[..., :3] * opacity), four[..., 3:]], -1).astype(np.uint16)
     # Rounding to premultiplied integers costs up to half a step divided by the opacity, which is above 0.07
     corpus.good("rgba16_premultiplied.tif", tifffile_bytes(stored, extrasamples=["assocalpha"], **rgb), four, 2e-4)
+
+
+def _add_turned_and_paged_tiff(corpus: _Corpus) -> None:
+    pixels, deep = scene(20, 27), deep_scene(20, 27)
+    rgb = {"photometric": "rgb"}
     for orientation in range(1, 9):
         stored = np.ascontiguousarray(turned(deep, orientation))
         data = tifffile_bytes(stored, extratags=[(274, "H", 1, orientation, True)], **rgb)
@@ -384,30 +258,26 @@ def _add_tiff(corpus: _Corpus) -> None:
     small = scene(2, 4, 1)
     corpus.good("circle_of_pages.tif", tiff_bytes(tags, small.tobytes(), following=8), small)
 
+
+def _add_float_and_unknown_tiff(corpus: _Corpus) -> None:
+    deep = deep_scene(20, 27)
+    rgb = {"photometric": "rgb"}
+    gray = {"photometric": "minisblack"}
     floats = deep.astype(np.float32) / 65535
     corpus.good("gray_float32.tif", tifffile_bytes(floats[..., 0], **gray), floats[..., :1])
     corpus.good("rgb_float32.tif", tifffile_bytes(floats, compression="zlib", **rgb), floats)
     corpus.good("rgb_float64.tif", tifffile_bytes(floats.astype(np.float64), **rgb), floats)
     corpus.good("rgb_float16.tif", tifffile_bytes(floats.astype(np.float16), **rgb), floats, 1e-3)
-    corpus.bad("hdr_float32.tif", tifffile_bytes(floats * 5, **rgb), "not in 0 to 1")
-    corpus.bad("nan_float32.tif", tifffile_bytes(np.full((4, 4), np.nan, np.float32), **gray), "not in 0 to 1")
+    corpus.bad("hdr_float32.tif", tifffile_bytes(floats * 5, **rgb), "not from 0 to 1")
+    corpus.bad("nan_float32.tif", tifffile_bytes(np.full((4, 4), np.nan, np.float32), **gray), "not from 0 to 1")
     corpus.bad("gray_uint32.tif", tifffile_bytes(deep[..., 0].astype(np.uint32), **gray), "32 bits")
     corpus.bad("rgb_uint32.tif", tifffile_bytes(deep.astype(np.uint32), **rgb), "32 bits")
     corpus.bad("gray_int16.tif", tifffile_bytes(np.zeros((4, 4), np.int16), **gray), "signed")
 
 
-def cv2_bytes(pixels: np.ndarray) -> bytes:
-    """An LZW TIFF file of uint16, (H, W) gray, or (H, W, C) RGB or RGBA."""
-    if pixels.ndim == 3:
-        pixels = pixels[..., [2, 1, 0, 3][: pixels.shape[2]]]
-    ok, data = cv2.imencode(".tif", pixels, [cv2.IMWRITE_TIFF_COMPRESSION, 5])
-    assert ok
-    return data.tobytes()
-
-
 def _add_others(corpus: _Corpus) -> None:
     pixels, four = scene(20, 27), scene(20, 27, 4)
-    gray = np.repeat(scene(20, 27, 1), 3, -1)  # lossy WebP halves the resolution of colours
+    gray = np.repeat(scene(20, 27, 1), 3, -1)  # lossy WebP halves the resolution of colour
     corpus.good("rgb.webp", pillow_bytes(gray, "WEBP", quality=95), gray, 0.05)
     corpus.good("rgb_lossless.webp", pillow_bytes(pixels, "WEBP", lossless=True), pixels)
     corpus.good("rgba_lossless.webp", pillow_bytes(four, "WEBP", lossless=True, exact=True), four)
@@ -466,7 +336,7 @@ def _add_sizes_and_names(corpus: _Corpus) -> None:
     names = ["with spaces (and 100% brackets).png", "ünïcødé 图片 🖼.png", "-dash.png", "UPPER.PNG", "a.b.png"]
     for name in (*names, "no_suffix", "long" * 40 + ".png", "quote'\".png", ".hidden.png"):
         corpus.good(name, data, pixels)
-    with suppress(OSError):  # not every system has such names
+    with suppress(OSError):  # not every system allows such names
         corpus.good("line\nbreak.png", data, pixels)
     with suppress(OSError):
         corpus.good(os.fsdecode(b"not utf-8 caf\xe9.png"), data, pixels)
@@ -481,7 +351,7 @@ def _add_sizes_and_names(corpus: _Corpus) -> None:
 
 
 def _add_broken(corpus: _Corpus) -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)  # fills the file evenly
+    noise = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)  # with detail everywhere in the file
     deep = noise.astype(np.uint16) * 257
     whole = {
         "png": png_bytes(noise),
@@ -522,21 +392,21 @@ def _add_broken(corpus: _Corpus) -> None:
     corpus.bad("no_strip16.tif", tiff_bytes(tags), "truncated")
     corpus.bad("one_strip_of_four16.tif", tiff_bytes({**tags, 278: (SHORT, 1)}, bytes(8)), "truncated")
     data = bytearray(png_bytes(deep))
-    data[33:37] = b"\xff\0\0\0"  # 4 GB of pixels are said to follow
+    data[33:37] = b"\xff\0\0\0"  # the chunk claims 4 GB of pixels
     corpus.bad("endless16.png", bytes(data), "")
 
     corpus.bad("empty.png", b"", "empty")
     corpus.bad("empty.tif", b"", "empty")
-    corpus.bad("zeros.jpg", bytes(5000), "no picture")
-    corpus.bad("noise.png", noise.tobytes(), "no picture")
-    corpus.bad("text.png", b"this is not a picture\n" * 9, "no picture")
-    corpus.bad("page.jpg", b"<!DOCTYPE html><html><body>404 Not Found</body></html>", "no picture")
-    corpus.bad("drawing.svg", b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>", "no picture")
-    corpus.bad("document.pdf", b"%PDF-1.4\n%\xe2\xe3\xcf\xd3\n1 0 obj\n", "no picture")
+    corpus.bad("zeros.jpg", bytes(5000), "not a picture")
+    corpus.bad("noise.png", noise.tobytes(), "not a picture")
+    corpus.bad("text.png", b"this is not a picture\n" * 9, "not a picture")
+    corpus.bad("page.jpg", b"<!DOCTYPE html><html><body>404 Not Found</body></html>", "not a picture")
+    corpus.bad("drawing.svg", b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>", "not a picture")
+    corpus.bad("document.pdf", b"%PDF-1.4\n%\xe2\xe3\xcf\xd3\n1 0 obj\n", "not a picture")
     postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
-    corpus.bad("postscript.eps", postscript, "no picture")
-    corpus.bad("telephone.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200), "no picture")
-    corpus.bad("film.jpg", b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41" + bytes(200), "no picture")
+    corpus.bad("postscript.eps", postscript, "not a picture")
+    corpus.bad("telephone.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200), "not a picture")
+    corpus.bad("film.jpg", b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41" + bytes(200), "not a picture")
     corpus.bad("no_pixels.png", png_file([(b"IHDR", struct.pack(">2I5B", 9, 9, 8, 2, 0, 0, 0)), (b"IEND", b"")]), "")
     corpus.bad("no_pixels16.png", png_file([(b"IHDR", struct.pack(">2I5B", 9, 9, 16, 2, 0, 0, 0)), (b"IEND", b"")]), "")
     corpus.bad("no_width.png", png_file([(b"IHDR", struct.pack(">2I5B", 0, 9, 8, 2, 0, 0, 0)), (b"IEND", b"")]), "")
@@ -572,7 +442,7 @@ def _add_no_files(corpus: _Corpus) -> None:
     corpus.bad("missing.png", None, "No such file")
     (folder / "folder.png").mkdir(exist_ok=True)
     corpus.bad("folder.png", None, "not a file")
-    with suppress(OSError, AttributeError):  # Windows has no pipes of this kind, and links only for some
+    with suppress(OSError, AttributeError):  # Windows has no named pipes, and links only for some users
         os.mkfifo(folder / "pipe.png")
         corpus.bad("pipe.png", None, "not a file")
     with suppress(OSError):
@@ -581,6 +451,6 @@ def _add_no_files(corpus: _Corpus) -> None:
         (folder / "circle_a.png").symlink_to(folder / "circle_b.png")
         (folder / "circle_b.png").symlink_to(folder / "circle_a.png")
         corpus.bad("circle_a.png", None, "symbolic links")
-    if hasattr(os, "geteuid") and os.geteuid() != 0:  # everything is readable for root
+    if hasattr(os, "geteuid") and os.geteuid() != 0:  # root can read everything
         corpus.bad("unreadable.png", png_bytes(scene(4, 4)), "Permission denied")
         (folder / "unreadable.png").chmod(0)

@@ -1,5 +1,6 @@
 """The network, against the original implementation (spandrel carries it) and against itself."""
 
+import copy
 import io
 import itertools
 
@@ -9,10 +10,11 @@ from conftest import TINY, VARIANTS, pair, rescale_
 from spandrel.architectures.DRCT import DRCT as OriginalDRCT  # noqa: N811
 from torch.nn import functional as F
 
-from drct.archs import kernels as products
-from drct.archs import variants as recognition
+from drct.archs import execution, kernels, progress, variants
 from drct.archs import windows as geometry
 from drct.archs.drct_arch import DRCT
+from drct.archs.drct_plain_arch import DRCTPlain
+from drct.archs.regions import Region, read
 
 SIZES = [(64, 64), (48, 80), (16, 16), (128, 32)]
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
@@ -126,7 +128,7 @@ def test_every_argument_means_what_it_means_in_the_original(options):
 )
 def test_parameter_counts_are_the_published_ones(variant, scale, parameters):
     with torch.device("meta"):
-        network = DRCT(upscale=scale, **recognition.VARIANTS[variant])
+        network = DRCT(upscale=scale, **variants.VARIANTS[variant])
     assert sum(p.numel() for p in network.parameters()) == parameters
 
 
@@ -182,37 +184,37 @@ def test_masks_are_those_of_swin_transformer(rows_and_columns, w):
     regions = rows[:, None] * 3 + columns[None, :]
     windows = regions.view(height // w, w, width // w, w).transpose(1, 2).reshape(-1, w * w)
     expected = (windows[:, :, None] != windows[:, None, :]) * -100.0
-    assert torch.equal(geometry.shift_attention_mask(height, width, w, shift), expected)
+    assert torch.equal(geometry.window_masks(height, width, w, shift, torch.device("cpu"), torch.float32), expected)
 
 
 def test_windows_are_cut_and_merged_in_row_major_order():
     x = torch.arange(2 * 8 * 12 * 3.0).view(2, 8, 12, 3)
     windows = geometry.window_partition(x, 4)
-    assert windows.shape == (2, 6, 16, 3)
-    assert torch.equal(windows[1, 4].view(4, 4, 3), x[1, 4:8, 4:8])  # second row, second column
-    assert torch.equal(geometry.window_merge(windows, 4, 12), x)
+    assert windows.shape == (2 * 6, 16, 3)
+    assert torch.equal(windows[6 + 4].view(4, 4, 3), x[1, 4:8, 4:8])  # of the second image: second row, second column
+    assert torch.equal(geometry.window_merge(windows, 4, 8, 12), x)
 
 
 @pytest.mark.parametrize("at_most", [1, 3, 100])
 @pytest.mark.parametrize("grid", [(1, 1), (1, 3), (4, 1), (3, 5)])
 @pytest.mark.parametrize("shift", [0, 2])
 @pytest.mark.parametrize("few_sizes", [False, True])
-def test_regions_are_the_windows_of_a_rolled_image(grid, shift, at_most, few_sizes):
+def test_areas_are_the_windows_of_a_shifted_image(grid, shift, at_most, few_sizes):
     w, (rows, columns) = 4, grid
     x = torch.arange(2 * rows * columns * w * w * 3.0).view(2, rows * w, columns * w, 3)
-    every = geometry.window_partition(torch.roll(x, (-shift, -shift), (1, 2)), w).unflatten(1, grid)
+    every = geometry.window_partition(torch.roll(x, (-shift, -shift), (1, 2)), w).unflatten(0, (2, *grid))
     kinds = geometry.window_kinds(rows, columns, x.device).view(grid)
     seen, copy = torch.zeros(grid), torch.full_like(x, -1)
-    for region in geometry.regions(rows, columns, shift > 0, at_most, few_sizes):
-        part = (slice(region.row, region.row + region.rows), slice(region.column, region.column + region.columns))
-        n = region.rows * region.columns
+    for area in geometry.window_areas(rows, columns, shift > 0, at_most, few_sizes):
+        part = (slice(area.row, area.row + area.rows), slice(area.column, area.column + area.columns))
+        n = area.rows * area.columns
         assert n <= at_most
         assert not few_sizes or n & (n - 1) == 0
-        assert (kinds[part] == region.kind).all() or not shift
+        assert (kinds[part] == area.kind).all() or not shift
         seen[part] += 1
-        windows = geometry.read_region(x, region, w, shift)
+        windows = geometry.read_windows(x, area, w, shift)
         assert torch.equal(windows, every[:, part[0], part[1]].flatten(1, 2))
-        geometry.write_region(copy, windows, region, w, shift)
+        geometry.write_windows(copy, windows, area, w, shift)
     assert (seen == 1).all()
     assert torch.equal(copy, x)
 
@@ -230,7 +232,7 @@ def test_recomputed_attention_has_the_gradients_of_attention(masks, dtype):
     if mask is not None:
         logits = logits + mask.repeat(n // masks, 1, 1)[:, None]
     expected = logits.softmax(-1) @ v.double()
-    result = products.attention(q, k, v, bias, mask)
+    result = kernels.attention(q, k, v, bias, mask)
     bound = 1e-12 if dtype == torch.float64 else 1e-5
     assert (result - expected).abs().max() <= bound
     for a, b in zip(
@@ -257,13 +259,13 @@ def test_attention_is_that_of_the_definition_whatever_the_size_of_the_logits(mon
     expected = logits.softmax(-1) @ v.double()
     low_mask = None if mask is None else mask.to(dtype)
     with torch.no_grad():
-        found = products.attention(q, k, v, bias, low_mask)
+        found = kernels.attention(q, k, v, bias, low_mask)
         error = (found.double() - expected).abs().amax((0, 1, 3))
         assert error[[i for i in range(tokens) if i not in (3, 5)]].max() <= bound
         if dtype != torch.bfloat16:  # which cannot tell logits near 200 from each other
             assert error[[3, 5]].max() <= 100 * bound
-        monkeypatch.setattr(products, "LOGITS_AT_A_TIME", tokens**2)
-        assert torch.equal(products.attention(q, k, v, bias, low_mask), found)
+        monkeypatch.setattr(kernels, "LOGITS_AT_A_TIME", tokens**2)
+        assert torch.equal(kernels.attention(q, k, v, bias, low_mask), found)
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -272,7 +274,7 @@ def test_linear_has_the_gradients_of_linear(bias):
     x, weight = torch.randn(2, 3, 7, 5, requires_grad=True), torch.randn(6, 5, requires_grad=True)
     inputs = (x, weight, torch.randn(6, requires_grad=True)) if bias else (x, weight)
     seed = torch.randn(2, 3, 7, 6)
-    result = products.linear(*inputs) if bias else products.linear(*inputs, None)
+    result = kernels.linear(*inputs) if bias else kernels.linear(*inputs, None)
     expected = F.linear(*inputs)
     assert (result - expected).abs().max() <= 1e-5
     for a, b in zip(*(torch.autograd.grad((y * seed).sum(), inputs) for y in (result, expected)), strict=True):
@@ -291,7 +293,7 @@ def test_a_linear_layer_of_a_recomputed_function_has_its_gradients(parameters, b
         return F.layer_norm(x, (8,), weight, bias)
 
     def of(inputs):
-        return products.linear_of(norm, *inputs[:2], inputs[2] if bias else None, *inputs[3:])
+        return kernels.linear_of(norm, *inputs[:2], inputs[2] if bias else None, *inputs[3:])
 
     assert torch.autograd.gradcheck(lambda *inputs: of(inputs), inputs)
     low = [t.detach().float().requires_grad_() for t in inputs]
@@ -308,7 +310,7 @@ def test_a_recomputed_function_is_computed_in_the_type_of_the_forward_pass():
     generator = torch.Generator().manual_seed(0)
     x, weight = (torch.randn(shape, generator=generator, requires_grad=True) for shape in ((6, 16), (4, 16)))
     with torch.autocast("cpu", torch.bfloat16):
-        products.linear_of(F.gelu, x, weight, None).float().pow(2).sum().backward()
+        kernels.linear_of(F.gelu, x, weight, None).float().pow(2).sum().backward()
     found = [t.grad for t in (x, weight)]
     x.grad = weight.grad = None
     with torch.autocast("cpu", torch.bfloat16):
@@ -324,13 +326,13 @@ def test_a_recomputed_function_is_computed_in_the_type_of_the_forward_pass():
 def test_products_of_packed_weights(gelu, bias, dtype, bound):
     torch.manual_seed(0)
     weight, addend = torch.randn(33, 20, dtype=dtype), torch.randn(33, dtype=dtype) if bias else None
-    fast = products.packed(weight, rows=64)
+    fast = kernels.packed(weight, rows=64)
     for rows in (64, 1, 200):  # others than it was packed for, too
         x = torch.randn(2, rows, 20, dtype=dtype)
         expected = F.linear(x.double(), weight.double(), None if addend is None else addend.double())
         expected = F.gelu(expected) if gelu else expected
         with torch.no_grad():
-            result = products.linear(x, fast, addend, gelu)
+            result = kernels.linear(x, fast, addend, gelu)
         assert result.dtype == dtype
         assert (result - expected).abs().max() <= bound * expected.abs().max()
 
@@ -345,12 +347,12 @@ def test_training_keeps_no_attention_matrix():
 
 
 @pytest.mark.parametrize("tokens", [1, 300, 1000, 10**9])
-def test_results_do_not_depend_on_how_many_windows_are_computed_at_a_time(tokens):
+def test_results_do_not_depend_on_how_many_windows_are_computed_at_a_time(tokens, monkeypatch):
     _, network = pair(2, torch.float64, **VARIANTS["DRCT-XS"])
     x = torch.rand(2, 3, 40, 24, dtype=torch.float64)
     with torch.enable_grad():
         expected = network(x).detach()  # all windows at once
-    network.tokens_at_a_time = tokens
+    monkeypatch.setattr(execution, "CPU_TOKENS", tokens)
     with torch.no_grad():
         assert (network(x) - expected).abs().max() <= 1e-12
 
@@ -378,31 +380,260 @@ def test_activation_checkpointing_changes_memory_not_gradients():
 def test_a_hook_sees_what_the_blocks_of_the_original_return():
     original, ours = pair(2, **VARIANTS["DRCT-XS"])
     seen: dict[str, torch.Tensor] = {}
-    original.layers[1].swin1.register_forward_hook(lambda module, inputs, output: seen.update(original=output))
-    ours.layers[1].swin1.register_forward_hook(lambda module, inputs, output: seen.update(ours=output))
+    for name, network in (("original", original), ("ours", ours)):
+        for k in (1, 2):  # the second is shifted
+            block = getattr(network.layers[1], f"swin{k}")
+            key = f"{name} {k}"
+            block.register_forward_hook(lambda module, inputs, output, key=key: seen.update({key: output}))
     x = torch.rand(1, 3, 16, 24)
     with torch.no_grad():
-        watched = ours._run_at_once(x)
-        original(x)
-    windows = geometry.window_partition(seen["original"].view(1, 16, 24, -1), 8)
-    torch.testing.assert_close(seen["ours"], windows, rtol=0, atol=1e-5)
-    ours.layers[1].swin1._forward_hooks.clear()
+        ours(x), original(x)
+    for k in (1, 2):
+        expected = seen[f"original {k}"].view(1, 16, 24, -1)
+        torch.testing.assert_close(seen[f"ours {k}"], expected, rtol=0, atol=1e-5)
+
+
+# ------------------------------------------------------------------------------------------ definition and execution
+
+
+def definition(network, x):
+    """What the definition computes, whatever the execution could do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(execution, "takes_over", lambda network: False)
+        return network(x)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"upscale": 3},
+        {"upscale": 8, "img_range": 255.0},
+        {"upscale": 1},
+        {"ape": True},
+        {"patch_norm": False, "resi_connection": "identity"},
+        {"qkv_bias": False, "qk_scale": 0.3},
+        {"norm_layer": lambda channels: torch.nn.GroupNorm(1, channels) and torch.nn.LayerNorm(channels, eps=1e-3)},
+        {"num_heads": (4, 2), "mlp_ratio": 3.5},
+        {"img_size": 4},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("size", [(16, 16), (20, 28), (72, 4)])
+def test_the_execution_computes_what_the_definition_does(options, size):
+    size = (16, 16) if "ape" in options else size
+    network = DRCT(**TINY | {"upscale": 2} | options).double()
+    rescale_(network)
+    x = torch.rand(2, 3, *size, dtype=torch.float64)
+    assert execution.takes_over(network)
     with torch.no_grad():
-        torch.testing.assert_close(watched, ours(x), rtol=0, atol=1e-5)
+        expected = definition(network.eval(), x)
+        assert (network(x) - expected).abs().max() <= 1e-11 * options.get("img_range", 1)
+        assert (execution._run_at_once(network, x) - expected).abs().max() <= 1e-11 * options.get("img_range", 1)
 
 
-def test_every_kind_of_hook_on_a_block_or_its_mlp_fires():
-    network = DRCT(**TINY).train()
-    seen = []
-    block = network.layers[0].swin1
-    for module in (block, block.mlp):
-        for register in (module.register_forward_pre_hook, module.register_full_backward_hook):
-            handle = register(lambda *arguments: seen.append(arguments[0]))
-            network(torch.rand(1, 3, 8, 8)).sum().backward()
-            assert seen.pop() is module and not seen
-            handle.remove()
-    network(torch.rand(1, 3, 8, 8)).sum().backward()
-    assert not seen
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("rates", [{}, {"drop_path_rate": 0.4}, {"drop_rate": 0.3, "drop_path_rate": 0.0}])
+def test_the_execution_has_the_gradients_of_the_definition(recompute, rates):
+    network = DRCT(**TINY | {"upscale": 2, "use_checkpoint": recompute} | rates).double().train()
+    rescale_(network)
+    x = torch.rand(2, 3, 16, 20, dtype=torch.float64)
+    gradients = []
+    for run in (network, lambda x: definition(network, x)):
+        network.zero_grad()
+        torch.manual_seed(7)
+        run(x).square().sum().backward()
+        gradients.append({name: p.grad.clone() for name, p in network.named_parameters()})
+    for name, gradient in gradients[0].items():
+        scale = gradients[1][name].abs().max().clamp_min(1e-9)
+        assert (gradient - gradients[1][name]).abs().max() <= 1e-9 * scale, name
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_hooks_on_every_submodule_fire_and_change_nothing(training):
+    network = DRCT(**VARIANTS["DRCT-XS"] | {"drop_path_rate": 0.2}).train(training)
+    rescale_(network)
+    x = torch.rand(1, 3, 24, 16)
+
+    def run():
+        torch.manual_seed(0)
+        with torch.set_grad_enabled(training):
+            return network(x)
+
+    expected = run()
+    fired = set()
+    submodules = {name: m for name, m in network.named_modules() if not isinstance(m, torch.nn.ModuleList)}
+    for name, module in submodules.items():
+        module.register_forward_hook(lambda module, inputs, output, name=name: fired.add(name))
+    found = run()
+    assert fired == submodules.keys()
+    assert (found - expected).abs().max() <= 1e-5
+
+
+class LowRank(torch.nn.Module):
+    """A linear layer with an adapter, as LoRA has it."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer, self.more = layer, torch.nn.Linear(layer.in_features, layer.out_features)
+
+    def forward(self, x):
+        return self.layer(x) + self.more(x)
+
+
+def adapted(network):
+    network.layers[0].swin1.attn.qkv = LowRank(network.layers[0].swin1.attn.qkv)
+
+
+def overridden(network):
+    layer = network.layers[1].swin3.mlp.fc2
+    layer.forward = lambda x: 2 * torch.nn.functional.linear(x, layer.weight, layer.bias)
+
+
+def parametrized(network):
+    class Doubled(torch.nn.Module):
+        def forward(self, weight):
+            return 2 * weight
+
+    torch.nn.utils.parametrize.register_parametrization(network.layers[0].adjust2, "weight", Doubled())
+
+
+def normalized(network):
+    torch.nn.utils.weight_norm(network.conv_first)
+    with torch.no_grad():
+        network.conv_first.weight_g.mul_(2)
+
+
+def with_global_hook(network):
+    handle = torch.nn.modules.module.register_module_forward_hook(
+        lambda module, inputs, output: 2 * output if module is network.layers[0].swin1.mlp else None
+    )
+    return handle.remove
+
+
+@pytest.mark.parametrize("change", [adapted, overridden, parametrized, normalized, with_global_hook])
+@pytest.mark.parametrize("training", [False, True])
+def test_replaced_and_parametrized_layers_have_their_effect(change, training):
+    """In inference and in training, as in the definition."""
+    network = DRCT(**TINY | {"drop_path_rate": 0.0}).train(training)
+    rescale_(network)
+    x = torch.rand(1, 3, 8, 12)
+    with torch.set_grad_enabled(training):
+        before = network(x)
+        undo = change(network)
+        after, expected = network(x), definition(network, x)
+        if undo:
+            undo()
+    assert torch.equal(after, expected)
+    assert (after - before).abs().max() > 1e-3
+
+
+def test_quantized_layers_have_their_effect():
+    network = DRCT(**TINY).eval()
+    rescale_(network)
+    x = torch.rand(1, 3, 8, 12)
+    with torch.no_grad():
+        expected = network(x)
+        quantized = torch.ao.quantization.quantize_dynamic(network, {torch.nn.Linear})
+        assert not execution.takes_over(quantized)
+        assert 0 < (quantized(x) - expected).abs().mean() < 0.1 * expected.std()
+
+
+def test_subclasses_compute_what_they_define():
+    class Doubled(DRCT):
+        def embed(self, shallow):
+            return 2 * super().embed(shallow)
+
+    class Renamed(DRCT):
+        pass
+
+    networks = [kind(**TINY | {"drop_path_rate": 0.0}).eval() for kind in (DRCT, Doubled, Renamed, DRCTPlain)]
+    x = torch.rand(1, 3, 8, 12)
+    for network in networks:
+        rescale_(network)
+    assert [execution.takes_over(network) for network in networks] == [True, False, True, False]
+    with torch.no_grad():
+        original, doubled, renamed, _ = (network(x) for network in networks)
+    assert torch.equal(original, renamed)
+    assert (original - doubled).abs().max() > 1e-3
+
+
+def test_functional_transforms_go_through_the_definition():
+    network = DRCT(**TINY | {"upscale": 2}).eval()
+    rescale_(network)
+    x = torch.rand(2, 1, 3, 8, 12)
+    with torch.no_grad():
+        expected = torch.stack([network(image) for image in x])
+        found = torch.func.vmap(network)(x)
+    assert (found - expected).abs().max() <= 1e-5
+
+
+def test_prepared_weights_are_kept_between_images_and_dropped_when_weights_change():
+    network = DRCT(**TINY).eval()
+    rescale_(network)
+    x = torch.rand(1, 3, 8, 12)
+    group = network.layers[0]
+    with torch.no_grad():
+        first = network(x)
+        kept = dict(execution._prepared[group])
+        assert torch.equal(network(x), first)
+        assert execution._prepared[group] == kept  # the same objects
+        network.layers[0].swin2.mlp.fc1.weight.mul_(1.5)
+        changed = network(x)
+        assert (changed - definition(network, x)).abs().max() <= 1e-5
+        assert (changed - first).abs().max() > 1e-3
+        network.layers[0].adjust3.weight.data = torch.zeros_like(network.layers[0].adjust3.weight)
+        assert (network(x) - definition(network, x)).abs().max() <= 1e-5
+        network.load_state_dict(DRCT(**TINY).state_dict())
+        assert (network(x) - definition(network, x)).abs().max() <= 1e-5
+        double = copy.deepcopy(network)
+        assert torch.equal(double(x), network(x))
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        assert (network(x).float() - definition(network, x)).abs().max() <= 1e-1
+    network.train()(x)
+    assert group not in execution._prepared
+    with torch.inference_mode():
+        fresh = DRCT(**TINY).eval()
+        assert fresh(x).shape == (1, 3, 32, 48)
+        assert fresh.layers[0] not in execution._prepared
+
+
+def test_progress_is_reported_and_can_end_the_computation():
+    network = DRCT(**TINY).eval()
+    shares: list[float] = []
+    x = torch.rand(1, 3, 8, 12)
+    with torch.no_grad(), progress.watched(shares.append):
+        network(x)
+    assert shares == sorted(shares)
+    assert shares[0] < 0.2
+    assert shares[-1] == pytest.approx(1)
+
+    def stop(share):
+        raise KeyboardInterrupt
+
+    with torch.no_grad(), pytest.raises(KeyboardInterrupt), progress.watched(stop):
+        network(x)
+    with torch.no_grad():
+        network(x)  # nobody watches any more
+    assert shares[-1] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+def test_regions(factor):
+    region = Region(3, 5, 7, 11)
+    assert region.grow(2) == Region(1, 3, 11, 15)
+    assert region.grow(4).clip(10, 15) == Region(0, 1, 10, 14)
+    assert region.relative_to(Region(1, 2, 9, 9)) == Region(2, 3, 7, 11)
+    assert region.enlarge(factor).reduce(factor) == region
+    covering = region.reduce(factor).enlarge(factor)
+    inside = region.relative_to(covering)
+    assert min(inside) >= 0
+    assert inside.top + inside.height <= covering.height
+    assert inside.left + inside.width <= covering.width
+    image = torch.arange(30.0).view(1, 1, 5, 6)
+    assert torch.equal(read(image, Region(1, 2, 3, 3)), image[..., 1:4, 2:5])
+    surrounded = read(image, Region(-2, -1, 8, 9))
+    assert torch.equal(surrounded, torch.nn.functional.pad(image, (1, 2, 2, 1)))
 
 
 def test_masks_made_in_inference_mode_serve_training():

@@ -22,11 +22,12 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from drct.data import lmdb_writer, prepare
+from drct.data.bicubic import reduce_region
 from drct.data.cache import DecodedFiles, cache_images
 from drct.data.imagenet_paired_dataset import ImageNetPairedDataset
-from drct.data.reduction import reduce_region
 from drct.errors import DRCTError
-from drct.images.image_files import list_images, read_image, write_png
+from drct.images.bgr import read_image, write_png
+from drct.images.listing import list_images
 
 BENCHMARKS = Path(os.environ.get("DRCT_BENCHMARKS", Path(__file__).parents[1] / "datasets"))
 
@@ -426,7 +427,7 @@ def names_in(folder):
 
 
 def stored(folder):
-    """Keys and bytes of an LMDB, by the reader of BasicSR."""
+    """Keys and bytes of an LMDB, read by BasicSR."""
     keys = [line.split(".")[0] for line in Path(folder, "meta_info.txt").read_text().splitlines()]
     client = FileClient("lmdb", db_paths=folder, client_keys="gt")
     return {key: client.get(key, "gt") for key in keys}
@@ -462,7 +463,9 @@ def test_both_kinds_of_datasets_read_an_lmdb(gt):
     assert store("gt", "gt.lmdb") == store("lq", "lq.lmdb") == 0
     options = imagenet(phase="val", dataroot_gt="gt.lmdb", io_backend={"type": "lmdb"})
     folder = ImageNetPairedDataset(imagenet(phase="val"))
-    own = list(map(ImageNetPairedDataset(options).__getitem__, range(3)))  # and closed: LMDBs are not opened twice
+    own = list(
+        map(ImageNetPairedDataset(options).__getitem__, range(3))
+    )  # and closed, since a process cannot open an LMDB twice
     assert all(torch.equal(own[i]["gt"], folder[i]["gt"]) for i in range(3))
     paired = PairedImageDataset(options | {"dataroot_lq": "lq.lmdb", "io_backend": {"type": "lmdb"}})
     assert len(paired) == 3
@@ -482,8 +485,9 @@ def test_files_that_an_lmdb_cannot_hold_are_reported(gt, capsys):
     assert store("gt", "gt.lmdb") == 1
     captured = capsys.readouterr()
     assert "3 of 8 images stored" in captured.out
-    reasons = (r"bad\.png", r"two words\.png: a name with a blank", r"v1\.0\.png: a name with a second point")
-    for reason in (*reasons, r"größe\.png: a name that is not ASCII", r"k\.png: a path of more than the 511 letters"):
+    reasons = (r"bad\.png", r"two words\.png: a name with a blank", r"v1\.0\.png: a name with a second dot")
+    reasons += (r"größe\.png: a name with characters outside of ASCII", r"k\.png: a path of more than 511 characters")
+    for reason in reasons:
         assert re.search(f"^failed: .*{reason}", captured.err, re.MULTILINE), reason
     assert sorted(stored("gt.lmdb")) == ["n01/a", "n01/small", "n02/b"]
 
@@ -496,8 +500,8 @@ def test_files_that_an_lmdb_cannot_hold_are_reported(gt, capsys):
         (["same", "out.lmdb"], "would both get the key a: rename one of them"),
         (["broken", "out.lmdb"], "none of the images of broken can be stored"),
         (["gt", "there.lmdb"], "there.lmdb exists: choose another name, or --overwrite"),
-        (["gt", "mine.lmdb", "--overwrite"], "mine.lmdb is not an LMDB alone and is not overwritten"),
-        (["gt", "file.lmdb", "--overwrite"], "file.lmdb is not an LMDB alone"),
+        (["gt", "mine.lmdb", "--overwrite"], "mine.lmdb holds other files or is not an LMDB, and is not overwritten"),
+        (["gt", "file.lmdb", "--overwrite"], "file.lmdb holds other files or is not an LMDB"),
         (["gt", "file.lmdb/out.lmdb"], "cannot write file.lmdb/out.lmdb"),
     ],
 )
@@ -525,7 +529,7 @@ def test_an_lmdb_is_replaced_when_asked(gt):
 
 
 @pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt(), 130), (OSError(28, "No space left"), 2)])
-def test_an_lmdb_that_is_broken_off_leaves_nothing(gt, capsys, monkeypatch, error, status):
+def test_interrupted_writing_of_an_lmdb_keeps_the_older_one(gt, capsys, monkeypatch, error, status):
     assert store("gt/n02", "gt.lmdb") == 0
     put, calls = lmdb_writer._put, []
 
@@ -552,9 +556,8 @@ def test_an_lmdb_grows_with_its_images(workplace, monkeypatch):
     assert store("gt", "gt.lmdb") == 0
     assert stored("gt.lmdb") == {str(i): Path(f"gt/{i}.png").read_bytes() for i in range(6)}
     assert total < Path("gt.lmdb/data.mdb").stat().st_size < 1.2 * total
-    with lmdb.open(
-        "gt.lmdb", map_size=0, readonly=True, lock=False
-    ) as environment:  # on Windows a file is as large as its map
+    with lmdb.open("gt.lmdb", map_size=0, readonly=True, lock=False) as environment:
+        # On Windows the file is as large as the map
         assert environment.info()["map_size"] < 4 * total
 
 
@@ -563,7 +566,7 @@ def test_an_lmdb_grows_with_its_images(workplace, monkeypatch):
 
 @pytest.fixture
 def kinds(workplace):
-    """`kinds/`, images of all kinds that BasicSR's readers take."""
+    """`kinds/`, images of all kinds that BasicSR can read."""
     Path("kinds").mkdir()
     image = noise(21, 30)
     alpha = np.dstack([image, noise(21, 30, 1)[..., 0]])
@@ -609,7 +612,7 @@ def test_a_cached_dataset_reads_each_file_once(gt, monkeypatch, started):
     plain = [ImageNetPairedDataset(imagenet(phase="val"))[i] for i in range(3)]
     dataset = paired(dataroot_gt="gt/n01", dataroot_lq="gt/n01"), ImageNetPairedDataset(imagenet(phase="val"))
     read, get = [], FileClient.get
-    if started:  # their file clients are made, and BasicSR's options changed by that
+    if started:  # reading creates the file clients, which changes BasicSR's options
         assert dataset[0][0]
         assert dataset[1][0]
     monkeypatch.setattr(
@@ -617,7 +620,7 @@ def test_a_cached_dataset_reads_each_file_once(gt, monkeypatch, started):
     )
     for each in dataset:
         cache_images(each)
-        cache_images(each)  # twice is no mistake
+        cache_images(each)  # a second call changes nothing
     for _ in range(3):
         assert all(torch.equal(dataset[1][i]["gt"], plain[i]["gt"]) for i in range(3))
         assert all(torch.equal(dataset[1][i]["lq"], plain[i]["lq"]) for i in range(3))
@@ -630,7 +633,7 @@ def test_a_cached_dataset_reads_each_file_once(gt, monkeypatch, started):
     assert len(read) == 3 + 4  # gt and lq
 
 
-def test_what_is_no_image_is_not_cached(gt):
+def test_files_that_are_not_images_are_not_cached(gt):
     Path("gt/text.png").write_text("no image")
     Path("gt/empty.png").write_bytes(b"")
     dataset = ImageNetPairedDataset(imagenet())
@@ -640,12 +643,12 @@ def test_what_is_no_image_is_not_cached(gt):
     assert dataset.file_client.get_text("gt/text.png") == "no image"
     with pytest.raises(ValueError, match=r"cannot read image gt/text\.png"):
         dataset[dataset.paths.index(str(Path("gt/text.png")))]
-    write_png("gt/text.png", photo(8, 8))  # mended meanwhile
+    write_png("gt/text.png", photo(8, 8))  # repaired in the meantime
     assert dataset.file_client.get("gt/text.png", "gt")[:2] == b"BM"
 
 
 @pytest.mark.parametrize("context", ["fork", "spawn"])
-def test_loader_workers_have_caches(gt, context):
+def test_each_loader_worker_has_a_cache(gt, context):
     if context not in torch.multiprocessing.get_all_start_methods():
         pytest.skip(f"no {context} here")
     assert store("gt", "gt.lmdb") == 0
@@ -659,14 +662,14 @@ def test_loader_workers_have_caches(gt, context):
         assert all(torch.equal(items[path]["gt"][0], plain[path]["gt"]) for path in items)
 
 
-def test_a_cache_is_sent_to_workers_without_its_images(gt):
+def test_a_pickled_cache_has_no_images(gt):
     assert store("gt", "gt.lmdb") == 0
     dataset = ImageNetPairedDataset(imagenet(phase="val", dataroot_gt="gt.lmdb", io_backend={"type": "lmdb"}))
     cache_images(dataset)
     item = dataset[0]
     assert dataset.file_client.images
-    sent = pickle.dumps(dataset)  # an open LMDB could not be
-    del dataset  # the LMDB is closed: it cannot be open twice in one process
+    sent = pickle.dumps(dataset)  # an open LMDB could not be pickled
+    del dataset  # closes the LMDB, which a process cannot open twice
     copy = pickle.loads(sent)
     assert isinstance(copy.file_client, DecodedFiles)
     assert not copy.file_client.images

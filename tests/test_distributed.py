@@ -10,8 +10,8 @@ import torch
 from conftest import ROOT
 from torch import distributed as dist
 
+from drct.commands.run_arguments import parse_options
 from drct.errors import DRCTError
-from drct.runs.options import parse_options
 from drct.runtime import distributed
 from drct.runtime.device import resolve_num_gpu
 

@@ -18,16 +18,15 @@ from spandrel.architectures.DRCT import DRCT as OriginalDRCT  # noqa: N811
 from torch.utils.flop_counter import FlopCounterMode
 
 import drct
-from drct.archs import drct_arch
-from drct.archs import variants as recognition
+from drct.archs import drct_arch, variants
 from drct.archs.drct_arch import DRCT
+from drct.archs.execution import memory_needed, operations
 from drct.cli import main as drct_main
 from drct.commands.export import main as export
 from drct.commands.info import main as info
 from drct.inference import export as formats
-from drct.inference import pad_to_multiple
-from drct.inference import tiling as upscale
-from drct.inference.weights import load_network
+from drct.inference import pad_to_multiple, upscale
+from drct.inference.weights import read_network
 
 SMALL = TINY | {"depths": (6,), "num_heads": (2,)}
 WEIGHTS = ROOT / "experiments/pretrained_models/DRCT-XS_SRx4.pth"
@@ -105,7 +104,7 @@ def test_onnx_in_half_precision_is_half_as_large_and_close(small):
 @pytest.mark.slow
 def test_the_shipped_weights_as_onnx(workplace):
     assert export([str(WEIGHTS), "-o", "xs.onnx"]) == 0
-    network, run = load_network(WEIGHTS), session_of("xs.onnx")
+    network, run = read_network(WEIGHTS).network, session_of("xs.onnx")
     for size in [(64, 64), (5, 90), (37, 50)]:
         x = torch.rand(1, 3, *size)
         assert (run(x) - upscale(network, x, 8, 4)).abs().max() <= 1e-4
@@ -207,7 +206,7 @@ def test_the_entry_that_was_read_is_kept(workplace, entry):
 def test_half_precision_halves_weight_files(small):
     for name in ("half.pth", "half.safetensors"):
         assert export(["small.pth", "-o", name, "--fp16"]) == 0
-        found = load_network(name)
+        found = read_network(name).network
         for (name, p), q in zip(small.named_parameters(), found.parameters(), strict=True):
             assert torch.equal(p.half().float(), q), name
     read = safetensors.torch.load_file("half.safetensors")
@@ -256,7 +255,7 @@ def test_existing_files_are_replaced_only_on_request(small, workplace, capsys):
     assert capsys.readouterr().err == "error: there.pth exists: --overwrite replaces it\n"
     assert (workplace / "there.pth").read_text() == "precious"
     assert export(["small.pth", "-o", "there.pth", "--overwrite"]) == 0
-    assert load_network("there.pth").upscale == 2
+    assert read_network("there.pth").network.upscale == 2
 
 
 def test_the_format_follows_from_the_suffix_or_is_given(small, capsys):
@@ -280,35 +279,35 @@ def test_operations_are_those_that_pytorch_counts_in_the_original(options, scale
         original(torch.rand(1, 3, *size))
     with torch.device("meta"):
         network = DRCT(upscale=scale, **options)
-    assert network.operations(*size) == counter.get_total_flops()
-    assert network.operations(size[0] - 1, size[1] - 3) == counter.get_total_flops()  # it is padded
+    assert operations(network, *size) == counter.get_total_flops()
+    assert operations(network, size[0] - 1, size[1] - 3) == counter.get_total_flops()  # it is padded
 
 
 def test_operations_are_the_published_ones():
     with torch.device("meta"):
-        counts = [DRCT(**recognition.VARIANTS[name]).operations(64, 64) for name in ("DRCT", "DRCT-L")]
+        counts = [operations(DRCT(**variants.VARIANTS[name]), 64, 64) for name in ("DRCT", "DRCT-L")]
     assert [round(count / 1e9, 2) for count in counts] == [148.67, 287.80]
 
 
 def test_variants_are_known_by_name():
-    for scale, (name, options) in enumerate(recognition.VARIANTS.items(), 1):
+    for scale, (name, options) in enumerate(variants.VARIANTS.items(), 1):
         with torch.device("meta"):
             weights = DRCT(upscale=2**scale, **options).state_dict()
-        assert recognition.variant(recognition.drct_options(weights)) == name
+        assert variants.variant(variants.drct_options(weights)) == name
     with torch.device("meta"):
-        weights = DRCT(**recognition.VARIANTS["DRCT"] | {"gc": 20}).state_dict()
-    named = recognition.variant(recognition.drct_options(weights))
+        weights = DRCT(**variants.VARIANTS["DRCT"] | {"gc": 20}).state_dict()
+    named = variants.variant(variants.drct_options(weights))
     assert named == "a DRCT of 6 groups, 180 channels, growth 20, windows of 16x16"
 
 
 def test_info_of_the_shipped_weights(capsys):
     assert drct_main(["info", str(WEIGHTS), "--size", "256x128"]) == 0
     text = capsys.readouterr().out
-    network = load_network(WEIGHTS)
+    network = read_network(WEIGHTS).network
     assert "DRCT-XS, upscales 4 times, 1,354,179 parameters" in text
     assert "float32, original layout, params_ema" in text
-    assert f"for 256x128  {network.operations(128, 256) / 1e9:.2f} GFLOP" in text
-    memory = network.memory_needed(128, 256, torch.float32, torch.device("cpu"))
+    assert f"for 256x128  {operations(network, 128, 256) / 1e9:.2f} GFLOP" in text
+    memory = memory_needed(network, 128, 256, torch.float32, torch.device("cpu"))
     assert f"{memory / 1e9:.2f} GB in fp32" in text
 
 
@@ -324,7 +323,7 @@ def test_info_in_json_tells_every_kind_apart(small, capsys):
     assert [each["file"] for each in found.values()] == names
     for each in found.values():
         assert each["parameters"] == sum(p.numel() for p in small.parameters())
-        assert each["operations"] == small.operations(7, 9)
+        assert each["operations"] == operations(small, 7, 9)
         assert each["scale"] == 2
         assert all(amount > 0 for amount in each["memory"].values())
     assert found["small.pth"]["entries"] == ["params", "params_ema"]

@@ -1,6 +1,5 @@
 """Padding and tiles."""
 
-import logging
 import subprocess
 import sys
 
@@ -10,9 +9,9 @@ from conftest import TINY, VARIANTS, pair
 from torch.nn import functional as F
 
 from drct.archs.drct_arch import DRCT
-from drct.inference import choose_tile, free_memory, pad_to_multiple, upscale_tiled
-from drct.inference import tiling as upscale
-from drct.inference.tiling import round_up_tiles
+from drct.archs.execution import memory_needed
+from drct.inference import choose_tile, free_memory, pad_to_multiple, upscale, upscale_tiled
+from drct.inference.runner import NetworkRunner
 
 
 @pytest.mark.parametrize(("height", "width"), [(9, 15), (16, 17), (12, 24), (8, 8)])
@@ -66,11 +65,11 @@ def test_tiles_of_a_local_network_have_no_seams():
 
 
 def test_tile_sizes_are_rounded_up_with_a_warning(caplog):
-    logger = logging.getLogger("test")
-    assert round_up_tiles(100, 10, 16, logger) == (112, 16)
-    assert "112" in caplog.text
+    network = DRCT(**TINY | {"window_size": 16, "img_size": 32})
+    assert NetworkRunner(network, "cpu", "fp32", (100, 10)).tile == (112, 16)
+    assert "tile_size 100 is taken as 112 and tile_pad 10 as 16" in caplog.text
     caplog.clear()
-    assert round_up_tiles(128, 0, 16, logger) == (128, 0)
+    assert NetworkRunner(network, "cpu", "fp32", (128, 0)).tile == (128, 0)
     assert not caplog.text
 
 
@@ -82,6 +81,7 @@ MEASURE = """
 import gc, sys, threading, time
 import psutil, torch
 from drct.archs.drct_arch import DRCT
+from drct.archs.execution import memory_needed
 
 options, low, sizes = eval(sys.argv[1]), sys.argv[2] == "bf16", eval(sys.argv[3])
 network, process, peaks, running = DRCT(**options).eval(), psutil.Process(), [0], True
@@ -114,7 +114,7 @@ def measured_memory(options, precision, *sizes):
 def test_the_estimate_of_memory_is_not_exceeded_and_not_far_off(size, precision):
     options = VARIANTS["DRCT-XS"]
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
-    estimate = DRCT(**options).memory_needed(*size, dtype, CPU)
+    estimate = memory_needed(DRCT(**options), *size, dtype, CPU)
     (measured,) = measured_memory(options, precision, size)
     assert measured <= estimate <= 2 * measured + 100e6
 
@@ -123,17 +123,17 @@ def test_a_network_needs_a_few_feature_maps():
     """1024x1024 with the released network in bf16: 646 MB for one dense feature map, 201 MB for the result."""
     with torch.device("meta"):
         network = DRCT()
-    assert network.memory_needed(1024, 1024, torch.bfloat16, CPU) < 2e9
-    assert network.memory_needed(256, 256, torch.float32, CPU) < 0.4e9
+    assert memory_needed(network, 1024, 1024, torch.bfloat16, CPU) < 2e9
+    assert memory_needed(network, 256, 256, torch.float32, CPU) < 0.4e9
 
 
 def test_tiles_are_chosen_where_memory_does_not_suffice():
     network = DRCT(**VARIANTS["DRCT-XS"])
 
     def tile(height, width, free):
-        return choose_tile(network, height, width, torch.float32, CPU, free)
+        return choose_tile(network.traits, height, width, torch.float32, CPU, free)
 
-    whole = network.memory_needed(500, 700, torch.float32, CPU)
+    whole = memory_needed(network, 500, 700, torch.float32, CPU)
     assert tile(500, 700, 1.3 * whole) is None
     earlier = 700
     for share in (1.0, 0.8, 0.7):
@@ -142,8 +142,8 @@ def test_tiles_are_chosen_where_memory_does_not_suffice():
         assert size <= earlier
         earlier = size
         result = 3 * 500 * 700 * 17 * 4
-        assert result + network.memory_needed(
-            *(min(side, size + 2 * pad) for side in (500, 700)), torch.float32, CPU
+        assert result + memory_needed(
+            network, *(min(side, size + 2 * pad) for side in (500, 700)), torch.float32, CPU
         ) <= (0.8 * share * whole)
     assert tile(500, 700, 0) == (8, 32)
     assert free_memory(CPU) > 1e6

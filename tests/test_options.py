@@ -1,20 +1,29 @@
 """Option files: those of the repository, and mistakes in them."""
 
+import copy
+import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import basicsr  # noqa: F401
+import options_docs
 import pytest
 import torch
 import yaml
 from basicsr.utils.registry import ARCH_REGISTRY
 from conftest import ROOT, test_options, train_options, write_options
 
+from drct.commands.run_arguments import parse_options
 from drct.errors import DRCTError
-from drct.runs.options import KNOWN, SECTIONS, load_yaml, override, parse_options
+from drct.runs.checks import check_options
+from drct.runs.options import override
+from drct.runs.schema import Arguments, Options, Section, TrainingOptions, json_schema
+from drct.runs.yaml_file import load_yaml
 
 TEST_FILES = sorted((ROOT / "options" / "test").glob("*.yml"))
 TRAIN_FILES = sorted((ROOT / "options" / "train").glob("*.yml"))
+ORIGINAL = ROOT / "tests" / "original_style.yml"
 
 SCRATCH = (2e-4, [250_000, 400_000, 450_000, 475_000], 500_000, 5_000)
 IMAGENET = (2e-4, [300_000, 500_000, 650_000, 700_000, 750_000], 800_000, 10_000)
@@ -58,6 +67,16 @@ def test_every_published_recipe_and_test_file_is_there():
     assert {path.stem for path in TEST_FILES} == tests
 
 
+def unknown_keys(section):
+    """Yield keys that are not in the schema, but for arguments of classes that are not ours."""
+    if not isinstance(section, Arguments):
+        yield from (key for key, value in section.model_extra.items() if not isinstance(value, Section))
+    for value in dict(section).values():
+        for part in value.values() if isinstance(value, dict) else [value]:
+            if isinstance(part, Section):
+                yield from unknown_keys(part)
+
+
 @pytest.mark.parametrize("path", TEST_FILES + TRAIN_FILES, ids=lambda path: path.stem)
 def test_option_files_name_their_network_and_scale(path):
     opt = load_yaml(path)
@@ -71,10 +90,8 @@ def test_option_files_name_their_network_and_scale(path):
     assert network.upscale == opt["scale"]
     for metric in opt["val"].get("metrics", {}).values():
         assert (metric["crop_border"], metric["test_y_channel"]) == (opt["scale"], True)
-    for section in SECTIONS:
-        assert set(opt.get(section) or {}) <= KNOWN[section]
-    for dataset in opt["datasets"].values():
-        assert set(dataset) <= KNOWN["datasets"]
+    options = (TrainingOptions if path in TRAIN_FILES else Options).model_validate(opt)
+    assert not list(unknown_keys(options))
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
@@ -173,10 +190,10 @@ def test_mistakes_are_explained_in_one_line(valid):
     assert "manual_seed must be 0 or a whole number above, not 'x'" in changed(lambda o: o.update(manual_seed="x"))
     assert "self_ensemble must be true or false" in changed(lambda o: o.update(self_ensemble="all"))
     assert "tile must be a section of keys" in changed(lambda o: o.update(tile="automatic"))
-    assert "tile needs whole numbers" in changed(lambda o: o.update(tile={"tile_size": "big"}))
+    assert "tile.tile_size must be a whole number above 0" in changed(lambda o: o.update(tile={"tile_size": "big"}))
     assert "a dataset is called" in changed(lambda o: o["datasets"].update(tset_1={}))
     assert "scale must be" in changed(lambda o: o.update(scale="x4"))
-    assert "name becomes a folder" in changed(lambda o: o.update(name="../up"))
+    assert "name must be text that can be a folder's name" in changed(lambda o: o.update(name="../up"))
     assert "io_backend" in changed(lambda o: o["datasets"]["test_1"].update(io_backend={"type": "tape"}))
     assert "num_gpu must be" in changed(lambda o: o.update(num_gpu="many"))
     assert "must be a section" in changed(lambda o: o.update(network_g="DRCT"))
@@ -225,7 +242,7 @@ def test_mistakes_in_training_options_are_explained(pairs):
     assert "no such file: meta.txt" in changed(lambda o: o["datasets"]["train"].update(meta_info_file="meta.txt"))
     assert "print_freq must be a whole number" in changed(lambda o: o["logger"].update(print_freq=0))
     assert "gt_size must be a whole number" in changed(lambda o: o["datasets"]["train"].update(gt_size="16"))
-    assert "needs a learning rate" in changed(lambda o: o["train"]["optim_g"].pop("lr"))
+    assert "train.optim_g has no 'lr'" in changed(lambda o: o["train"]["optim_g"].pop("lr"))
     assert "has no loss" in changed(lambda o: o["train"].pop("pixel_opt"))
     assert "total_steps (2) ends before" in changed(lambda o: o["train"]["scheduler"].update(total_steps=2))
     assert "use_tb_logger: true" in changed(lambda o: o["logger"].update(wandb={"project": "p"}))
@@ -321,3 +338,198 @@ def test_debug_mode_renames_and_shortens(pairs):
     opt, _ = parse_options(".", True, ["-opt", file, "--debug"])
     assert opt["name"] == "debug_run"
     assert (opt["val"]["val_freq"], opt["logger"]["save_checkpoint_freq"], opt["logger"]["print_freq"]) == (8, 8, 1)
+
+
+# ------------------------------------------------------------------------------------------------------------- schema
+
+RANGES = {
+    "a number from 0 to 1": [-0.1, 1.5],
+    "a number from 0 (no average) to below 1": [-0.1, 1],
+    "a number above 0": [0, -2.5],
+    "a whole number above 0": [0, -3, 2.5],
+    "0 or a whole number above": [-1, 0.5],
+    "0 (CPU), a number of GPUs or auto": [-1, 1.5, "all"],
+    "the number of a port": [0, 65536],
+    "fp32, bf16 or fp16": ["fp8", 16],
+    "params or params_ema": ["ema"],
+    "higher or lower": ["up"],
+    "disk or lmdb": ["tape"],
+    "a list of whole numbers": [[1.5], 6],
+    "a list of iterations": [["a"], 5],
+}
+FIELDS = [
+    pytest.param(place, section, key, id=f"{place}.{key}".strip("."))
+    for place, section in options_docs._sections("", TrainingOptions)
+    for key in section.model_fields
+    if section.model_fields[key].annotation != Any
+]
+
+
+def complete_options():
+    """Training options in which each section of the schema has what it requires."""
+    options = train_options() | {"tile": {"tile_size": 8}, "dist_params": {}}
+    options["train"]["perceptual_opt"] = {"type": "PerceptualLoss"}
+    options["logger"]["wandb"] = {"project": None, "resume_id": None}
+    return options
+
+
+def refused_value(place, key, value):
+    """The message for a value of a key, in a section as `options_docs` names it."""
+    options = section = complete_options()
+    place = place.replace("datasets.NAME", "datasets.train").replace("metrics.NAME", "metrics.psnr")
+    for name in filter(None, place.split(".")):
+        section = section[name]
+    section[key] = value
+    with pytest.raises(DRCTError) as error:
+        check_options(options, True, "opt.yml", logging.getLogger("drct"))
+    assert str(error.value).startswith(f"opt.yml: {f'{place}.{key}'.strip('.')} must be ")
+    assert str(error.value).endswith(f", not {value!r}")
+    return str(error.value)
+
+
+@pytest.mark.parametrize(("place", "section", "key"), FIELDS)
+def test_every_key_refuses_values_of_a_wrong_type_and_out_of_range(place, section, key):
+    field = section.model_fields[key]
+    words = options_docs._type_words(field.annotation, field.metadata)
+    refused_value(place, key, 5 if words.startswith("section") else {"wrong": 1})
+    for value in RANGES.get(words, []):
+        assert words in refused_value(place, key, value)
+    if "number" in words:  # true and text are none
+        refused_value(place, key, True)
+        refused_value(place, key, "many")
+    assert words in RANGES or words in (
+        "text",
+        "text or section",
+        "section",
+        "section or auto",
+        "true or false",
+        "a number",
+        "a whole number",
+        "a number, the learning rate",
+        "a number or a list of one per channel",
+        "a whole number above 0, or a height and a width",
+        "text that can be a folder's name",
+        "the path of one file",
+        "the path of one folder",
+        "the path of a text file",
+        "DRCT or DRCTPlain",
+        "pixelshuffle or ''",
+        "1conv or identity",
+    )
+
+
+def test_options_are_read_without_being_changed(pairs):
+    options = complete_options()
+    options["train"] |= {"total_iter": 4e0, "my_own": [1e4, {"a": 2.0}]}
+    options["datasets"]["train"] |= {"meta_info_file": "drct/data/meta_info/none.txt", "gt_size": 1.6e1}
+    before = copy.deepcopy(options)
+    read = check_options(options, True, "opt.yml", logging.getLogger("drct"))
+    assert repr(options) == repr(before)
+    assert (read.train.total_iter, read.train.accumulation, read.train.warmup_iter) == (4, 1, -1)
+    assert (read.val.save_img, read.val.report, read.path.strict_load_g) == (False, False, True)
+    opt, _ = parse_options(".", True, ["-opt", write_options(Path("opt.yml"), options)])
+    assert repr(opt["train"] | {"total_iter": 4.0}) == repr(before["train"])  # the order too
+    assert repr((opt["train"]["total_iter"], opt["datasets"]["train"]["gt_size"])) == "(4, 16)"
+
+
+@pytest.mark.parametrize(
+    "path", [*TEST_FILES, *TRAIN_FILES, ROOT / "tests" / "original_style.yml"], ids=lambda p: p.stem
+)
+def test_runs_get_what_the_option_file_says(path, workplace):
+    """And what BasicSR's classes expect besides, but nothing else."""
+    given = load_yaml(path)
+    files = [given["path"].get(key) for key in ("pretrain_network_g", "resume_state")]
+    for dataset in given["datasets"].values():
+        files += [Path(dataset[key], "image.png") for key in ("dataroot_gt", "dataroot_lq") if key in dataset]
+        if dataset.get("meta_info_file", "drct").startswith("drct"):  # the original's, which is not here
+            dataset.pop("meta_info_file", None)
+        else:
+            files.append(dataset["meta_info_file"])
+    for file in filter(None, files):
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        Path(file).touch()
+    is_train = path not in TEST_FILES
+    opt, _ = parse_options("root", is_train, ["-opt", str(path)])
+    added = {"rank": 0, "world_size": 1, "dist": False, "is_train": is_train, "auto_resume": False, "num_gpu": 0}
+    expected = given | added
+    for phase, dataset in expected["datasets"].items():
+        dataset |= {"phase": phase.split("_")[0], "scale": given["scale"]}
+        paths = dataset.keys() & {"dataroot_gt", "dataroot_lq", "meta_info_file"}
+        dataset |= {key: str(Path(dataset[key])) for key in paths}
+    if expected["path"].get("pretrain_network_g"):
+        expected["path"]["pretrain_network_g"] = str(Path(expected["path"]["pretrain_network_g"]))
+    folder = Path("root", "experiments" if is_train else "results", given["name"])
+    written = {"log": folder, "visualization": folder / "visualization"}
+    if is_train:
+        written |= {"experiments_root": folder, "models": folder / "models"}
+        written |= {"training_states": folder / "training_states"}
+    else:
+        written |= {"results_root": folder}
+    expected["path"] |= {key: str(value) for key, value in written.items()}
+    expected["val"] = {"save_img": not is_train, "suffix": None, "report": not is_train} | given["val"]
+    assert opt == expected
+
+
+def test_keys_of_other_peoples_classes_pass(pairs, weights):
+    options = test_options(weights)
+    options["network_g"] = {"type": "SwinIR", "upscale": 2, "depths": "any", "num_heads": None, "window_size": [4, 4]}
+    options["datasets"]["test_1"] |= {"my_list": [1, {"a": None}], "mean": [0.5, 0.5, 0.5]}
+    options["val"]["metrics"]["psnr"] |= {"my_argument": {"b": 1}}
+    options["path"]["pretrain_network_d"] = "none.pth"
+    options["network_d"] = {"type": "UNetDiscriminatorSN", "num_in_ch": 3}
+    opt, _ = parse_options(".", False, ["-opt", write_options(Path("opt.yml"), options)])
+    assert opt["network_g"] == options["network_g"]
+    assert opt["network_d"] == options["network_d"]
+    assert opt["datasets"]["test_1"]["my_list"] == [1, {"a": None}]
+    assert opt["val"]["metrics"] == options["val"]["metrics"]
+    assert opt["path"]["pretrain_network_d"] == "none.pth"
+    training = train_options(gan_opt={"type": "GANLoss", "gan_type": "vanilla"}, optim_d={"type": "Adam"})
+    training["train"]["optim_g"]["foreach"] = False
+    training["train"]["scheduler"]["last_epoch"] = -1
+    training["train"]["pixel_opt"]["eps"] = 1e-6
+    opt, _ = parse_options(".", True, ["-opt", write_options(Path("opt.yml"), training)])
+    assert opt["train"] == training["train"]
+
+
+def test_documents_of_the_schema_are_up_to_date(workplace, monkeypatch, capsys):
+    made_by = json.loads((ROOT / "options" / "schema.json").read_text(encoding="utf-8"))["$comment"]
+    if made_by != json_schema()["$comment"]:
+        pytest.skip(f"options/schema.json was {made_by}")
+    assert options_docs.main(["--check"]) == 0, capsys.readouterr().err
+    for path in options_docs.documents():
+        copied = Path(path.relative_to(ROOT))
+        copied.parent.mkdir(exist_ok=True)
+        copied.write_text(path.read_text(encoding="utf-8") + "edited\n", encoding="utf-8")
+    monkeypatch.setattr(options_docs, "ROOT", workplace)
+    assert options_docs.main(["--check"]) == 1
+    assert capsys.readouterr().err.count("is not up to date") == 2
+    assert options_docs.main([]) == 0
+    assert options_docs.main(["--check"]) == 0
+    assert Path("docs/options.md").read_text(encoding="utf-8") == (ROOT / "docs/options.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", TEST_FILES + TRAIN_FILES, ids=lambda path: path.stem)
+def test_editors_find_the_schema_of_option_files(path):
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+    assert first.startswith("# yaml-language-server: $schema=")
+    schema = json.loads((path.parent / first.partition("=")[2]).read_text(encoding="utf-8"))
+    try:
+        import jsonschema
+    except ImportError:  # pydantic makes of the same schema what it accepts
+        Options.model_validate(load_yaml(path))
+    else:
+        jsonschema.validate(load_yaml(path), schema)
+
+
+def test_the_json_schema_helps_editors():
+    schema = json_schema()
+    sections = [schema, *schema["$defs"].values()]
+    for section in sections:
+        assert all(key.get("description") for key in section["properties"].values()), section["title"]
+    assert schema["$defs"]["DRCTNetwork"]["properties"]["resi_connection"]["enum"] == ["1conv", "identity"]
+    decay = schema["$defs"]["Train"]["properties"]["ema_decay"]
+    assert (decay["minimum"], decay["exclusiveMaximum"], decay["default"]) == (0, 1, 0.0)
+    assert {"type": "null"} in schema["$defs"]["Train"]["properties"]["accumulation"]["anyOf"]
+    closed = [name for name, section in schema["$defs"].items() if section["additionalProperties"] is False]
+    assert closed == ["Datasets"]  # whose names have a form
+    assert schema["then"]["required"] == ["logger"]

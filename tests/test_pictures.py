@@ -1,4 +1,4 @@
-"""Picture files of all kinds: each gives the right picture or one clear line."""
+"""Picture files of all kinds: each is read correctly, or refused in one clear line."""
 
 import errno
 import os
@@ -12,12 +12,11 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
-from picture_corpus import (
-    Case,
+from picture_corpus import Case, make_corpus
+from picture_files import (
     deep_scene,
     exif_bytes,
     gray_profile,
-    make_corpus,
     pillow_bytes,
     png_bytes,
     scene,
@@ -27,10 +26,10 @@ from picture_corpus import (
 from PIL import ExifTags, Image, ImageOps
 
 from drct.errors import DRCTError
+from drct.images.depth import convert_depth
 from drct.images.pictures import (
     WRITABLE,
     Picture,
-    convert_depth,
     from_pil,
     read_picture,
     to_pil,
@@ -44,7 +43,7 @@ def corpus(tmp_path_factory) -> list[Case]:
 
 
 def complaint(case: Case) -> str:
-    """What is wrong with how a case reads, "" if nothing."""
+    """Describe how the result of reading a case differs from the expected one; "" if it does not."""
     try:
         picture = read_picture(case.path)
     except DRCTError as error:
@@ -63,7 +62,7 @@ def complaint(case: Case) -> str:
     return ""
 
 
-def test_every_file_of_the_corpus_gives_its_picture_or_one_line(corpus, capfd, caplog):
+def test_every_file_of_the_corpus_gives_its_picture_or_a_one_line_error(corpus, capfd, caplog):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         wrong = {str(case): complaint(case) for case in corpus if "\n" not in case.path.name}
@@ -73,7 +72,7 @@ def test_every_file_of_the_corpus_gives_its_picture_or_one_line(corpus, capfd, c
     assert not caplog.records
 
 
-def test_a_name_of_two_lines_is_told_in_one(tmp_path):
+def test_errors_are_one_line_even_for_a_name_of_two(tmp_path):
     (tmp_path / "two\nlines.png").write_bytes(png_bytes(scene(3, 4)))
     assert np.array_equal(read_picture(tmp_path / "two\nlines.png").pixels, scene(3, 4))
     with pytest.raises(DRCTError, match=r"two lines\.jpg: No such file"):
@@ -81,14 +80,14 @@ def test_a_name_of_two_lines_is_told_in_one(tmp_path):
 
 
 def test_damage_anywhere_never_escapes_as_another_error(corpus, tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50_000)  # damaged sizes would take time
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50_000)  # decoding damaged sizes would take long
     random = np.random.default_rng(0)
     path = tmp_path / "damaged"
     read = 0
     for case in corpus:
         if case.pixels is None:
             continue
-        for limit in (60, 10**9):  # the header, anywhere
+        for limit in (60, 10**9):  # damage in the header, or anywhere
             data = bytearray(case.path.read_bytes())
             for _ in range(3):
                 data[random.integers(min(limit, len(data)))] = random.integers(256)
@@ -116,7 +115,7 @@ def test_threads_that_silence_libtiff_give_the_terminal_back(corpus, capfd):
 
 
 @pytest.mark.parametrize("kind", ["png8", "png16", "tif8", "tif16", "jpg"])
-def test_the_limit_of_pixels_is_that_of_pillow(kind, tmp_path, monkeypatch):
+def test_the_pixel_limit_of_pillow_holds_for_all_formats(kind, tmp_path, monkeypatch):
     pixels, deep = scene(20, 27), deep_scene(20, 27)
     data = {
         "png8": png_bytes(pixels),
@@ -129,7 +128,7 @@ def test_the_limit_of_pixels_is_that_of_pillow(kind, tmp_path, monkeypatch):
     path.write_bytes(data[kind])
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20 * 27 // 2)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # Pillow warns of half of what it refuses
+        warnings.simplefilter("error")  # Pillow warns at half of the size that it refuses
         assert read_picture(path).pixels.shape == (20, 27, 3)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20 * 27 // 2 - 1)
     with pytest.raises(DRCTError, match=r"540 pixels.* 538 pixels"):
@@ -174,9 +173,9 @@ def test_exif_is_kept_without_orientation_sizes_and_thumbnail(tmp_path):
     order = "<" if data[:2] == b"II" else ">"
     thumbnail = pillow_bytes(scene(8, 8), "JPEG")
     entries = struct.unpack_from(order + "H", data, 8)[0]
-    struct.pack_into(order + "I", data, 10 + 12 * entries, len(data))  # the next directory's place
+    struct.pack_into(order + "I", data, 10 + 12 * entries, len(data))  # the offset of the next directory
     second = struct.pack(order + "H", 2)
-    for tag, value in ((513, len(data) + 30), (514, len(thumbnail))):  # its place and length
+    for tag, value in ((513, len(data) + 30), (514, len(thumbnail))):  # its offset and length
         second += struct.pack(order + "2H2I", tag, 4, 1, value)
     data += second + bytes(4) + thumbnail
     path = tmp_path / "camera.jpg"
@@ -196,7 +195,7 @@ def test_exif_is_kept_without_orientation_sizes_and_thumbnail(tmp_path):
     assert picture.exif and thumbnail not in picture.exif
 
 
-def test_a_profile_is_kept_if_it_is_of_the_pixels_colour_model(tmp_path):
+def test_a_profile_is_kept_if_it_matches_the_colour_model(tmp_path):
     rgb, gray = srgb_profile(), gray_profile()
     path = tmp_path / "picture.png"
     palette = Image.fromarray(scene(9, 9)).quantize(16)
@@ -217,7 +216,7 @@ def test_a_profile_is_kept_if_it_is_of_the_pixels_colour_model(tmp_path):
 
 
 def oracle(path: Path, channels: int) -> np.ndarray:
-    """Pixels of a file that we wrote, as another library reads them, (H, W, C)."""
+    """Read a file that we wrote with another library, (H, W, C)."""
     if path.suffix == ".tif":
         pixels = tifffile.imread(path)
     elif path.suffix == ".png":
@@ -230,7 +229,7 @@ def oracle(path: Path, channels: int) -> np.ndarray:
 
 
 def camera_exif() -> bytes:
-    """EXIF as a picture has it: without orientation."""
+    """EXIF as a `Picture` holds it: without orientation."""
     exif = Image.Exif()
     exif.load(exif_bytes())
     exif.endian = "<"
@@ -242,7 +241,7 @@ def camera_exif() -> bytes:
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".webp", ".bmp", ".jpg"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
-def test_what_is_written_is_read_again(suffix, dtype, channels, tmp_path):
+def test_written_pictures_are_read_back_unchanged(suffix, dtype, channels, tmp_path):
     pixels = convert_depth(deep_scene(70, 31, channels), dtype)
     profile = gray_profile() if channels < 3 else srgb_profile()
     path = tmp_path / f"picture{suffix}"
@@ -275,7 +274,7 @@ def test_what_is_written_is_read_again(suffix, dtype, channels, tmp_path):
     assert exif.get_ifd(ExifTags.IFD.GPSInfo) == {1: "N", 2: (25.0, 2.0, 30.5)}
 
 
-def test_what_a_format_cannot_hold_is_told(tmp_path):
+def test_a_note_says_what_a_format_cannot_hold(tmp_path):
     rgb, half, opaque = scene(9, 9), scene(9, 9, 4), scene(9, 9, 4)
     half[..., 3] = 128
     opaque[..., 3] = 255
@@ -292,13 +291,13 @@ def test_what_a_format_cannot_hold_is_told(tmp_path):
         (".jpg", Picture(opaque), ""),
         (".jpg", Picture(half), "JPEG has no transparency: flattened on white"),
         (".bmp", Picture(half), "BMP has no transparency: flattened on white"),
-        (".bmp", Picture(rgb, exif=exif), "BMP has no colour profile and EXIF: dropped"),
+        (".bmp", Picture(rgb, exif=exif), "BMP has neither colour profile nor EXIF: dropped"),
         (".webp", Picture(convert_depth(half, np.uint16)), "WEBP has no 16 bits: rounded to 8 bits"),
-        (".webp", Picture(half[..., 2:], icc_profile=gray_profile()), "WEBP has no gray: its colour profile dropped"),
+        (".webp", Picture(half[..., 2:], icc_profile=gray_profile()), "WEBP has no gray: colour profile dropped"),
         (".jpg", Picture(rgb, exif=long.tobytes()), "JPEG has no room for 70"),
     ):
-        told = write_picture(tmp_path / f"picture{suffix}", picture)
-        assert told.startswith(note) and bool(told) == bool(note)
+        found = write_picture(tmp_path / f"picture{suffix}", picture)
+        assert found.startswith(note) and bool(found) == bool(note)
     write_picture(tmp_path / "white.bmp", Picture(half))
     flat = read_picture(tmp_path / "white.bmp").pixels
     assert np.abs(flat - (half[..., :3] * (128 / 255) + 127)).max() <= 0.51
@@ -309,7 +308,7 @@ def test_a_picture_that_cannot_be_written_leaves_the_older_file(tmp_path, monkey
     wide = Picture(np.zeros((1, 16384, 3), np.uint8))
     damaged = Picture(scene(4, 5), exif=b"Exif\0\0nonsense")
     for name, unwritable, message in (
-        ("a.webp", wide, "16384x1 pixels and WEBP has at most 16383 a side"),
+        ("a.webp", wide, "16384x1 pixels, but WEBP has at most 16383 a side"),
         ("a.tif", damaged, "cannot write"),
     ):
         path = tmp_path / name
@@ -334,7 +333,7 @@ def test_a_picture_that_cannot_be_written_leaves_the_older_file(tmp_path, monkey
     assert not list(tmp_path.glob("*.tmp")) and not list(tmp_path.glob(".*"))
 
 
-def test_the_suffix_says_the_format(tmp_path):
+def test_the_suffix_determines_the_format(tmp_path):
     for suffix, format in WRITABLE.items():
         path = tmp_path / f"picture{suffix.upper()}"
         write_picture(path, Picture(scene(4, 5)))
@@ -370,8 +369,8 @@ def test_depths_are_rounded_to_the_nearest():
     assert convert_depth(np.array([-0.5, 1.5], np.float32), np.uint8).tolist() == [0, 255]
 
 
-def test_pillow_images_that_have_no_white_are_refused():
+def test_pillow_images_without_a_known_white_are_refused():
     with pytest.raises(DRCTError, match="32 bits"):
         from_pil(Image.new("I", (3, 3), 70000))
-    with pytest.raises(DRCTError, match="from 0 to 255, not in 0 to 1"):
+    with pytest.raises(DRCTError, match="from 0 to 255, not from 0 to 1"):
         from_pil(Image.linear_gradient("L").convert("F"))

@@ -1,8 +1,9 @@
-"""What the README says is there and works: every command in it is run, on small data."""
+"""What the README and the pages of docs/ say is there and works: every command in them is run, on small data."""
 
 import doctest
 import re
 import shlex
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,12 +15,32 @@ import drct.inference.upscaler
 from drct.archs.drct_arch import DRCT
 from drct.cli import main as drct_main
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+NOTES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+NOTES_OF_FOLDERS = ("datasets/README.md", "experiments/pretrained_models/README.md", "results/README.md")
+PAGES = {
+    path: path.read_text(encoding="utf-8")
+    for path in (*(ROOT / name for name in NOTES + NOTES_OF_FOLDERS), *sorted((ROOT / "docs").glob("*.md")))
+}
+README = PAGES[ROOT / "README.md"]
+DEVELOP = PAGES[ROOT / "docs/develop.md"]
 
 # Commands that other tests run, and which
 LAUNCH = "python -m torch.distributed.launch --nproc_per_node=8 --master_port=4321"
 RECIPE = "-opt options/train/train_DRCT_SRx2_from_scratch.yml --launcher pytorch"
 RENDEZVOUS = "--rdzv-backend=c10d --rdzv-endpoint=first-machine:29400"
+BENCHMARKS = {
+    "--sizes 64x64 192x256 --rounds 2 --json speed.json "
+    "--contenders original hat swinir onnxruntime openvino openvino-bf16 ours ours-bf16",
+    "--sizes 64x64 --rounds 3 --profile --json training_step.json "
+    "--contenders original-step ours-step ours-step-checkpoint --reference original-step",
+}
+EXAMPLES = {
+    "drct train -opt options/train/train_SmallCNN_SRx4.yml --force_yml train:total_iter=2 val:val_freq=2": "network",
+    "drct train -opt options/train/train_SmallCNN_SRx4.yml --force_yml name=SmallCNN_noisy "
+    "datasets:train:type=NoisyPairedDataset datasets:train:noise=10 train:total_iter=2 val:val_freq=2": "dataset",
+    "drct test -opt options/test/DRCT-XS_SRx4_demo.yml --force_yml name=edges "
+    "'val:metrics:edges={type: calculate_edge_error, crop_border: 4, better: lower}'": "metric",
+}
 ELSEWHERE = {
     "drct serve": "test_web.py::test_an_image_is_uploaded_compared_and_downloaded_in_a_browser",
     "torchrun --nproc_per_node=2 -m drct upscale holidays/ -o larger": (
@@ -34,46 +55,95 @@ ELSEWHERE = {
     "sbatch options/slurm.sbatch options/train/train_DRCT_SRx2_from_scratch.yml": (
         "test_distributed.py::test_the_slurm_script_goes_on_after_failures_but_not_after_mistakes"
     ),
+    "python figures/architecture.py DRCT -o DRCT.png": (
+        "test_figures.py::test_the_command_draws_named_networks_and_weight_files"
+    ),
+    "python figures/data_benchmark.py": "test_data.py::test_the_benchmark_compares_times_and_pixels",
+    "python figures/tables.py --results results/DRCT-XS_SRx4": (
+        "test_tables.py::test_results_of_test_runs_are_kept_and_their_means_shown"
+    ),
+    **{
+        f"drct bench {arguments}": "test_speed_benchmark.py::test_contenders_are_measured_in_turns"
+        for arguments in BENCHMARKS
+    },
+    **{line: f"test_docs.py::test_the_{example}_of_the_page_works" for line, example in EXAMPLES.items()},
 }
-INSTALLATION = ("make ", "pip install ")  # what the tests themselves were started by
+INSTALLATION = ("make ", "pip install ", "source ")  # what the tests themselves were started by
+PROGRAMS = ("drct ", "python ", "torchrun ", "sbatch ", "CUDA_", *INSTALLATION)
 
 
-def commands():
-    """The lines of the README's blocks of commands, without comments."""
-    blocks = re.findall(r"^```\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
-    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+def commands(text: str) -> list[str]:
+    """The lines of a page's blocks of commands, without comments; `drct x` for `python drct/x.py`."""
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    lines = [line for language, block in blocks if not language for line in re.sub(r"\\\n", " ", block).splitlines()]
     found = [" ".join(re.sub(r"(^|\s)#.*", "", line).split()) for line in lines]
-    programs = ("drct ", ".venv/bin/drct ", "python ", "torchrun ", "sbatch ", "CUDA_", *INSTALLATION)
-    return [line for line in found if f"{line} ".startswith(programs)]
+    found = [re.sub(r"^python drct/(\w+)\.py", r"drct \1", line) for line in found]
+    return [line for line in found if f"{line} ".startswith(PROGRAMS)]
 
 
-def test_files_and_targets_that_the_notes_name_exist():
-    notes = [ROOT / name for name in ("README.md", "datasets/README.md", "experiments/pretrained_models/README.md")]
-    text = "".join(note.read_text(encoding="utf-8") for note in notes)
-    files = set(re.findall(r"(?:options/(?:test|train)/[\w./-]+\.yml|drct/\w+\.py)", text))
-    assert len(files) > 5
-    for name in files:
-        assert (ROOT / name).is_file(), name
-    links = {link for link in re.findall(r"\]\(([^)#]+)\)", README) if not link.startswith("http")}
-    for link in links | set(re.findall(r"\]\(([^)#]+)#", README)):
-        assert (ROOT / link).exists(), link
-    headings = {re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in re.findall(r"^#+ (.*)", README, re.M)}
-    assert set(re.findall(r"\]\(#([^)]+)\)", README)) <= headings
+COMMANDS = list(dict.fromkeys(line for text in PAGES.values() for line in commands(text)))
+
+
+def anchors(text: str) -> set[str]:
+    """The names under which GitHub links to the headings of a page."""
+    headings = re.findall(r"^#+ (.*)", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+def test_the_readme_is_short_and_begins_with_a_picture_and_two_commands():
+    assert len(README.splitlines()) <= 200
+    first_screen = "\n".join(README.splitlines()[:20])
+    assert "(figures/demo.png)" in first_screen
+    assert [line for line in commands(first_screen) if line.startswith("make")] == ["make demo", "make test"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    broken = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", PAGES[page]):
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        there = target.exists() and target.is_relative_to(ROOT)
+        if not link.startswith("http") and not (there and (not anchor or anchor in anchors(PAGES[target]))):
+            broken.append(link)
+    assert not broken
+
+
+def test_every_page_is_linked_from_the_readme():
+    linked = set(re.findall(r"\]\(([\w./-]+\.md)", README))
+    assert {page.relative_to(ROOT).as_posix() for page in PAGES} - linked <= {"README.md", "results/README.md"}
+
+
+def test_files_and_targets_that_the_pages_name_exist():
+    text = "".join(PAGES.values())
+    files = set(re.findall(r"(?:options/(?:test|train)/[\w./-]+\.yml|(?:drct|figures|tests)/[\w/]+\.py)", text))
+    assert len(files) > 20
+    files -= set(re.findall(r"^`(\S+)`:$", DEVELOP, re.MULTILINE))  # which that page writes
+    assert not [name for name in sorted(files) if not (ROOT / name).is_file()]
     makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"`?make (\w+)", README):
+    for target in re.findall(r"`?make (\w+)", "\n".join([*COMMANDS, *re.findall(r"`make \w+", text)])):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
     extras = (ROOT / "setup.py").read_text()
-    for extra in re.findall(r"\[([a-z]+)\]'?`", README):
+    for extra in re.findall(r"\[([a-z]+)\]'?`", text):
         assert f'"{extra}": [' in extras, extra
+
+
+def test_the_pages_map_every_folder_of_the_package():
+    folders = {path.name for path in (ROOT / "drct").iterdir() if (path / "__init__.py").is_file()}
+    contract = set(re.findall(r"drct\.(\w+)", (ROOT / "pyproject.toml").read_text().split("layers = [")[1]))
+    for name in folders:
+        assert f"\n| `{name}/` |" in DEVELOP, name
+        assert name in contract, name
 
 
 def test_the_python_examples_run():
     shapes = []
-    for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
-        names: dict = {}
-        exec(block, names)
-        shapes.append(tuple(names["result"].shape))
-    assert shapes == [(200, 280, 3), (1, 3, 200, 280)]
+    for page in ("README.md", "docs/python.md"):
+        for block in re.findall(r"```python\n(.*?)```", PAGES[ROOT / page], re.DOTALL):
+            names: dict = {}
+            exec(block, names)
+            shapes.append(tuple(names["result"].shape))
+    assert shapes == [(200, 280, 3), (200, 280), (1, 3, 200, 280)]
 
 
 def test_the_examples_of_the_docstrings_run(workplace):
@@ -83,27 +153,28 @@ def test_the_examples_of_the_docstrings_run(workplace):
     assert result.failed == 0
 
 
-def test_commands_that_others_run_are_in_the_readme_and_have_their_test():
+def test_commands_that_others_run_are_in_the_pages_and_have_their_test():
     for line, test in ELSEWHERE.items():
-        assert line in commands(), line
+        assert line in COMMANDS, line
         file, name = test.split("::")
         assert f"def {name}(" in (ROOT / "tests" / file).read_text(encoding="utf-8"), test
 
 
 @pytest.fixture
 def users_folder(workplace, monkeypatch):
-    """A folder with what the README's commands speak of, as small as it may be."""
+    """A folder with what the commands of the pages speak of, as small as it may be."""
     monkeypatch.setenv("HOME", str(workplace / "home"))
     pictures = ["photo.jpg", "holidays/1.jpg", "holidays/below/2.png", "portraits/3.png", "scans/4.tif"]
     pictures += [f"datasets/{name}/1.png" for name in ("custom", "ImageNet/GT")]
-    pictures += ["home/Set5_HR/1.png"]
+    pictures += [f"home/{name}/1.png" for name in ("Set5_HR", "Set14_HR")]
     for i, name in enumerate(pictures):
         (workplace / name).parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(workplace / name), photo(16, 24, i))
-    (workplace / "home/DF2K_HR").mkdir()
-    cv2.imwrite(str(workplace / "home/DF2K_HR/1.png"), photo(480, 480))
-    for name in ("Set5", "Set14", "BSD100", "Urban100", "Manga109"):
-        for folder, factor in (("GTmod12", 1), ("LRbicx2", 2), ("LRbicx4", 4)):
+    for name, size in (("DF2K_HR", 480), ("photos", 48)):
+        (workplace / "home" / name).mkdir()
+        cv2.imwrite(str(workplace / "home" / name / "1.png"), photo(size, size))
+    for name, truth in [(name, "GTmod12") for name in ("Set5", "Set14")] + [("demo", "GT")]:
+        for folder, factor in ((truth, 1), ("LRbicx2", 2), ("LRbicx4", 4)):
             path = workplace / "datasets" / name / folder
             path.mkdir(parents=True)
             cv2.imwrite(str(path / "1.png"), photo(48 // factor, 48 // factor))
@@ -125,15 +196,13 @@ SMALLER += [f"network_g:{key}={list(v) if isinstance(v, tuple) else v}".replace(
 
 
 def test_every_command_runs(users_folder, capfd):
-    lines = [line for line in commands() if line not in ELSEWHERE and not line.startswith(INSTALLATION)]
+    lines = [line for line in COMMANDS if line not in ELSEWHERE and not f"{line} ".startswith(INSTALLATION)]
     # Data come before training, and results before they are compared
     lines.sort(key=lambda line: ("prepare" not in line, "report" in line))
-    assert len(lines) >= 15
+    assert len(lines) >= 25
     for line in lines:
         words = [word.replace("~", str(users_folder / "home")) for word in shlex.split(line)]
-        if words[:1] == ["python"]:
-            words[:2] = ["drct", words[1].removeprefix("drct/").removesuffix(".py")]
-        assert words[0] in ("drct", ".venv/bin/drct"), f"{line}: how is this tested?"
+        assert words[0] == "drct", f"{line}: how is this tested?"
         if words[1] == "train":
             words += ["--force_yml", *SMALLER]
         if words[1] == "upscale":
@@ -141,4 +210,5 @@ def test_every_command_runs(users_folder, capfd):
         assert drct_main(words[1:]) == 0, f"{line}\n{capfd.readouterr().err}"
     for result in ("larger.png", "larger/holidays/below/2.png", "larger/4_x4.png", "upscaled/photo.jpg", "drct.onnx"):
         assert (users_folder / result).is_file(), result
+    assert Path("results/DRCT-XS_SRx4_demo/report.html").is_file()
     assert np.asarray(cv2.imread("larger.png")).shape == (64, 96, 3)

@@ -17,13 +17,14 @@ from basicsr.utils.matlab_functions import imresize
 from conftest import photo, test_options, write_options
 
 from drct.commands import report as report_command
+from drct.commands import test as test_run
+from drct.evaluation import comparison_sheet as sheet
 from drct.evaluation import run_report
 from drct.evaluation.metric_table import MetricTable
 from drct.evaluation.pages import pictures as report_pictures
 from drct.evaluation.run_settings import run_settings
-from drct.images.image_files import read_image, write_png
+from drct.images.bgr import read_image, write_png
 from drct.models.drct_model import DRCTModel
-from drct.runs import test as test_run
 
 
 def run_test(options):
@@ -375,6 +376,69 @@ def test_the_real_pyiqa_measures_psnr_as_basicsr_does(weights, pairs):
         assert values["theirs"] == pytest.approx(values["psnr"], abs=1e-3)
     metrics = json.loads(Path("results/run/settings.json").read_text())["options"]["val"]["metrics"]
     assert [metrics[name]["better"] for name in ("theirs", "gradients")] == ["higher", "lower"]
+
+
+# ------------------------------------------------------------------------------------------------ comparison sheet
+
+
+def with_errors(truth, *errors):
+    """A picture that differs from the ground truth by some amount in some areas."""
+    picture = truth.astype(int)
+    for rows, columns, error in errors:
+        picture[rows, columns] += error
+    return picture.astype(np.uint8)
+
+
+def test_the_sheet_shows_where_the_network_helps_most_and_where_least():
+    truth = np.full((120, 160, 3), 100, np.uint8)
+    helped, hurt = (slice(0, 32), slice(0, 32)), (slice(70, 102), slice(90, 122))
+    bicubic = with_errors(truth, (*helped, 40), (*hurt, 5))
+    result = with_errors(truth, (*helped, 10), (*hurt, 20))
+    assert sheet.areas_of_gain(bicubic, result, truth, 32) == {"most": (0, 0), "least": (70, 90)}
+    assert sheet.areas_of_gain(result, bicubic, truth, 32) == {"most": (70, 90), "least": (0, 0)}
+    whole = sheet.areas_of_gain(bicubic, result, truth, 120)
+    assert all(row == 0 and 0 <= column <= 40 for row, column in whole.values())
+    inside = [picture[hurt] for picture in (result, truth)]
+    assert sheet._psnr(*inside) == pytest.approx(calculate_psnr(*inside, 0, test_y_channel=True), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("which", "before", "after", "heading"),
+    [
+        ("most", 22.11, 25.55, "gains most: +3.44 dB"),
+        ("least", 35.65, 36.1, "gains least: +0.45 dB"),
+        ("least", 32.55, 31.64, "loses: -0.91 dB"),
+        ("least", np.inf, np.inf, "gains least: +0.00 dB"),
+    ],
+)
+def test_an_area_where_the_network_loses_is_labelled_so(which, before, after, heading):
+    assert sheet._heading(which, before, after) == heading
+
+
+def test_the_sheet_has_a_row_for_each_image_with_ground_truth(workplace):
+    table = MetricTable("set")
+    table.add("b", {"psnr": 30.0})
+    table.add_bicubic("b", {"psnr": 28.0})
+    assert sheet._score(table, "b") == "PSNR 30.00 (+2.00)"
+    assert sheet._score(table, "a") == ""
+    drawn = sheet.ComparisonSheet("a network with a name that is longer than a panel is wide")
+    for name, (height, width) in {"b": (150, 130), "a": (20, 30)}.items():
+        images = {kind: photo(height, width, seed) for seed, kind in enumerate(("img", "img2", "bicubic"))}
+        drawn.add(name, images, table)
+    drawn.add("without ground truth", {"img": photo(20, 30)}, table)
+    assert drawn.collect()
+    drawn.write("sheet.png")
+    picture = read_image("sheet.png")
+    assert picture.shape == (
+        2 * (sheet.LABEL_HEIGHT + sheet.PANEL + sheet.PANEL_GAP),
+        7 * (sheet.PANEL + sheet.PANEL_GAP),
+        3,
+    )
+    truth = photo(150, 130, 1)
+    y, x = sheet.areas_of_gain(photo(150, 130, 2), photo(150, 130, 0), truth, sheet.AREA)["most"]
+    top, left = len(picture) // 2 + sheet.LABEL_HEIGHT, 3 * (sheet.PANEL + sheet.PANEL_GAP)
+    shown = picture[top : top + sheet.PANEL : 2, left : left + sheet.PANEL : 2]
+    assert np.array_equal(shown, truth[y : y + sheet.AREA, x : x + sheet.AREA])
 
 
 # -------------------------------------------------------------------------------------------------- several runs

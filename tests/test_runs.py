@@ -25,10 +25,11 @@ from spandrel import ModelLoader
 from torch.nn import functional as F
 
 from drct.archs.drct_arch import DRCT
-from drct.images.image_files import list_images, read_image, write_png
+from drct.commands import test as test_run
+from drct.commands import train as train_run
+from drct.images.bgr import read_image, write_png
+from drct.images.listing import list_images
 from drct.inference import pad_to_multiple, upscaler
-from drct.runs import test as test_run
-from drct.runs import train as train_run
 from drct.runs.signals import StopRequest
 
 DISK = {"io_backend": {"type": "disk"}}
@@ -253,7 +254,7 @@ def test_bicubic_and_a_picture_beside_the_network(weights, pairs):
     psnr = calculate_psnr(bicubic, gt.astype(np.float64), crop_border=2, test_y_channel=True)
     assert table["bicubic"]["images"]["colour"]["psnr"] == pytest.approx(psnr, abs=1e-3)
     sheet = read_image("results/run/comparison_set.png")
-    assert sheet.shape[0] == 3 * 326
+    assert sheet.shape == (3 * 284, 7 * 230, 3)
     assert sheet.std() > 10
 
 
@@ -412,7 +413,7 @@ def test_workers_may_be_spawned(pairs):
     code = (
         "import sys, multiprocessing, drct\nif __name__ == '__main__':\n"
         "    multiprocessing.set_start_method('spawn')\n"
-        "    from drct.runs.train import main\n    sys.exit(main())\n"
+        "    from drct.commands.train import main\n    sys.exit(main())\n"
     )
     Path("start.py").write_text(code)
     options = train_options(total_iter=2)

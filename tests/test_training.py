@@ -23,16 +23,16 @@ import torchvision
 from conftest import ROOT, TINY, OriginalDRCT, pair, photo, rescale_, test_options, train_options, write_options
 from forked import Forked, free_port
 
+from drct.commands import test as test_run
+from drct.commands import train as train_run
 from drct.data import prepare
 from drct.data.prepare import reduce_image
 from drct.errors import DRCTError
 from drct.inference.upscaler import Upscaler
 from drct.models import drct_model
 from drct.models.drct_model import DRCTModel
-from drct.runs import test as test_run
-from drct.runs import train as train_run
-from drct.runs.options import load_yaml
 from drct.runs.scalars import Scalars, read_scalars
+from drct.runs.yaml_file import load_yaml
 from drct.runtime import checkpoint
 
 TRAIN = str(ROOT / "drct" / "train.py")
@@ -177,7 +177,7 @@ import os, signal, sys
 sys.path.insert(0, {root!r})
 if __name__ == "__main__":
     import drct.files
-    from drct.runs.train import main
+    from drct.commands.train import main
     replace = os.replace
     def killed(source, target):
         if os.path.basename(target) == {file!r}:
@@ -482,7 +482,7 @@ import os, signal, sys
 sys.path.insert(0, {root!r})
 if __name__ == "__main__":
     import drct, basicsr
-    from drct.runs.train import main
+    from drct.commands.train import main
     from drct.errors import DRCTError
     from drct.models.drct_model import DRCTModel
     original = DRCTModel.optimize_parameters
@@ -661,7 +661,7 @@ sys.path.insert(0, {root!r})
 if __name__ == "__main__":
     import drct, basicsr, torch
     from drct.runtime import distributed
-    from drct.runs.train import main
+    from drct.commands.train import main
     from drct.models.drct_model import DRCTModel
     original = DRCTModel.optimize_parameters
     def step(self, iteration):

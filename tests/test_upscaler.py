@@ -13,10 +13,11 @@ from torch.nn import functional as F
 
 import drct
 from drct.archs.drct_arch import DRCT
+from drct.archs.traits import NetworkTraits
 from drct.archs.variants import drct_options
 from drct.errors import DRCTError
-from drct.inference import tiling as upscale
-from drct.inference.weights import available, find_weights, load_network
+from drct.inference import upscale
+from drct.inference.weights import available, find_weights, read_network
 
 
 def tiny(scale=2, **options):
@@ -69,7 +70,7 @@ def test_every_kind_of_weight_file_is_read(workplace):
     x = torch.rand(1, 3, 9, 13)
     expected = upscale(network, x, 4, 2)
     for name in ("ema.pth", "bare.pt", "parallel.pth", "w.safetensors", "folder"):
-        found = load_network(name)
+        found = read_network(name).network
         assert not found.training
         assert torch.equal(upscale(found, x, 4, 2), expected), name
 
@@ -92,7 +93,7 @@ def test_shipped_weights_are_found_by_name_from_anywhere(workplace):
     (workplace / "experiments" / "pretrained_models").mkdir(parents=True)
     torch.save(tiny().state_dict(), "experiments/pretrained_models/mine.pth")
     assert "mine" in available()
-    assert load_network("mine").upscale == 2
+    assert read_network("mine").network.upscale == 2
 
 
 @pytest.mark.parametrize(
@@ -141,10 +142,10 @@ def test_a_folder_that_holds_no_whole_drct_is_refused(workplace, lacks):
         weights = {"layers.0.residual_group.blocks.0.attn.qkv.weight": torch.zeros(3)}
     save_file(weights, "folder/model.safetensors")
     if lacks == "nothing":  # what follows from the arguments is no weight
-        assert torch.equal(load_network("folder").conv_last.weight, network.conv_last.weight)
+        assert torch.equal(read_network("folder").network.conv_last.weight, network.conv_last.weight)
         return
     with pytest.raises(DRCTError, match=r"cannot load folder: .*[Mm]issing key"):
-        load_network("folder")
+        read_network("folder")
 
 
 def test_weights_of_odd_shapes_and_paths_that_are_no_models_of_the_hub_are_explained(workplace):
@@ -319,11 +320,18 @@ def test_a_network_of_another_kind_is_run_too():
         def forward(self, x):
             return F.interpolate(x, scale_factor=3)
 
-    upscaler = drct.Upscaler(Nearest(), "cpu", "fp32", tile=None, self_ensemble=True, scale=3)
+    upscaler = drct.Upscaler(Nearest(), "cpu", "fp32", tile=None, self_ensemble=True, traits=NetworkTraits(scale=3))
     image = photo(5, 7)
     assert np.array_equal(upscaler.upscale(image), image.repeat(3, 0).repeat(3, 1))
     with pytest.raises(DRCTError, match="tile: auto needs"):
-        drct.Upscaler(Nearest(), "cpu", "fp32", scale=3).upscale(image)
+        drct.Upscaler(Nearest(), "cpu", "fp32", traits=NetworkTraits(scale=3)).upscale(image)
+    with pytest.raises(ValueError, match="Nearest declares no traits"):
+        drct.Upscaler(Nearest(), "cpu", "fp32")
+
+
+def test_the_representation_tells_how_an_upscaler_runs():
+    upscaler = drct.Upscaler(tiny(), "cpu", "fp32", tile=(10, 3), self_ensemble=True)
+    assert repr(upscaler) == "Upscaler(DRCT x2 on cpu, fp32, tile (12, 4), self-ensemble)"
 
 
 def test_low_precision_and_the_mode_of_the_network():

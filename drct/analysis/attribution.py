@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from drct.analysis.networks import Loaded
+from drct.archs.traits import NetworkTraits
 from drct.errors import DRCTError
 from drct.inference.memory import is_out_of_memory
 from drct.inference.tiling import pad_to_multiple
@@ -221,7 +222,7 @@ def explain(
         DRCTError: if the network does not take pictures of any size, its gradient does not fit in memory, or the patch
             does not change along the path.
     """
-    upscaler = Upscaler(loaded.network, device, "fp32", None, scale=loaded.scale)
+    upscaler = Upscaler(loaded.network, device, "fp32", None, traits=NetworkTraits(loaded.scale, loaded.window))
     upscaler.check_pictures()
     network, scale = loaded.network.requires_grad_(False), loaded.scale
     height, width = image.shape[:2]

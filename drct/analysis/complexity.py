@@ -9,7 +9,7 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,7 +20,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from drct.analysis import networks
-from drct.archs.drct_arch import DRCT, WindowAttention
 from drct.archs.variants import VARIANTS
 from drct.errors import DRCTError, did_you_mean
 from drct.files import expanded
@@ -78,11 +77,7 @@ def complexity_of(source: str | os.PathLike, width: int, height: int, training: 
     name, network, window = _network_of(source)
     rows, columns = (-(-side // window) * window for side in (height, width))
     try:
-        if isinstance(network, DRCT):
-            multi_adds, pass_bytes = torchinfo_counts(layers_of(network, rows, columns))
-            operations = network.operations(rows, columns)
-        else:
-            multi_adds, pass_bytes, operations = _counted(network, rows, columns)
+        multi_adds, pass_bytes, operations = _counted(network, rows, columns)
         activation_bytes = kept_for_backward(network, rows, columns) if training else 0
     except (RuntimeError, ValueError) as error:  # the network's, of its input
         raise DRCTError(f"{name} does not take an image of {width}x{height}: {str(error).splitlines()[0]}") from error
@@ -132,30 +127,8 @@ def torchinfo_counts(layers: Layers) -> tuple[int, int]:
     return multi_adds, pass_bytes
 
 
-def layers_of(network: DRCT, height: int, width: int) -> Iterator[tuple[nn.Module, tuple[int, ...]]]:
-    """The layers of a DRCT for `torchinfo_counts`, with the shapes that the original's have.
-
-    `DRCT` computes with the weights of its layers without calling these, which the original does.
-
-    Args:
-        network: A DRCT.
-        height, width: Of the image, multiples of the window.
-    """
-    pixels, area = height * width, network.window_size**2
-    of_windows = {m for a in network.modules() if isinstance(a, WindowAttention) for m in (a.qkv, a.proj)}
-    for module in network.modules():  # in the order of computation
-        if isinstance(module, nn.Conv2d):
-            yield module, (1, module.out_channels, pixels)
-        elif isinstance(module, nn.PixelShuffle):
-            pixels *= module.upscale_factor**2
-        elif module in of_windows:
-            yield module, (pixels // area, area, module.weight.shape[0])
-        elif isinstance(module, nn.Linear | nn.LayerNorm):
-            yield module, (1, pixels, module.weight.shape[0])
-
-
 def _counted(network: nn.Module, height: int, width: int) -> tuple[int, int, int]:
-    """What `torchinfo_counts` returns, and the operations, of a network that calls its layers."""
+    """What `torchinfo_counts` returns, and the operations, of a network."""
     called: list[tuple[nn.Module, Sequence[int]]] = []
     layers = [m for m in network.modules() if not list(m.children()) and list(m.parameters())]
     hooks = [m.register_forward_hook(lambda layer, _, out: called.append((layer, out.shape))) for m in layers]

@@ -23,14 +23,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from drct.archs.drct_arch import SHIFTED_BLOCKS, DenseGroup
-from drct.archs.windows import window_merge
 from drct.errors import DRCTError
-from drct.inference.tiling import pad_to_multiple, window_of
+from drct.inference.tiling import pad_to_multiple
 
 # Names of the modules whose output is a stage, by family of architectures. The first number is that of the group.
 BLOCKS = {
@@ -140,17 +137,15 @@ def measure(network: nn.Module, image: Tensor, window: int) -> list[Measured]:
         DRCTError: if the architecture is not known, or its features have another size than the image.
     """
     height, width = image.shape[-2:]
-    padded = pad_to_multiple(image[None], window_of(network, window))
+    padded = pad_to_multiple(image[None], window)
     modules = dict(network.named_modules())
     found = stages(network)
     measured: dict[str, Measured] = {}
 
     def watch(name: str) -> Any:
-        stage, parent = found[name], modules[name.rpartition(".")[0]]
+        stage = found[name]
 
         def features(x: Tensor) -> Tensor:
-            if stage.kind == "block" and isinstance(parent, DenseGroup):
-                x = _unshifted(x, parent, stage.block, padded.shape[-1])
             if x.numel() != x.shape[-1] * padded[0, 0].numel():
                 raise DRCTError(f"features of {type(network).__name__} have another size than its input: not supported")
             return x.detach().reshape(*padded.shape[-2:], -1)[:height, :width].float()
@@ -163,18 +158,11 @@ def measure(network: nn.Module, image: Tensor, window: int) -> list[Measured]:
 
     handles = [watch(name) for name in found]
     try:
-        with torch.enable_grad():  # in which DRCT computes the whole image at a time, module after module
-            network(padded)
+        network(padded)
     finally:
         for handle in handles:
             handle.remove()
     return [measured[name] for name in found]
-
-
-def _unshifted(windows: Tensor, group: DenseGroup, block: int, width: int) -> Tensor:
-    """The feature map of a block of DRCT, which sees windows of a shifted one: (1, n, N, C) -> (1, H, W, C)."""
-    shift = group.shift if block in SHIFTED_BLOCKS else 0
-    return torch.roll(window_merge(windows, group.window_size, width), (shift, shift), dims=(1, 2))
 
 
 def _measured(stage: Stage, x: Tensor, before: Tensor | None) -> Measured:

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from drct.archs.drct_arch import DRCT
+from drct.archs.traits import traits_of
 from drct.archs.variants import VARIANTS, drct_options
 from drct.errors import DRCTError, did_you_mean
 from drct.files import expanded
 from drct.inference import weights
-from drct.inference.tiling import window_of
-from drct.runs.options import load_yaml
+from drct.runs.yaml_file import load_yaml
 from drct.runtime import checkpoint
 
 _COMMON: dict[str, Any] = {
@@ -99,9 +99,9 @@ def load(source: str | os.PathLike) -> Loaded:
             drct_options(state)
         except ValueError as error:
             return _by_spandrel(path, state, str(error))
-        network = weights.network_of(content, path).network
+        network = weights.network_from(content, path).network
     else:
-        network = weights.load_network(source)
+        network = weights.read_network(source).network
     return Loaded(path.stem, network, network.upscale, network.window_size)
 
 
@@ -119,7 +119,9 @@ def _of_run(folder: Path) -> Loaded:
     network = build_network(dict(opt)).eval()
     state, _ = checkpoint.read_weights(newest)
     checkpoint.load_weights(network, state, True, newest)
-    return Loaded(folder.name, network, int(opt.get("upscale", 4)), window_of(network, opt.get("window_size", 1)))
+    return Loaded(
+        folder.name, network, int(opt.get("upscale", 4)), traits_of(network, int(opt.get("upscale", 4)), opt).window
+    )
 
 
 def _by_spandrel(path: Path, state: dict[str, Any], reason: str) -> Loaded:
@@ -132,7 +134,7 @@ def _by_spandrel(path: Path, state: dict[str, Any], reason: str) -> Loaded:
         raise DRCTError(f"{path}: {reason}, and spandrel does not know them either") from error
     if not isinstance(found, ImageModelDescriptor):
         raise DRCTError(f"{path}: a network of {found.architecture.name} takes more than an image")
-    window = window_of(found.model, found.size_requirements.multiple_of)  # it would pad by itself
+    window = getattr(found.model, "window_size", found.size_requirements.multiple_of)  # it would pad by itself
     return Loaded(path.stem, found.model.eval(), found.scale, window)
 
 

@@ -1,47 +1,52 @@
-"""DRCT without its dense connections: what they give is measured against it."""
+"""DRCT without its dense connections, to measure what these add."""
 
-from typing import cast
+from typing import Any
 
-import torch.nn.functional as F  # noqa: N812
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-from drct.archs.drct_arch import DENSE_SCALE, DENSE_SLOPE, DRCT, BlockWeights, DenseGroup, SwinBlock
+from drct.archs.drct_arch import DENSE_SCALE, DENSE_SLOPE, DRCT, SHIFTED_BLOCKS, blocks_of, on_tokens
+from drct.archs.swin import SwinBlock
 
 __all__ = ["DRCTPlain"]
 
 
-class PlainGroup(DenseGroup):
-    """Residual group of five Swin blocks, each of which sees only what the one before made.
+class PlainGroup(nn.Module):
+    """Residual group of five Swin blocks, each of which sees only the output of the one before.
 
     It has the blocks, 1x1 convolutions, activations, shifts and residual scaling of a dense group, but C channels
-    everywhere.
+    everywhere. Takes the arguments of `DenseGroup`; `growth` has no effect.
     """
 
-    def __init__(self, dim: int, growth: int, *args, **options) -> None:
-        del growth  # each block replaces all C channels
-        super().__init__(dim, dim, *args, **options)
-
-    def width(self, k: int) -> int:
-        return self.dim
-
-    def forward(self, x: Tensor, use_checkpoint: bool = False) -> Tensor:
-        new = x
+    def __init__(
+        self,
+        dim: int,
+        growth: int,
+        window_size: int,
+        shift: int,
+        num_heads: int,
+        mlp_ratio: float,
+        **block_options: Any,
+    ) -> None:
+        super().__init__()
         for k in range(1, 6):
-            new = self._run_block(k, new, use_checkpoint)
-        return new * DENSE_SCALE + x
+            block_shift, ratio = shift if k in SHIFTED_BLOCKS else 0, mlp_ratio if k <= 3 else 1
+            block = SwinBlock(dim, window_size, block_shift, num_heads, ratio, **block_options)
+            self.add_module(f"swin{k}", block)
+            self.add_module(f"adjust{k}", nn.Conv2d(dim, dim, 1))
 
-    def _apply_block(self, k: int, windows: Tensor, weights: BlockWeights, mask: Tensor | None) -> Tensor:
-        new = cast(SwinBlock, getattr(self, f"swin{k}")).adjusted(windows, weights, mask)
-        return F.leaky_relu(new, DENSE_SLOPE) if k < 5 else new
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) -> (B, H, W, C), H and W multiples of the window."""
+        *first_four, (block, adjust) = blocks_of(self)
+        new = x
+        for earlier, earlier_adjust in first_four:
+            new = F.leaky_relu(on_tokens(earlier_adjust, earlier(new)), DENSE_SLOPE)
+        return on_tokens(adjust, block(new)) * DENSE_SCALE + x
 
 
 class DRCTPlain(DRCT):
-    """DRCT of `PlainGroup`s. Takes the arguments of `DRCT`; `gc` has no effect.
+    """DRCT of plain groups, for experiments. Takes the arguments of `DRCT`; `gc` has no effect."""
 
-    For experiments: inference takes the whole image at a time.
-    """
-
-    group = PlainGroup
-
-    def _run_in_place(self, x: Tensor) -> Tensor:
-        return self._run_at_once(x)
+    def make_group(self, **options: Any) -> PlainGroup:
+        """Make one of `layers`."""
+        return PlainGroup(**options)

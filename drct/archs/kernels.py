@@ -1,4 +1,4 @@
-"""The matrix products of the network - linear layers and attention - by the fastest way that this device has."""
+"""Linear layers and window attention, computed in the fastest way that the device has."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -17,15 +17,15 @@ HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, 
 
 
 def is_traced() -> bool:
-    """Whether this is recorded by torch.compile, torch.export or torch.jit, which want operations they know."""
+    """Return whether torch.compile, torch.export or torch.jit is recording, which need operations they know."""
     return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
 def packed(weight: Tensor, rows: int) -> Tensor:
-    """A weight (o, i) in the order in which `linear` reads it fastest, for inference; some devices have no such order.
+    """Reorder a weight (o, i) for `linear` to read it fastest in inference, on devices that have such an order.
 
     Args:
-        weight: Of the type that is computed in.
+        weight: A weight in the dtype of the computation.
         rows: How many rows most products will have.
     """
     if not _onednn_computes(weight):
@@ -36,10 +36,10 @@ def packed(weight: Tensor, rows: int) -> Tensor:
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool = False) -> Tensor:
-    """x W^T + b, (..., i), (o, i), (o,) -> (..., o), and GELU of it if asked for. `weight` may be `packed`."""
+    """Compute x W^T + b, and GELU of it if wanted: (..., i), (o, i), (o,) -> (..., o). `weight` may be `packed`."""
     if weight.is_mkldnn:
         return _onednn(x.to(weight.dtype), weight, None if bias is None else bias.to(weight.dtype), gelu)
-    if is_traced() or not _onednn_is_faster(x):
+    if not _onednn_is_faster(x):
         y = F.linear(x, weight, bias)
     elif torch.is_grad_enabled():
         y = linear_of(_itself, x, weight, bias)
@@ -49,11 +49,11 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool = False) -
 
 
 def linear_of(f: Callable[..., Tensor], x: Tensor, weight: Tensor, bias: Tensor | None, *parameters: Tensor) -> Tensor:
-    """`linear(f(x, *parameters), weight, bias)` that keeps x for the backward pass, and not f(x), which is cheap.
+    """Compute `linear(f(x, *parameters), weight, bias)`, keeping x for the backward pass instead of f(x).
 
-    Has gradients, but no gradients of gradients.
+    For functions that are cheap to compute again. The result has gradients, but no gradients of gradients.
     """
-    if is_traced() or not torch.is_grad_enabled():
+    if not torch.is_grad_enabled():
         return linear(f(x, *parameters), weight, bias)
     return _LinearOf.apply(f, x, weight, bias, *parameters)
 
@@ -79,7 +79,9 @@ def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool = False) 
 
 class _LinearOf(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, f, x: Tensor, weight: Tensor, bias: Tensor | None, *parameters: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, f: Callable[..., Tensor], x: Tensor, weight: Tensor, bias: Tensor | None, *parameters: Tensor
+    ) -> Tensor:
         ctx.save_for_backward(x, weight, *parameters)
         ctx.f, ctx.has_bias = f, bias is not None
         ctx.autocast = _autocast_of(x.device.type)
@@ -87,7 +89,7 @@ class _LinearOf(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, *parameters = ctx.saved_tensors
         wanted = ctx.needs_input_grad[1:]
         for_f = wanted[0] or any(wanted[3:])
@@ -109,12 +111,12 @@ class _LinearOf(torch.autograd.Function):
 
 
 def in_full_precision(device: str) -> AbstractContextManager:
-    """Within it, products have the type of their operands, autocast or not."""
+    """Within the block, compute products in the dtype of their operands, even under autocast."""
     return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
 
 def _autocast_of(device: str) -> dict[str, Any]:
-    """The arguments of `torch.autocast` that make its present state."""
+    """Return the arguments of `torch.autocast` that restore its present state."""
     if not torch.amp.is_autocast_available(device):
         return {"device_type": "cpu", "enabled": False}
     dtype, enabled = torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
@@ -124,7 +126,7 @@ def _autocast_of(device: str) -> dict[str, Any]:
 def _linear_gradients(
     x: Tensor, weight: Tensor, grad: Tensor, wanted: tuple[bool, bool, bool]
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Gradients of a linear layer for its input, weight and bias, in the types of these."""
+    """Compute the gradients of a linear layer for its input, weight and bias, in the dtypes of these."""
     dtype = grad.dtype  # what autocast computed in
     low_x, low_weight = x.to(dtype), weight.to(dtype)
     if _onednn_computes(grad):
@@ -149,25 +151,24 @@ def _linear_gradients(
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | None, dropout: float = 0.0) -> Tensor:
-    """softmax(q k^T + bias + mask) v, without a factor of the logits.
+    """Compute softmax(q k^T + bias + mask) v, without a factor of the logits.
 
     Args:
         q, k, v: (n, h, N, d): n windows, h heads.
         bias: (h, N, N).
-        mask: (m, N, N), where window i takes mask i % m, or None.
-        dropout: Rate of dropout of the weights.
+        mask: (m, N, N), or None. Window i takes mask i % m.
+        dropout: Dropout rate of the attention weights.
 
     Returns:
         (n, h, N, d). On the CPU it has gradients, but no gradients of gradients.
     """
     on_cpu = q.device.type == "cpu"
-    if on_cpu and (dropout or is_traced()):
-        weights = _recordable_weights(q, k, bias, mask)
-        return (F.dropout(weights, dropout) if dropout else weights) @ v
+    if on_cpu and dropout:
+        return F.dropout(_weights(q, k, bias, mask), dropout) @ v
     if on_cpu and torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v, bias)):
-        # PyTorch's fused attention on the CPU has no gradient for a bias
+        # Fused attention on the CPU has no gradient for a bias
         return _RecomputedAttention.apply(q, k, v, bias, mask)
-    if on_cpu and q.dtype == torch.float32 and type(q) is Tensor:  # not one without values, to look at shapes only
+    if on_cpu and q.dtype == torch.float32 and type(q) is Tensor:  # no stand-in without values
         return _attention_by_heads(q, k, v, bias, mask)
     if on_cpu and q.dtype == torch.bfloat16:  # the fused one converts all to float32
         return _weights(q, k, bias, mask) @ v
@@ -175,13 +176,13 @@ def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | None
 
 
 def _attention_by_heads(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:
-    """The same for float32 on the CPU without gradients: its fused attention multiplies slower than plain products do.
+    """Attention in float32 on the CPU, without gradients, where fused attention is slower than plain products.
 
-    Softmax is taken without its shift by the largest logit, and to base 2, whose powers are far faster to compute. So
-    rows whose logits are too large or too small for that, which no network is known to have, are computed once more.
+    Softmax omits its shift by the largest logit and takes powers of 2, which are far faster to compute. Rows whose
+    logits are too large or too small for that, which no network is known to have, are computed once more.
     """
     n, heads, tokens, d = q.shape
-    out = q.new_empty(n, tokens, heads, d).transpose(1, 2)  # the order in which the heads are wanted
+    out = q.new_empty(n, tokens, heads, d).transpose(1, 2)  # so that the heads lie beside each other
     totals = q.new_empty(n, heads, tokens, 1)
     at_most = min(n, _at_a_time(tokens))
     buffer, result = q.new_empty(at_most, tokens, tokens), q.new_empty(at_most, tokens, d)
@@ -198,12 +199,12 @@ def _attention_by_heads(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Ten
 
 
 def _at_a_time(tokens: int) -> int:
-    """How many windows of so many tokens to compute at a time, for the logits of a head to stay in the cache."""
+    """Return how many windows to compute at a time for the logits of a head to stay in the cache."""
     return max(1, LOGITS_AT_A_TIME // tokens**2)
 
 
 def _parts(n: int, tokens: int, bias: Tensor, mask: Tensor | None) -> Iterator[tuple[tuple[slice, int], Tensor]]:
-    """Windows and the head to compute at a time, and what is added to their logits: (1 or so many, N, N)."""
+    """Yield the windows and the head to compute at a time, and what to add to their logits: (N, N) or (n, N, N)."""
     for start in range(0, n, _at_a_time(tokens)):
         windows = slice(start, min(start + _at_a_time(tokens), n))
         masks = mask
@@ -214,7 +215,7 @@ def _parts(n: int, tokens: int, bias: Tensor, mask: Tensor | None) -> Iterator[t
 
 
 def _full_bias(bias: Tensor, mask: Tensor | None, n: int) -> Tensor:
-    """Bias and mask in four dimensions, as fast kernels take them: (1 or n, h, N, N)."""
+    """Combine bias and mask in four dimensions, as fused kernels take them: (1 or n, h, N, N)."""
     if mask is None:
         return bias[None]
     full = bias + mask[:, None].to(bias.dtype)
@@ -222,29 +223,22 @@ def _full_bias(bias: Tensor, mask: Tensor | None, n: int) -> Tensor:
 
 
 def _weights(q: Tensor, k: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:
+    """Compute the attention weights: (n, h, N, N)."""
     logits = q @ k.transpose(-2, -1)
     return logits.add_(_full_bias(bias, mask, len(q))).softmax(-1)  # the product's gradient does not need its result
 
 
-def _recordable_weights(q: Tensor, k: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:
-    """The same in operations that do not depend on how many windows there are, for a recorded program."""
-    logits = q @ k.transpose(-2, -1) + bias
-    if mask is not None:
-        logits = (logits.unflatten(0, (-1, mask.shape[0])) + mask[:, None]).flatten(0, 1)
-    return logits.softmax(-1)
-
-
 class _RecomputedAttention(torch.autograd.Function):
-    """Attention that keeps no attention matrix for the backward pass, which computes them again, a few at a time."""
+    """Attention whose backward pass computes the attention weights again, a few windows at a time."""
 
     @staticmethod
-    def forward(ctx, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:
         ctx.save_for_backward(q, k, v, bias, *([] if mask is None else [mask]))
         return attention(q, k, v, bias.detach(), mask)  # with a bias that requires a gradient, SDPA would be slow
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, bias, *masks = ctx.saved_tensors
         tokens = q.shape[2]
         grads = [torch.empty_like(t) for t in (q, k, v)]

@@ -1,4 +1,4 @@
-"""Which network a state dict belongs to, told by its names and shapes."""
+"""The named networks, and recognizing which network a state dict belongs to from its names and shapes."""
 
 import math
 import re
@@ -11,10 +11,10 @@ from torch import Tensor
 from drct.archs.drct_arch import DRCT
 
 DEFAULTS = {name: parameter.default for name, parameter in signature(DRCT).parameters.items()}
-# The networks that have a name, by their arguments; others are the defaults
+# Arguments of the named networks; those not given have their defaults
 VARIANTS: dict[str, dict[str, Any]] = {
     "DRCT": {"embed_dim": 180},
-    "DRCT-C144": {"embed_dim": 144},  # of the paper's complexity table
+    "DRCT-C144": {"embed_dim": 144},  # the network of the paper's complexity table
     "DRCT-L": {"depths": (6,) * 12, "num_heads": (6,) * 12},
     "DRCT-XL": {"depths": (6,) * 14, "num_heads": (6,) * 14},
     "DRCT-XS": {
@@ -26,11 +26,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "img_size": 32,
     },
 }
-# Arguments that a variant leaves open: what it is trained on, what it is made for
+# Arguments that a variant leaves open
 OPEN = {"img_size", "depths", "upscale", "upsampler", "in_chans"}
-# Arguments that make the shape of a variant
+# Arguments that determine the variant
 SHAPE = ("embed_dim", "num_heads", "window_size", "mlp_ratio", "qkv_bias", "ape", "patch_norm", "resi_connection", "gc")
-# Names that only one kind of network has, most particular first
+# Names found in one kind of network only, the most specific first
 OTHERS = {
     "HAT": r"overlap_attn\.",
     "Swin2SR": r"layers\.0\.residual_group\.blocks\.0\.attn\.logit_scale",
@@ -45,14 +45,14 @@ OTHERS = {
 
 
 def drct_options(weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The arguments with which `DRCT` makes the network of a state dict.
+    """Return the arguments with which `DRCT` makes the network of a state dict.
 
-    What leaves no trace in the weights has its default: `img_range`, `qk_scale`, the rates of dropout. So has
-    `img_size` in a file without the original's computed entries, which only matters to networks trained on images of
-    a single window.
+    Arguments that leave no trace in the weights get their defaults: `img_range`, `qk_scale` and the dropout rates; in
+    a file without the original's computed entries also `img_size`, which matters only to networks trained on images
+    of a single window.
 
     Raises:
-        ValueError: if the weights are not a DRCT's; the message says what they look like.
+        ValueError: if these are not weights of a DRCT; the message says what they look like.
     """
     if "layers.0.swin1.attn.relative_position_bias_table" not in weights or "conv_first.weight" not in weights:
         raise ValueError(f"not weights of a DRCT: {looks_like(weights)}")
@@ -88,13 +88,13 @@ def _img_size(shapes: Mapping[str, tuple[int, ...]], window: int) -> int:
     if "absolute_pos_embed" in shapes:
         return math.isqrt(shapes["absolute_pos_embed"][1])
     if mask := shapes.get("layers.0.swin2.attn_mask"):
-        return math.isqrt(mask[0]) * window  # it has an entry per window
+        return math.isqrt(mask[0]) * window  # one entry per window
     as_the_original_saves = "layers.0.swin1.attn.relative_position_index" in shapes
     return window if as_the_original_saves else max(DEFAULTS["img_size"], 2 * window)
 
 
 def _ratio(layers: list[tuple[int, ...]]) -> float:
-    """The ratio that makes layers of these (hidden, width), where hidden = int(width * ratio)."""
+    """Return the ratio of layers of these (hidden, width), where hidden = int(width * ratio)."""
     ratio = max(hidden / width for hidden, width in layers)
     exact = all(int(width * ratio) == hidden for hidden, width in layers)
     return ratio if exact else math.nextafter(ratio, math.inf)
@@ -106,7 +106,7 @@ def _scale(shapes: Mapping[str, tuple[int, ...]]) -> int:
 
 
 def variant(options: Mapping[str, Any]) -> str:
-    """The name of the network that `drct_options` tells of, whatever its scale; of one without a name, its shape."""
+    """Return the name of the network with these arguments, at any scale, or a description if it has no name."""
     shape = {key: value for key, value in options.items() if key not in OPEN}
     shape["num_heads"] = tuple(shape["num_heads"])
     for name, arguments in VARIANTS.items():
@@ -119,7 +119,7 @@ def variant(options: Mapping[str, Any]) -> str:
 
 
 def name_of(network_g: Mapping[str, Any]) -> str:
-    """The name of the network that an option file asks for, if it is a DRCT that has one; else its class."""
+    """Return the name of the network in section `network_g` of an option file: of its variant, or of its class."""
     if network_g["type"] != "DRCT":
         return network_g["type"]
     name = variant({key: network_g.get(key, DEFAULTS[key]) for key in SHAPE})
@@ -127,7 +127,7 @@ def name_of(network_g: Mapping[str, Any]) -> str:
 
 
 def looks_like(weights: Mapping[str, Any]) -> str:
-    """What a state dict that is not a DRCT's looks like, for an error message."""
+    """Say what a state dict that is not of a DRCT looks like, for an error message."""
     for kind, pattern in OTHERS.items():
         if any(re.search(pattern, str(name)) for name in weights):
             return f"they look like {kind}"

@@ -183,6 +183,7 @@ def _load(source: Path, device: str | None) -> "Upscaler":
     """A network on its device. Raises `DRCTError` if it cannot be analyzed."""
     from drct.analysis import networks
     from drct.analysis.feature_maps import stages
+    from drct.archs.traits import NetworkTraits
     from drct.inference.upscaler import Upscaler
 
     loaded = networks.load(source)
@@ -191,21 +192,21 @@ def _load(source: Path, device: str | None) -> "Upscaler":
     except DRCTError as error:
         raise DRCTError(f"{source}: {error}") from error
     network = loaded.network.requires_grad_(False)
-    upscaler = Upscaler(network, device, "fp32", None, scale=loaded.scale, window_size=loaded.window)
+    upscaler = Upscaler(network, device, "fp32", None, traits=NetworkTraits(loaded.scale, loaded.window))
     upscaler.check_pictures()
     return upscaler
 
 
 def _read_all(paths: Iterable[Path]) -> tuple[dict[str, np.ndarray], int]:
     """Pictures by their paths, (H, W, 3), RGB in [0, 1], and the number of those that could not be read."""
-    from drct.images.deep_pictures import convert_depth
-    from drct.images.image_files import list_images
-    from drct.images.pictures import SUFFIXES, read_picture
+    from drct.images.depth import convert_depth
+    from drct.images.listing import list_images
+    from drct.images.pictures import PICTURE_SUFFIXES, read_picture
 
     pictures: dict[str, np.ndarray] = {}
     failed = 0
     for path in map(expanded, paths):
-        files = list_images(path, True, SUFFIXES) if path.is_dir() else [path]
+        files = list_images(path, True, PICTURE_SUFFIXES) if path.is_dir() else [path]
         if not files:
             print(f"error: {path}: the folder has no images", file=sys.stderr)
             failed += 1
@@ -239,7 +240,7 @@ def _measure_all(
             for path, pixels in pictures.items():
                 image = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).to(upscaler.device)
                 try:
-                    found = measure(upscaler.network, image, upscaler.window_size)
+                    found = measure(upscaler.network, image, upscaler.traits.window)
                 except (RuntimeError, MemoryError) as error:
                     if not is_out_of_memory(error):
                         raise

@@ -252,7 +252,7 @@ def main(argv: list[str] | None = None) -> int:
     _check(args)
 
     from drct.analysis.attribution import explain
-    from drct.images.image_files import as_float, read_image
+    from drct.images.bgr import as_float, read_image
 
     pixels = read_image(args.input)
     patch = _patch_within(args, pixels)

@@ -166,10 +166,10 @@ def _plan(args: argparse.Namespace) -> tuple[list[Job], list[str]]:
 
 def _is_file(args: argparse.Namespace, found: list[Path]) -> bool:
     """Whether the output is the file of the only image, and not a folder. Raises `DRCTError` if it can be neither."""
-    from drct.images.pictures import SUFFIXES, format_of
+    from drct.images.pictures import PICTURE_SUFFIXES, format_of
 
     output = args.output
-    if output.is_dir() or (output.suffix.lower() not in SUFFIXES and not output.is_file()):
+    if output.is_dir() or (output.suffix.lower() not in PICTURE_SUFFIXES and not output.is_file()):
         return False
     if len(args.inputs) != 1 or len(found) != 1 or Path(args.inputs[0]).is_dir():
         raise DRCTError(f"-o {output} is a file; for {len(found)} images of {', '.join(args.inputs)} name a folder")
@@ -204,10 +204,10 @@ def _find(args: argparse.Namespace, failures: list[str]) -> Iterator[tuple[Path,
 
 def _images_below(folder: Path, args: argparse.Namespace) -> list[Path]:
     """The images of a folder, without results of an earlier run, where they are below it."""
-    from drct.images.image_files import list_images
-    from drct.images.pictures import SUFFIXES
+    from drct.images.listing import list_images
+    from drct.images.pictures import PICTURE_SUFFIXES
 
-    files, output = list_images(folder, True, SUFFIXES), _real(args.output)
+    files, output = list_images(folder, True, PICTURE_SUFFIXES), _real(args.output)
     if output == _real(folder):
         results = {folder / _result_name(file.relative_to(folder), args) for file in files} if args.suffix else set()
         return [file for file in files if file not in results]

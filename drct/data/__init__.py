@@ -1,1 +1,1 @@
-"""Datasets (`*_dataset.py`, registered in DATASET_REGISTRY) and the preparation of image folders."""
+"""Datasets (`*_dataset.py`, registered in BasicSR's DATASET_REGISTRY) and the preparation of image folders."""

@@ -1,4 +1,4 @@
-"""Decoded images kept in memory, for sets that fit: a training run that waits for PNG files to be decoded."""
+"""A cache of decoded images in memory, for training runs that are slowed down by decoding PNG files."""
 
 from typing import Any
 
@@ -10,14 +10,14 @@ from drct.errors import DRCTError
 
 
 class DecodedFiles:
-    """A file client that decodes each image once and then gives it uncompressed, as the bytes of a BMP file.
+    """A file client that decodes every image once and then returns it uncompressed, as the bytes of a BMP file.
 
-    The dataset decodes those as it decodes any file, which for BMP is a copy, and gets the same pixels as from the
-    image itself: (H, W, 3), BGR, uint8, gray repeated, alpha dropped, 16 bits reduced to 8, which is how BasicSR's
-    datasets read images (`imfrombytes` with its flag `color`).
+    The dataset decodes these bytes like any file, which for BMP is no more than a copy. It gets the same pixels as from
+    the original file: (H, W, 3), BGR, uint8, with gray repeated, alpha dropped and 16 bits reduced to 8, because this
+    is how BasicSR's datasets read images (`imfrombytes` with the flag `color`).
 
     Args:
-        client: The client that reads, or None to make it from `options` at the first reading.
+        client: The client that reads files, or None to create it from `options` when it is first needed.
         options: BasicSR's `io_backend` options.
     """
 
@@ -27,7 +27,7 @@ class DecodedFiles:
         self.images: dict[tuple[str, str], bytes] = {}
 
     def get(self, filepath: Any, client_key: str = "default") -> Any:
-        """The image as BMP; what is no image, as it is and read anew each time."""
+        """Return an image as BMP. A file that is not an image is returned as it is and not cached."""
         key = (client_key, str(filepath))
         if key not in self.images:
             data = self._reader().get(filepath, client_key)
@@ -38,7 +38,7 @@ class DecodedFiles:
         return self.images[key]
 
     def get_text(self, filepath: Any) -> str:
-        """A text file, which is not kept."""
+        """Read a text file, without caching it."""
         return self._reader().get_text(filepath)
 
     def _reader(self) -> FileClient:
@@ -48,36 +48,37 @@ class DecodedFiles:
         return self.client
 
     def __getstate__(self) -> dict[str, Any]:
-        """A loader's worker opens its own client (an open LMDB cannot be sent to it) and has images of its own."""
+        """Leave out the client (an open LMDB cannot be pickled) and the images: each loader worker has its own."""
         return {"client": None, "options": self.options, "images": {}}
 
 
 def cache_images(dataset: Any) -> None:
-    """Let a dataset of BasicSR keep its decoded images in memory: 3 bytes per pixel, in each loader worker.
+    """Make a dataset keep its decoded images in memory, which takes 3 bytes per pixel in each loader worker.
 
     Args:
-        dataset: One that reads by `self.file_client.get(path, client_key)`, made already or, as usual, by the first
-            reading from `self.io_backend_opt`.
+        dataset: A dataset that reads files by `self.file_client.get(path, client_key)`, as BasicSR's do. The client
+            may exist already, or be None until the dataset creates it from `self.io_backend_opt`.
 
     Raises:
-        DRCTError: if it reads otherwise.
+        DRCTError: if the dataset reads files in another way.
     """
     client = getattr(dataset, "file_client", None)
     options = dict(getattr(dataset, "io_backend_opt", None) or {})
     if client is not None and hasattr(client, "backend"):
-        options["type"] = client.backend  # BasicSR's datasets take it out when they make the client
+        options["type"] = client.backend  # BasicSR's datasets remove it when they create the client
     if isinstance(client, DecodedFiles):
         return
     if not hasattr(dataset, "file_client") or "type" not in options:
         raise DRCTError(
-            f"the images of {type(dataset).__name__} cannot be cached, because it does not read them by BasicSR's "
+            f"the images of {type(dataset).__name__} cannot be cached, because it does not read them with BasicSR's "
             "file client: remove `cache: true` from its options"
         )
     dataset.file_client = DecodedFiles(client, options)
 
 
-def _bitmap(data: Any) -> bytes | None:
-    if not data:  # a key that an LMDB does not have, an empty file
+def _bitmap(data: bytes | None) -> bytes | None:
+    """Convert an image file to BMP; return None if it is not an image."""
+    if not data:  # an empty file, or a key that is not in the LMDB
         return None
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     return None if image is None else cv2.imencode(".bmp", image)[1].tobytes()

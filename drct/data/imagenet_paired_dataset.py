@@ -1,4 +1,4 @@
-"""ImageNetPairedDataset: pairs made on the fly from ground truth images alone, for pretraining on ImageNet."""
+"""ImageNetPairedDataset: training pairs made on the fly from ground truth alone, for pretraining on ImageNet."""
 
 import random
 from pathlib import Path
@@ -14,30 +14,34 @@ from basicsr.utils.registry import DATASET_REGISTRY
 from torch.utils.data import Dataset
 from torchvision.transforms.functional import normalize
 
-from drct.data.reduction import reduce_region
-from drct.images.image_files import as_float, list_images
+from drct.data.bicubic import reduce_region
+from drct.images.bgr import as_float
+from drct.images.listing import list_images
 
 
 @DATASET_REGISTRY.register()
 class ImageNetPairedDataset(Dataset):
-    """Ground truth from a folder, a list of files or an LMDB; the low-resolution image is computed.
+    """Pairs of ground truth, read from a folder, a list of files or an LMDB, and the low-resolution image made of it.
 
     The ground truth is cropped to a multiple of the scale, enlarged (bilinear) where a side is below gt_size, and
-    reduced by MATLAB's antialiased bicubic as a float image. Training takes the same random patch, flip and rotation
-    of both (as in HAT, arXiv:2205.04437), and reduces no more than that patch.
+    downscaled as a float image by MATLAB's antialiased bicubic. In training, both images are given the same random
+    crop, flip and rotation (as in HAT, arXiv:2205.04437), and only the crop is downscaled.
 
     Args:
-        opt: Options of the dataset: `dataroot_gt`; `io_backend` (type: disk or lmdb); optional `meta_info_file`, a
-            list of files relative to `dataroot_gt`, one `name (h,w,c)` per line; `phase`, `scale`; `gt_size`,
-            `use_hflip`, `use_rot` in training; optional `color: y`, `mean`, `std`.
+        opt: Options of the dataset. Required are `dataroot_gt`, `io_backend` (type: disk or lmdb), `phase` and `scale`;
+            in training also `gt_size`, `use_hflip` and `use_rot`. Optional are `meta_info_file` (a list of files
+            relative to `dataroot_gt`, one `name (h,w,c)` per line), `color: y`, `mean` and `std`.
+
+    Raises:
+        ValueError: if there are no images, or gt_size is not a multiple of the scale.
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
         super().__init__()
         self.opt = opt
         self.mean, self.std = opt.get("mean"), opt.get("std")
-        self.io_backend_opt = dict(opt["io_backend"])  # named as in BasicSR's datasets
-        self.file_client: FileClient | None = None  # made in the process that reads
+        self.io_backend_opt = dict(opt["io_backend"])  # the name that BasicSR's datasets use
+        self.file_client: FileClient | None = None  # created in the process that reads
         root = opt["dataroot_gt"]
         if self.io_backend_opt["type"] == "lmdb":
             self.io_backend_opt |= {"db_paths": [root], "client_keys": ["gt"]}
@@ -56,7 +60,15 @@ class ImageNetPairedDataset(Dataset):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """One pair: `lq` (C, h, w) and `gt` (C, h * scale, w * scale), RGB or Y, float32 in about [0, 1]; paths."""
+        """Return a pair and its path.
+
+        Returns:
+            `lq` (C, h, w) and `gt` (C, h * scale, w * scale), RGB or Y, float32 in about [0, 1]; `lq_path` and
+            `gt_path`, both the path of the ground truth.
+
+        Raises:
+            ValueError: if the image cannot be read.
+        """
         path = self.paths[index]
         image = self.prepare(self._read(path))
         gt, lq = self._random_patch(image) if self.opt["phase"] == "train" else self._whole(image)
@@ -69,7 +81,7 @@ class ImageNetPairedDataset(Dataset):
         return {"lq": lq, "gt": gt, "lq_path": path, "gt_path": path}
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
-        """Crop an image, uint8, to a multiple of the scale; enlarge to gt_size, as float32, a side below it."""
+        """Crop a uint8 image to a multiple of the scale; if a side is below gt_size, enlarge it, as float32."""
         height, width = (side - side % self.opt["scale"] for side in image.shape[:2])
         image = image[:height, :width]
         enlarged = tuple(max(side, self.opt.get("gt_size", 0)) for side in (height, width))
@@ -78,14 +90,14 @@ class ImageNetPairedDataset(Dataset):
         return cv2.resize(as_float(image), enlarged[::-1], interpolation=cv2.INTER_LINEAR)
 
     def _read(self, path: str) -> np.ndarray:
-        """(H, W, 3), BGR, uint8."""
+        """Read an image as (H, W, 3) BGR uint8."""
         if self.file_client is None:
             options = dict(self.io_backend_opt)
             self.file_client = FileClient(options.pop("type"), **options)
         data = self.file_client.get(path, "gt")
         try:
             image = imfrombytes(data)
-        except (AttributeError, TypeError, cv2.error) as error:  # what an undecodable file comes to in BasicSR
+        except (AttributeError, TypeError, cv2.error) as error:  # what BasicSR raises for undecodable files
             raise ValueError(f"cannot read image {path}") from error
         if image is None:
             raise ValueError(f"cannot read image {path}")
@@ -96,10 +108,9 @@ class ImageNetPairedDataset(Dataset):
         return gt, imresize(gt, 1 / self.opt["scale"])
 
     def _random_patch(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The same random patch, flip and rotation of the image and its reduction, float32.
+        """Return the same random crop of the image and its downscaled version, flipped and rotated alike, float32.
 
-        Only the patch is reduced. What is drawn, and in which order, is what BasicSR's `paired_random_crop` and
-        `augment` draw.
+        Random numbers are drawn as BasicSR's `paired_random_crop` and `augment` draw them, in the same order.
         """
         scale, size = self.opt["scale"], self.opt["gt_size"]
         small = size // scale

@@ -1,11 +1,11 @@
-"""Writing images into an LMDB of BasicSR's layout.
+"""Writing image files into an LMDB, in BasicSR's layout.
 
-`data.mdb` and `lock.mdb` hold the bytes of the image files by key, the path without its suffix; `meta_info.txt` lists
-`name.ext (h,w,c) compression`, of which BasicSR reads what stands before the first point.
+`data.mdb` and `lock.mdb` hold the bytes of the image files. Their keys are paths without suffix. `meta_info.txt` lists
+the files, one `name.ext (h,w,c) compression` per line; BasicSR takes everything before the first dot as the key.
 
-The files are stored as they are: BasicSR decodes whatever OpenCV can, so nothing is lost or computed, and a JPEG does
-not grow to the several times larger PNG that BasicSR's own `make_lmdb_from_imgs` would make of it. That function is
-not used for other reasons too: it takes LMDB's size from the first image, and stops half way at a broken one.
+Files are stored unchanged, since BasicSR decodes all formats that OpenCV knows. BasicSR's own `make_lmdb_from_imgs`
+would convert them to PNG, which is several times larger than JPEG, guess the size of the LMDB from the first image, and
+stop half way at a broken one.
 """
 
 import os
@@ -20,66 +20,70 @@ from tqdm import tqdm
 from drct.errors import DRCTError
 
 FILES = {"data.mdb", "lock.mdb", "meta_info.txt"}
-LONGEST_KEY = 511  # LMDB's limit, in bytes
-FIRST_MAP_SIZE = 64 << 20
-LARGEST_GROWTH = 1 << 30
-COMPRESSION = 0  # BasicSR's column for the level of the PNG files that it makes; none are made
+LONGEST_KEY = 511  # bytes, LMDB's limit
+FIRST_MAP_SIZE = 64 << 20  # bytes
+LARGEST_GROWTH = 1 << 30  # bytes
+COMPRESSION = 0  # BasicSR's column for the compression level of its PNG files, of which there are none here
 
 
 def lmdb_key(name: str) -> str:
-    """The key of an image, given its path relative to the folder, with slashes.
+    """Return the key of an image.
+
+    Args:
+        name: Path of the image relative to its folder, with slashes.
 
     Raises:
-        ValueError: for a name that BasicSR's readers could not find again; the message says why.
+        ValueError: if BasicSR could not find an image of this name; the message says why and what to do.
     """
     key = name.rpartition(".")[0]
     if re.search(r"\s", name):
         raise ValueError("a name with a blank, which BasicSR's lists cannot hold: rename it")
     if "." in key:
-        raise ValueError("a name with a second point, at which BasicSR's lists would end the key: rename it")
+        raise ValueError("a name with a second dot, at which BasicSR's lists would end the key: rename it")
     if not key.isascii():
-        raise ValueError("a name that is not ASCII, as BasicSR's keys must be: rename it")
+        raise ValueError("a name with characters outside of ASCII, which BasicSR's keys cannot hold: rename it")
     if len(key) > LONGEST_KEY:
-        raise ValueError(f"a path of more than the {LONGEST_KEY} letters that a key may have: shorten it")
+        raise ValueError(f"a path of more than {LONGEST_KEY} characters, the limit of a key: shorten it")
     return key
 
 
 def check_output(output: Path, overwrite: bool) -> None:
-    """Refuse a name that BasicSR would not take, and what must not be replaced.
+    """Check that an LMDB can be written to this path.
 
     Raises:
-        DRCTError: in these cases.
+        DRCTError: if BasicSR would not recognize its name, it exists and is not to be overwritten, or something that
+            is not an LMDB is in its place.
     """
     if output.suffix != ".lmdb":
-        raise DRCTError(f"{output} must end in .lmdb, by which BasicSR knows it: -o {output}.lmdb")
+        raise DRCTError(f"{output} must end in .lmdb, by which BasicSR recognizes it: -o {output}.lmdb")
     if not os.path.lexists(output):
         return
     if not overwrite:
         raise DRCTError(f"{output} exists: choose another name, or --overwrite")
     if not output.is_dir() or {path.name for path in output.iterdir()} - FILES:
-        raise DRCTError(f"{output} is not an LMDB alone and is not overwritten: choose another name")
+        raise DRCTError(f"{output} holds other files or is not an LMDB, and is not overwritten: choose another name")
 
 
 def write_lmdb(output: Path, images: Mapping[Path, str], sizes: Mapping[Path, tuple[int, int]]) -> None:
-    """Write an LMDB; it appears whole or not at all, and takes the place of one of that name.
+    """Write an LMDB, which appears whole or not at all and replaces an existing one.
 
-    Equal images under equal names give equal files, whatever the order of the mappings.
+    The same images under the same names give identical files, in whatever order they are passed.
 
     Args:
-        output: The folder to make.
-        images: Paths of image files and their names, `folder/name.ext`, from which `lmdb_key` makes different keys.
-        sizes: (height, width) of the files.
+        output: Folder to create.
+        images: Name in the LMDB, `folder/name.ext`, by path of the image file. No two may have the same `lmdb_key`.
+        sizes: (height, width) by path.
 
     Raises:
-        DRCTError: if it cannot be written, or a file not be read. Nothing is left behind.
+        DRCTError: if the LMDB cannot be written or an image cannot be read. Nothing is left behind.
     """
     work = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-    shutil.rmtree(work, ignore_errors=True)  # of a killed process that had the same number
+    shutil.rmtree(work, ignore_errors=True)  # left by a killed process of the same number
     try:
         work.mkdir(parents=True)
-        ordered = sorted(images, key=lambda path: lmdb_key(images[path]))
-        _fill(work, {path: lmdb_key(images[path]) for path in ordered})
-        lines = [f"{images[path]} ({sizes[path][0]},{sizes[path][1]},3) {COMPRESSION}\n" for path in ordered]
+        keys = dict(sorted(((path, lmdb_key(name)) for path, name in images.items()), key=lambda item: item[1]))
+        _fill(work, keys)
+        lines = [f"{images[path]} ({sizes[path][0]},{sizes[path][1]},3) {COMPRESSION}\n" for path in keys]
         with (work / "meta_info.txt").open("w", encoding="ascii", newline="\n") as file:
             file.writelines(lines)
             file.flush()
@@ -92,6 +96,7 @@ def write_lmdb(output: Path, images: Mapping[Path, str], sizes: Mapping[Path, tu
 
 
 def _fill(folder: Path, keys: Mapping[Path, str]) -> None:
+    """Store files under their keys, which must be sorted."""
     with lmdb.open(str(folder), map_size=FIRST_MAP_SIZE, mode=0o644, sync=False) as environment:
         for path, key in tqdm(keys.items(), "lmdb", unit="image"):
             _put(environment, key.encode("ascii"), path.read_bytes())
@@ -99,7 +104,7 @@ def _fill(folder: Path, keys: Mapping[Path, str]) -> None:
 
 
 def _put(environment: lmdb.Environment, key: bytes, data: bytes) -> None:
-    """Store one item. The map grows when it is full, because Windows makes the file as large as the map at once."""
+    """Append one item. The map grows only when it is full, because on Windows the file is as large as the map."""
     while True:
         try:
             with environment.begin(write=True) as transaction:
@@ -111,6 +116,7 @@ def _put(environment: lmdb.Environment, key: bytes, data: bytes) -> None:
 
 
 def _replace(work: Path, output: Path) -> None:
+    """Rename a finished LMDB to its final name, and delete the one it replaces."""
     if not output.exists():
         work.rename(output)
         return

@@ -22,7 +22,8 @@ from tqdm import tqdm
 
 from drct.errors import DRCTError, one_line_errors
 from drct.files import write_atomically
-from drct.images.image_files import list_images, read_image, write_png
+from drct.images.bgr import read_image, write_png
+from drct.images.listing import list_images
 
 GT_MULTIPLE = 12  # of all of the scales 2, 3 and 4
 BENCHMARK_NAME = re.compile(r"(?P<name>.*?)[_-]?(SRF_\d+[_-]?)?(?P<kind>HR|LR)")

@@ -1,4 +1,4 @@
-"""What a training run reads: an endless sequence of samples that can be entered anywhere."""
+"""The data of a training run: an endless sequence of samples, which a resumed run can enter anywhere."""
 
 import logging
 import math
@@ -6,27 +6,28 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from drct.errors import DRCTError
 from drct.seeding import ORDER, SAMPLE, seed_all
 
-logger = logging.getLogger("drct.data")  # its messages are shown for every process
+logger = logging.getLogger("drct.data")  # this logger's messages are shown for every process
 
 
 class SampleOrder(Sampler[list[tuple[int, int]]]):
-    """Batches of (epoch, sample), without end, the same for any number of processes and loader workers.
+    """An endless sequence of batches of (epoch, sample), independent of the number of processes and loader workers.
 
-    Sample number n of the run is the (n mod `epoch_size`)-th of its epoch, whose order is a permutation drawn from
-    the seed and the epoch. Each step takes the next `world_size * batch_size` samples, each process its part of them;
-    so two processes with batches of 2 see in each step what one process with a batch of 4 sees.
+    Sample n of the run is number (n mod `epoch_size`) in the order of its epoch, a permutation drawn from the seed and
+    the epoch. Each step takes the next `world_size * batch_size` samples and divides them among the processes, so two
+    processes with batches of 2 see the same samples in each step as one process with a batch of 4.
 
     Args:
-        epoch_size: Samples of an epoch.
-        batch_size: Of one process.
-        seed: Of the run.
-        start: How many samples the run, all its processes together, has taken before.
-        rank, world_size: Which of how many processes this one is.
+        epoch_size: Number of samples per epoch.
+        batch_size: Batch size of one process.
+        seed: Seed of the run.
+        start: Number of samples that the run, in all processes together, has taken before.
+        rank, world_size: Number of this process, from 0, and number of processes.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class SampleOrder(Sampler[list[tuple[int, int]]]):
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         first = self.start + self.rank * self.batch_size
-        epoch, order = -1, []
+        epoch, order = -1, torch.empty(0)
         while True:
             batch = []
             for n in range(first, first + self.batch_size):
@@ -52,42 +53,46 @@ class SampleOrder(Sampler[list[tuple[int, int]]]):
             yield batch
             first += self.world_size * self.batch_size
 
-    def _order(self, epoch: int) -> Any:
+    def _order(self, epoch: int) -> Tensor:
         seed_all(ORDER, self.seed, epoch)
         return torch.randperm(self.epoch_size)
 
 
 class TrainingSet(Dataset):
-    """A dataset of BasicSR as the run reads it: seeded sample by sample, and going on past unusable files.
+    """A wrapper of a dataset that seeds every sample and skips unusable files.
 
-    The draws of a sample (crop, flips) follow from (seed, epoch, sample), whichever worker makes it. Instead of an
-    image that cannot be read or is too small for a patch the next usable one is given, and a warning names the file.
+    The random crop and flips of a sample depend on (seed, epoch, sample) alone, whichever worker makes it. An image
+    that cannot be read or is smaller than a patch is replaced by the next usable one, and a warning names the file.
 
     Args:
-        dataset: BasicSR's.
-        seed: Of the run.
-        ratio: How many samples an epoch makes of an image (BasicSR's dataset_enlarge_ratio).
-        patience: After how many unusable images in a row to give up.
-
-    Raises:
-        DRCTError: on access, if `patience` images in a row cannot be used.
+        dataset: A dataset of BasicSR's kind.
+        seed: Seed of the run.
+        ratio: Number of samples per image in an epoch (BasicSR's dataset_enlarge_ratio).
+        patience: Number of unusable images in a row after which to give up.
     """
 
-    def __init__(self, dataset, seed: int, ratio: float = 1, patience: int = 20) -> None:
+    def __init__(self, dataset: Any, seed: int, ratio: float = 1, patience: int = 20) -> None:
         self.dataset = dataset
         self.seed = seed
         self.ratio = ratio
         self.patience = min(patience, len(dataset))
         self.unusable: set[int] = set()
-        # The order of a folder is the file system's, and not that of a copy of it or of an LMDB
+        # Sorted, because the order of a folder differs between file systems, and from that of an LMDB
         self.by_name = sorted(range(len(dataset)), key=self._name)
 
     def __len__(self) -> int:
-        """Samples of an epoch."""
+        """Number of samples per epoch."""
         return math.ceil(len(self.dataset) * self.ratio)
 
     def __getitem__(self, key: tuple[int, int]) -> Any:
-        """The sample of (epoch, sample number below `len`)."""
+        """Return a sample.
+
+        Args:
+            key: Epoch, and number of the sample in it, from 0 to `len(self) - 1`.
+
+        Raises:
+            DRCTError: if `patience` images in a row cannot be used.
+        """
         epoch, sample = key
         reason = ""
         for offset in range(self.patience):
@@ -95,21 +100,22 @@ class TrainingSet(Dataset):
             seed_all(SAMPLE, self.seed, epoch, sample)
             try:
                 return self.dataset[i]
-            except Exception as error:  # a broken file raises whatever its decoder raises
+            except Exception as error:  # decoders raise errors of any type for broken files
                 reason = f"{self._path(i)}: {' '.join(map(str, error.args))}"
                 if i not in self.unusable:
                     self.unusable.add(i)
                     logger.warning(f"training goes on without an image that cannot be used: {reason}")
         raise DRCTError(
             f"datasets.train: {self.patience} images in a row cannot be used. gt_size must not be larger than the "
-            f"images, and those of dataroot_lq must be those of dataroot_gt reduced by the scale. The last: {reason}"
+            f"images, and dataroot_lq must hold those of dataroot_gt reduced by the scale. The last: {reason}"
         )
 
     def _path(self, i: int) -> str:
-        """The file of the i-th ground truth; of datasets that do not tell, its number."""
+        """Return the path of the i-th ground truth image, or its number if the dataset has no list of paths."""
         paths = getattr(self.dataset, "paths", None)
         path = paths[i] if paths else f"{i:09d}"
         return path["gt_path"] if isinstance(path, dict) else str(path)
 
     def _name(self, i: int) -> str:
+        """Return the path of the i-th image without suffix, the same as its key in an LMDB."""
         return self._path(i).rpartition(".")[0] or self._path(i)

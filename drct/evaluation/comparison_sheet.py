@@ -1,27 +1,29 @@
-"""A picture of results beside their input, bicubic upscaling and the ground truth."""
+"""A picture of results beside bicubic upscaling and the ground truth."""
 
 import os
 
 import cv2
 import numpy as np
+from basicsr.metrics.metric_util import to_y_channel
 from PIL import Image, ImageDraw, ImageFont
 
 from drct.evaluation.metric_table import MetricTable
-from drct.images.crops import most_detailed_area
-from drct.images.image_files import write_png
+from drct.images.bgr import write_png
 from drct.runtime import distributed
 
-AREA = 72  # side of the magnified area in pixels of the ground truth
-PANEL = 288  # side of a panel in pixels
-LABEL_HEIGHT = 32  # pixels above the panels
-LABEL_FONT = 20  # pixels; they become 11 where a README shows the picture 830 pixels wide
+AREA = 112  # side of a magnified area in pixels of the ground truth
+PANEL = 2 * AREA  # side of a panel; an area has its own size where a README shows the picture 830 pixels wide
+LABEL_HEIGHT = 54  # pixels above the panels, for two lines of text
+LABEL_FONT = 22  # pixels; they become 11 in such a README
 PANEL_GAP = 6
+AREA_COLOURS = {"most": (0, 158, 115), "least": (213, 94, 0)}  # RGB, distinct in all kinds of colour vision
 
 
 class ComparisonSheet:
-    """One row per image: the whole ground truth, then its most detailed area as LR, bicubic, result and ground truth.
+    """One row per image: the whole ground truth, then two of its areas as bicubic, result and ground truth.
 
-    The area is chosen by the ground truth alone, not by how well it was restored.
+    One area is where the result gains most over bicubic upscaling, by the squared error on Y, the other where it gains
+    least or loses. Above them stands their PSNR on Y.
 
     Args:
         network: Label of the results.
@@ -38,7 +40,7 @@ class ComparisonSheet:
             name: Name of the image.
             pictures: `lq`, `img` (the result), `img2` (the ground truth) and `bicubic`, (H, W, 3), BGR, uint8. An
                 image without ground truth gets no row.
-            table: Metrics of the image. The first one is written above bicubic and result.
+            table: Metrics of the image. The first one is written above the whole ground truth.
         """
         if "img2" in pictures:
             self.rows[name] = self._row(name, pictures, table)
@@ -57,47 +59,90 @@ class ComparisonSheet:
         write_png(path, np.concatenate([row for _, row in sorted(self.rows.items())]))
 
     def _row(self, name: str, pictures: dict[str, np.ndarray], table: MetricTable) -> np.ndarray:
-        truth = pictures["img2"]
-        height, width = truth.shape[:2]
-        size = min(AREA, height, width)
-        y, x = most_detailed_area(truth, size, size)
-        panels = [
-            (name, _overview(truth, y, x, size)),
-            ("LR (nearest)", cv2.resize(pictures["lq"], (width, height), interpolation=cv2.INTER_NEAREST)),
-            ("bicubic" + _score(table.bicubic.get(name)), pictures["bicubic"]),
-            (self.network + _score(table.images.get(name)), pictures["img"]),
-            ("ground truth", truth),
-        ]
-        size_of_row = (len(panels) * (PANEL + PANEL_GAP) - PANEL_GAP, LABEL_HEIGHT + PANEL + PANEL_GAP)
-        canvas = Image.new("RGB", size_of_row, "white")
-        draw = ImageDraw.Draw(canvas)
-        font = ImageFont.load_default(LABEL_FONT)
-        for i, (label, picture) in enumerate(panels):
-            left = i * (PANEL + PANEL_GAP)
-            panel = picture if i == 0 else _zoom(picture[y : y + size, x : x + size])
-            draw.text((left + 2, 4), label, fill="black", font=font)
-            canvas.paste(Image.fromarray(cv2.cvtColor(panel, cv2.COLOR_BGR2RGB)), (left, LABEL_HEIGHT))
-        return cv2.cvtColor(np.asarray(canvas), cv2.COLOR_RGB2BGR)
+        bicubic, result, truth = (pictures[kind] for kind in ("bicubic", "img", "img2"))
+        size = min(AREA, *truth.shape[:2])
+        areas = areas_of_gain(bicubic, result, truth, size)
+        panels = [_panel(name, _score(table, name), _overview(truth, areas, size))]
+        for which, (y, x) in areas.items():
+            crops = [image[y : y + size, x : x + size] for image in (bicubic, result, truth)]
+            before, after = (_psnr(crop, crops[2]) for crop in crops[:2])
+            labels = (f"bicubic {before:.2f} dB", f"{self.network} {after:.2f} dB", "ground truth")
+            headings = (_heading(which, before, after), "", "")
+            for heading, label, crop in zip(headings, labels, crops, strict=True):
+                panels.append(_panel(heading, label, _zoom(crop), AREA_COLOURS[which]))
+        return np.concatenate(panels, axis=1)
 
 
-def _score(values: dict[str, float] | None) -> str:
-    """Return the first metric of the whole image, such as ' (PSNR 28.40)', or '' if there is none."""
-    return "".join(f" ({metric.upper()} {value:.2f})" for metric, value in list((values or {}).items())[:1])
+def _panel(heading: str, label: str, picture: np.ndarray, colour: tuple[int, int, int] = (0, 0, 0)) -> np.ndarray:
+    """Draw two lines of text, cut off at the panel's width, above a picture, and a gap at its right and below it."""
+    canvas = Image.new("RGB", (PANEL + PANEL_GAP, LABEL_HEIGHT + PANEL + PANEL_GAP), "white")
+    draw = ImageDraw.Draw(canvas)
+    font = ImageFont.load_default(LABEL_FONT)
+    draw.text((2, 0), heading, fill=colour, font=font)
+    draw.text((2, LABEL_HEIGHT // 2 - 2), label, fill="black", font=font)
+    canvas.paste(Image.fromarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)), (0, LABEL_HEIGHT))
+    return cv2.cvtColor(np.asarray(canvas), cv2.COLOR_RGB2BGR)
+
+
+def _heading(which: str, before: float, after: float) -> str:
+    """Return why an area is shown, such as 'gains most: +3.44 dB' or 'loses: -0.91 dB'."""
+    gain = after - before if after != before else 0.0  # both may be infinite
+    return f"{f'gains {which}' if gain >= 0 else 'loses'}: {gain:+.2f} dB"
+
+
+def _score(table: MetricTable, name: str) -> str:
+    """Return the first metric of the whole image and its gain over bicubic upscaling, such as 'PSNR 29.27 (+2.43)'."""
+    for metric, value in table.images.get(name, {}).items():
+        bicubic = table.bicubic.get(name, {}).get(metric)
+        return f"{metric.upper()} {value:.2f}" + ("" if bicubic is None else f" ({value - bicubic:+.2f})")
+    return ""
+
+
+def areas_of_gain(bicubic: np.ndarray, result: np.ndarray, truth: np.ndarray, size: int) -> dict[str, tuple[int, int]]:
+    """Find the squares in which the result gains most and least over bicubic upscaling, in squared error on Y.
+
+    Args:
+        bicubic: Bicubic upscaling, (H, W, 3), BGR, uint8.
+        result: Result of the network, of the same shape.
+        truth: Ground truth, of the same shape.
+        size: Side of the squares in pixels, at most H and W.
+
+    Returns:
+        Row and column of the upper left corner, by `most` and `least`.
+    """
+    gain = _squared_error(bicubic, truth) - _squared_error(result, truth)
+    mean = cv2.boxFilter(gain, cv2.CV_64F, (size, size), anchor=(0, 0), borderType=cv2.BORDER_REFLECT)
+    inside = mean[: gain.shape[0] - size + 1, : gain.shape[1] - size + 1]
+    corners = {"most": inside.argmax(), "least": inside.argmin()}
+    return {which: divmod(int(corner), inside.shape[1]) for which, corner in corners.items()}
+
+
+def _squared_error(image: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Return the squared difference of the Y channels, in squared gray levels of 255: (H, W)."""
+    y, true_y = (to_y_channel(picture)[..., 0].astype(np.float64) for picture in (image, truth))
+    return (y - true_y) ** 2
+
+
+def _psnr(image: np.ndarray, truth: np.ndarray) -> float:
+    error = _squared_error(image, truth).mean()
+    return 10 * np.log10(255**2 / error) if error else np.inf
 
 
 def _zoom(crop: np.ndarray) -> np.ndarray:
     return cv2.resize(crop, (PANEL, PANEL), interpolation=cv2.INTER_NEAREST)
 
 
-def _overview(image: np.ndarray, y: int, x: int, size: int) -> np.ndarray:
-    """Fit the whole image into a panel, with a frame around the magnified area."""
+def _overview(image: np.ndarray, areas: dict[str, tuple[int, int]], size: int) -> np.ndarray:
+    """Fit the whole image into a panel, with a frame around each area."""
     factor = PANEL / max(image.shape[:2])
     height, width = (max(1, round(side * factor)) for side in image.shape[:2])
     small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    first, last = ([round(u * factor) for u in corner] for corner in ((x, y), (x + size, y + size)))
-    cv2.rectangle(small, first, last, (0, 0, 0), 4)
-    cv2.rectangle(small, first, last, (0, 215, 255), 2)
+    for which, (y, x) in areas.items():
+        first, last = ([round(u * factor) for u in corner] for corner in ((x, y), (x + size, y + size)))
+        cv2.rectangle(small, first, last, (255, 255, 255), 5)
+        cv2.rectangle(small, first, last, AREA_COLOURS[which][::-1], 3)
     panel = np.full((PANEL, PANEL, 3), 255, np.uint8)
-    top, left = (PANEL - small.shape[0]) // 2, (PANEL - small.shape[1]) // 2
-    panel[top : top + small.shape[0], left : left + small.shape[1]] = small
+    top = (PANEL - height) // 2
+    left = (PANEL - width) // 2
+    panel[top : top + height, left : left + width] = small
     return panel

@@ -1,13 +1,14 @@
-"""What a weight file, an ONNX model or a program of torch.export is, and what an image takes with it."""
+"""Describing weight files, ONNX models and programs of torch.export, and what an image takes with them."""
 
 import json
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from drct.archs.drct_arch import DRCT, UPSAMPLER_CHANNELS
+from drct.archs.execution import dense_channels, max_heads, memory_needed, operations
 from drct.archs.variants import drct_options, variant
 from drct.errors import DRCTError
 from drct.files import expanded
@@ -17,18 +18,18 @@ from drct.runtime import checkpoint
 
 
 def describe(name: str, width: int, height: int) -> dict[str, Any]:
-    """What there is to say of a file.
+    """Describe a file.
 
     Args:
         name: A file or folder, or the name of weights.
-        width, height: Of the image that 'operations' and 'memory' are for, in pixels.
+        width, height: Size of the image that 'operations' and 'memory' are for, in pixels.
 
     Returns:
-        By name, in types of JSON. 'operations' are those of `DRCT.operations`; 'memory' is about what inference on
-        the CPU needs besides the loaded network, in bytes.
+        Facts by name, as JSON can hold them. 'operations' are those of `execution.operations`; 'memory' is about what
+        inference on the CPU needs besides the loaded network, in bytes.
 
     Raises:
-        DRCTError: if it is something else; the message says what.
+        DRCTError: if the file is of another kind; the message says of which.
     """
     path = expanded(name)
     if path.is_file() and path.suffix == ".onnx":
@@ -39,10 +40,11 @@ def describe(name: str, width: int, height: int) -> dict[str, Any]:
 
 
 def _describe_weights(name: str, width: int, height: int) -> dict[str, Any]:
-    network, source, entry = read_network(name)
+    loaded = read_network(name)
+    network, source, entry = cast(DRCT, loaded.network), loaded.source, loaded.entry
     found = {"kind": "weights", **_describe_network(network, width, height)}
     found["memory"] = {
-        precision: network.memory_needed(height, width, dtype, torch.device("cpu"))
+        precision: memory_needed(network, height, width, dtype, torch.device("cpu"))
         for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))
     }
     if isinstance(source, str):
@@ -73,7 +75,7 @@ def _describe_network(network: DRCT, width: int, height: int) -> dict[str, Any]:
         "parameters": sum(p.numel() for p in network.parameters()),
         "options": options,
         "size": [width, height],
-        "operations": network.operations(height, width),
+        "operations": operations(network, height, width),
     }
 
 
@@ -129,7 +131,7 @@ def _describe_program(path: Path, width: int, height: int) -> dict[str, Any]:
 
 
 def _describe_recorded(path: Path, metadata: dict[str, str], width: int, height: int) -> dict[str, Any]:
-    """What `drct export` wrote of the network; nothing of what others wrote."""
+    """Describe the network from what `drct export` wrote into the file; return nothing for files of others."""
     if "drct_config" not in metadata:
         return {}
     try:
@@ -143,21 +145,21 @@ def _describe_recorded(path: Path, metadata: dict[str, str], width: int, height:
 
 
 def _memory_of_all_windows(network: DRCT, width: int, height: int) -> int:
-    """Bytes where all windows are computed at a time and the whole image upscaled, as recorded programs do.
+    """Estimate the bytes for computing all windows at a time and the whole image, as recorded programs do.
 
     By measurement in ONNX Runtime: all matrices of attention three times or the upscaled features 3.5 times, whatever
     is more, and the dense features eight times.
     """
     window = network.window_size
     pixels = -(-height // window) * -(-width // window) * window**2
-    attention = 3 * max(network.num_heads) * window**2
+    attention = 3 * max_heads(network) * window**2
     upscaled = 7 * UPSAMPLER_CHANNELS * network.upscale**2 // 2
-    dense = 8 * (network.conv_first.out_channels + 4 * network.growth)
+    dense = 8 * dense_channels(network)
     return 4 * pixels * (max(attention, upscaled) + dense)
 
 
 def as_text(found: dict[str, Any]) -> str:
-    """A description as a few lines."""
+    """Format a description as a few lines."""
     lines = []
     if "variant" in found:
         head = f"upscales {found['scale']} times" if found["has_head"] else "without reconstruction head"

@@ -1,4 +1,4 @@
-"""A network in the formats of other programs, and whether it computes the same there."""
+"""Writing a network in the formats of other programs, and comparing its results there."""
 
 import copy
 import io
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from inspect import signature
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 import safetensors.torch
 import torch
@@ -21,16 +21,16 @@ from drct.archs.drct_arch import DRCT
 from drct.archs.variants import drct_options, variant
 from drct.errors import DRCTError
 from drct.inference.tiling import upscale
-from drct.inference.weights import Loaded
+from drct.inference.weights import LoadedNetwork
 from drct.version import __version__
 
 TOLERANCE = {"fp32": 1e-4, "fp16": 1e-2}  # of results, in [0, 1]; seen are 3e-6 and 2.3e-3
 INSTALL = "pip install -e '.[export]'"
 
 
-def metadata(loaded: Loaded, fp16: bool) -> dict[str, str]:
-    """What a file says of the network in it. The config is that of `DRCT.save_pretrained`."""
-    network = loaded.network
+def metadata(loaded: LoadedNetwork, fp16: bool) -> dict[str, str]:
+    """Return what an exported file says of its network. The config is that of `DRCT.save_pretrained`."""
+    network = cast(DRCT, loaded.network)
     return {
         "drct_version": __version__,
         "drct_config": json.dumps(network._hub_mixin_config, sort_keys=True),
@@ -45,17 +45,18 @@ def metadata(loaded: Loaded, fp16: bool) -> dict[str, str]:
 # ---------------------------------------------------------------------------------------------------------- weights
 
 
-def weight_file(loaded: Loaded, kind: str, fp16: bool) -> tuple[bytes, str]:
-    """A file of weights, with what `metadata` says of them.
+def weight_file(loaded: LoadedNetwork, kind: str, fp16: bool) -> tuple[bytes, str]:
+    """Make a file of weights, with `metadata`.
 
     Args:
         loaded: The network.
         kind: 'safetensors'; 'original', as the original implementation saves them; or 'compact', without what the
-            original saves besides parameters. The latter have the entry that was read; 'params' for a bare state dict.
+            original saves besides parameters. The last two have the entry that was read, or 'params' if that was a bare
+            state dict.
         fp16: Parameters in half precision.
 
     Returns:
-        The file's content, and what there is to say of it.
+        The content of the file, and a remark on it.
     """
     network, entry = loaded.network, loaded.entry or "params"
     weights = {name: p.detach().half() if fp16 else p.detach() for name, p in network.named_parameters()}
@@ -71,10 +72,11 @@ def weight_file(loaded: Loaded, kind: str, fp16: bool) -> tuple[bytes, str]:
 # --------------------------------------------------------------------------------------------------------- programs
 
 
-def onnx_graph(loaded: Loaded, fp16: bool, opset: int, check: bool | None) -> tuple[bytes, str]:
-    """An ONNX model: image (batch, channels, height, width), RGB in [0, 1], to upscaled, not clamped, both float32.
+def onnx_graph(loaded: LoadedNetwork, fp16: bool, opset: int, check: bool | None) -> tuple[bytes, str]:
+    """Record an ONNX model that takes images of any size, with padding and cropping in the graph.
 
-    Any size: padding to whole windows and cropping are part of the graph.
+    Its input `image` (batch, channels, height, width) is RGB in [0, 1], its output `upscaled` is not clamped; both are
+    float32.
 
     Args:
         loaded: The network.
@@ -83,7 +85,7 @@ def onnx_graph(loaded: Loaded, fp16: bool, opset: int, check: bool | None) -> tu
         check: Whether to compare results in ONNX Runtime with the network's. None: if it is installed.
 
     Returns:
-        The file's content, and what there is to say of it.
+        The content of the file, and a remark on it.
 
     Raises:
         DRCTError: if results differ, the network cannot be recorded, or a package is missing.
@@ -104,7 +106,7 @@ def onnx_graph(loaded: Loaded, fp16: bool, opset: int, check: bool | None) -> tu
     print("recording the network ...", file=sys.stderr)
     with TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
         file = str(Path(folder, "network.onnx"))
-        warnings.simplefilter("ignore")  # of what becomes constant and shall; the results are compared
+        warnings.simplefilter("ignore")  # about what becomes constant, as it should; the results are compared
         torch.onnx.export(
             _Upscale(copy.deepcopy(network).half() if fp16 else network),
             (torch.rand(2, network.conv_first.in_channels, w + 1, 2 * w + 1),),
@@ -141,7 +143,7 @@ def _onnxruntime() -> Any:
 
 
 class _Upscale(nn.Module):
-    """A network with the padding and cropping of `upscale`, from float32 to float32."""
+    """A network with the padding and cropping of `upscale`, with float32 input and output."""
 
     def __init__(self, network: DRCT) -> None:
         super().__init__()
@@ -153,10 +155,10 @@ class _Upscale(nn.Module):
         return upscale(self.network, x, self.network.window_size, self.network.upscale).float()
 
 
-def exported_program(loaded: Loaded, fp16: bool, check: bool | None) -> tuple[bytes, str]:
-    """A program of `torch.export`: (batch, channels, H, W), RGB in [0, 1], to (batch, channels, H * scale, W * scale).
+def exported_program(loaded: LoadedNetwork, fp16: bool, check: bool | None) -> tuple[bytes, str]:
+    """Record a program of `torch.export`: (B, C, H, W), RGB in [0, 1] -> (B, C, H * scale, W * scale).
 
-    H and W are multiples of the window, at least two: PyTorch makes a program of its own of a single window.
+    H and W are multiples of the window, at least two windows: PyTorch specializes a program for a single one.
 
     Args:
         loaded: The network.
@@ -164,7 +166,7 @@ def exported_program(loaded: Loaded, fp16: bool, check: bool | None) -> tuple[by
         check: Whether to compare results with the network's, unless False.
 
     Returns:
-        The file's content, and what there is to say of it.
+        The content of the file, and a remark on it.
 
     Raises:
         DRCTError: if results differ, or the network cannot be recorded.
@@ -191,11 +193,11 @@ def exported_program(loaded: Loaded, fp16: bool, check: bool | None) -> tuple[by
     return file.getvalue(), f"{notes}, {_compare(run, network, sizes, fp16, 'torch.export')}"
 
 
-def _of_any_size(loaded: Loaded) -> DRCT:
-    network = loaded.network
-    if network.absolute_pos_embed is not None:
+def _of_any_size(loaded: LoadedNetwork) -> DRCT:
+    network = cast(DRCT, loaded.network)
+    if loaded.traits.only_size is not None:
         raise DRCTError(f"{loaded.source}: a network with ape takes images of one size only and is not written so")
-    if not network.upsampler:
+    if not loaded.traits.upscales:
         raise DRCTError(f"{loaded.source}: a network without reconstruction head (upsampler '') upscales nothing")
     return network
 
@@ -203,7 +205,7 @@ def _of_any_size(loaded: Loaded) -> DRCT:
 def _compare(
     run: Callable[[Tensor], Tensor], network: DRCT, sizes: list[tuple[int, int, int]], fp16: bool, name: str
 ) -> str:
-    """Compare a program's results with the network's, for images of some (batch, height, width)."""
+    """Compare the results of a program with those of the network, for images of some (batch, height, width)."""
     tolerance = TOLERANCE["fp16" if fp16 else "fp32"]
     generator = torch.Generator().manual_seed(0)
     largest = 0.0

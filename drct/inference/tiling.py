@@ -1,20 +1,19 @@
-"""Upscaling images of any size: padding to whole windows, and tiles for images that do not fit in memory."""
+"""Images of any size for networks of windows: padding to whole windows, and tiles."""
 
-import logging
 from collections.abc import Callable, Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from drct.archs.kernels import is_traced
+from drct.archs.progress import part
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     """Pad the bottom and right of images with their reflection: (B, C, H, W) -> (B, C, H', W').
 
-    H' and W' are the next multiples. Where an image is too small for one reflection (down to 1x1), it is reflected
-    back and forth.
+    H' and W' are the next multiples. An image that is too small for one reflection is reflected back and forth.
     """
     height, width = x.shape[-2:]
     if is_traced() or height % multiple:  # a recorded program is for any size
@@ -25,9 +24,9 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
 
 
 def _reflected_indices(length: int, multiple: int, device: torch.device) -> Tensor:
-    """0, 1, .. length-1, length-2, .. 0, 1, .. up to the next multiple."""
+    """Return the indices 0, 1, .. length-1, length-2, .. 0, 1, .. up to the next multiple."""
     padded = (length + multiple - 1) // multiple * multiple
-    period = 2 * (length - 1) + 1 // length  # 1 for a single pixel, without a condition for the sake of recording
+    period = 2 * (length - 1) + 1 // length  # 1 for a single pixel; a recorded program cannot have a condition
     phase = torch.arange(padded, device=device) % period
     return torch.minimum(phase, period - phase)
 
@@ -57,9 +56,9 @@ def upscale_tiled(
 
     Args:
         network, x, window_size, scale: As in `upscale`.
-        tile_size: Side of a tile in input pixels, a multiple of `window_size` (see `round_up_tiles`).
+        tile_size: Side of a tile in input pixels, a multiple of `window_size` (see `whole_windows`).
         tile_pad: Overlap on each side in input pixels, a multiple of `window_size`.
-        progress: Show a progress bar.
+        progress: Show a progress bar on the terminal.
     """
     height, width = x.shape[-2:]
     padded = pad_to_multiple(x, window_size)
@@ -68,38 +67,22 @@ def upscale_tiled(
     rows = list(_spans(padded_height, tile_size, tile_pad))
     columns = list(_spans(padded_width, tile_size, tile_pad))
     tiles = [(row, column) for row in rows for column in columns]
-    for (y0, y1, top, bottom), (x0, x1, left, right) in tqdm(
-        tiles, "tiles", leave=False, disable=not progress or len(tiles) == 1
-    ):
-        tile = network(padded[..., top:bottom, left:right])
+    bar = tqdm(tiles, "tiles", leave=False, disable=not progress or len(tiles) == 1)
+    for number, ((y0, y1, top, bottom), (x0, x1, left, right)) in enumerate(bar):
+        with part(number, len(tiles)):
+            tile = network(padded[..., top:bottom, left:right])
         tile = tile[..., (y0 - top) * scale : (y1 - top) * scale, (x0 - left) * scale : (x1 - left) * scale]
         result[..., y0 * scale : y1 * scale, x0 * scale : x1 * scale] = tile
     return result[..., : height * scale, : width * scale]
 
 
 def _spans(length: int, tile_size: int, tile_pad: int) -> Iterator[tuple[int, int, int, int]]:
-    """Start and end of each tile along one axis, without and with its overlap."""
+    """Yield the start and end of each tile along one axis, without and with its overlap."""
     for start in range(0, length, tile_size):
         end = min(start + tile_size, length)
         yield start, end, max(start - tile_pad, 0), min(end + tile_pad, length)
 
 
-def window_of(network: nn.Module, otherwise: int = 1) -> int:
-    """Of what the sides of a network's input must be multiples: its `window_size`, or what is known besides."""
-    return int(getattr(network, "window_size", None) or otherwise)
-
-
-def whole_windows(tile_size: int, tile_pad: int, window_size: int) -> tuple[int, int]:
-    """tile_size and tile_pad rounded up to multiples of the window."""
-    return max(1, -(-tile_size // window_size)) * window_size, -(-tile_pad // window_size) * window_size
-
-
-def round_up_tiles(tile_size: int, tile_pad: int, window_size: int, logger: logging.Logger) -> tuple[int, int]:
-    """The same, which says so in the log."""
-    rounded_size, rounded_pad = whole_windows(tile_size, tile_pad, window_size)
-    if (rounded_size, rounded_pad) != (tile_size, tile_pad):
-        logger.warning(
-            f"tile: sizes must be multiples of the window of {window_size}: tile_size {tile_size} is taken as "
-            f"{rounded_size} and tile_pad {tile_pad} as {rounded_pad}"
-        )
-    return rounded_size, rounded_pad
+def whole_windows(tile_size: int, tile_pad: int, window: int) -> tuple[int, int]:
+    """Round the size and the overlap of tiles up to multiples of the window."""
+    return max(1, -(-tile_size // window)) * window, -(-tile_pad // window) * window

@@ -1,4 +1,4 @@
-"""From the name of weights to a network, which is read from the file itself: no option file is needed."""
+"""Finding weights by name, and making the network they belong to, which follows from the file alone."""
 
 import io
 import json
@@ -6,41 +6,48 @@ import os
 import re
 import sysconfig
 from contextlib import redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+from torch import nn
 
 from drct.archs.drct_arch import DRCT
+from drct.archs.traits import NetworkTraits
 from drct.archs.variants import drct_options
 from drct.errors import DRCTError, did_you_mean
 from drct.files import expanded
 from drct.runtime import checkpoint
 
-DEFAULT_WEIGHTS = "DRCT-XS_SRx4"  # come with the project
-SUFFIXES = (".pth", ".safetensors", ".pt")
+DEFAULT_WEIGHTS = "DRCT-XS_SRx4"  # comes with the project
+WEIGHT_SUFFIXES = (".pth", ".safetensors", ".pt")
 _PRETRAINED = Path("experiments", "pretrained_models")
 
 
 def folders() -> list[Path]:
-    """Where weights are looked for by name: here, in the repository, and where an installation puts those shipped."""
+    """Return the folders searched for weights: here, in the repository, and where an installation puts its own."""
     repository = Path(__file__).resolve().parents[2]
     return [Path.cwd() / _PRETRAINED, repository / _PRETRAINED, Path(sysconfig.get_path("data"), "share", "drct")]
 
 
 def available() -> list[str]:
-    """Names of the weights that are there."""
-    return sorted({path.stem for folder in folders() for path in folder.glob("*") if path.suffix in SUFFIXES})
+    """Return the names of the weights in `folders`."""
+    return sorted({path.stem for folder in folders() for path in folder.glob("*") if path.suffix in WEIGHT_SUFFIXES})
 
 
 def find_weights(name: str | os.PathLike) -> Path:
-    """The file or folder of weights: a path, or the name of a file, with or without suffix, in one of `folders`.
+    """Find the file or folder of weights.
+
+    Args:
+        name: A path, or the name of a file in one of `folders`, with or without suffix.
 
     Raises:
-        DRCTError: if there is none; it names those that there are.
+        DRCTError: if there are no such weights; the message lists those that exist.
     """
     if (path := expanded(name)).exists():
         return path
     for folder in folders():
-        for suffix in ("", *SUFFIXES):
+        for suffix in ("", *WEIGHT_SUFFIXES):
             if (path := folder / f"{name}{suffix}").is_file():
                 return path
     known = available()
@@ -50,40 +57,46 @@ def find_weights(name: str | os.PathLike) -> Path:
     )
 
 
-class Loaded(NamedTuple):
-    """A network, and what it was read from."""
+@dataclass(frozen=True)
+class LoadedNetwork:
+    """A network with its weights, in evaluation mode.
 
-    network: DRCT
-    source: Path | str  # file or folder, or name on the Hugging Face Hub
-    entry: str  # of the file: 'params', 'params_ema', or '' where there are no entries
+    Attributes:
+        network: The network.
+        traits: What it takes and gives.
+        name: What to call it: the name of its file or folder.
+        source: File or folder it was read from, or its name on the Hugging Face Hub.
+        entry: Entry of the file it was read from: 'params', 'params_ema', or '' where the file has no entries.
+    """
+
+    network: nn.Module
+    traits: NetworkTraits
+    name: str
+    source: Path | str
+    entry: str = ""
 
 
-def load_network(name: str | os.PathLike = DEFAULT_WEIGHTS) -> DRCT:
-    """The network of a weight file, with its weights, for inference. See `read_network`."""
-    return read_network(name).network
-
-
-def read_network(name: str | os.PathLike) -> Loaded:
-    """The network of a weight file, with its weights, for inference, and where it comes from.
+def read_network(name: str | os.PathLike = DEFAULT_WEIGHTS) -> LoadedNetwork:
+    """Read a DRCT from a weight file, for inference.
 
     Args:
-        name: As `find_weights` takes it: a BasicSR checkpoint (its EMA where there is one), a bare state dict or
+        name: What `find_weights` takes: a BasicSR checkpoint (its EMA where it has one), a bare state dict or a
             safetensors file, with the network's arguments (`drct export` writes them) or without; a folder of
             `DRCT.save_pretrained`; or, where no such file exists, `owner/model` on the Hugging Face Hub.
 
     Raises:
-        DRCTError: if there is no such file, or what it holds is not a DRCT; the message says what it looks like.
+        DRCTError: if there is no such file, or it does not hold a DRCT; the message says what it looks like.
     """
     if _is_on_hub(str(name)):
-        return Loaded(_from_pretrained(str(name)), str(name), "")
+        return _loaded(_from_pretrained(str(name)), str(name), "")
     path = find_weights(name)
     if path.is_dir():
-        return Loaded(_from_pretrained(str(path)), path, "")
-    return network_of(checkpoint.load(path), path)
+        return _loaded(_from_pretrained(str(path)), path, "")
+    return network_from(checkpoint.load(path), path)
 
 
-def network_of(content: Any, path: Path) -> Loaded:
-    """The same of what was read from a weight file.
+def network_from(content: Any, path: Path) -> LoadedNetwork:
+    """Make a DRCT from the content of a weight file.
 
     Raises:
         DRCTError: if it is not a DRCT.
@@ -96,22 +109,26 @@ def network_of(content: Any, path: Path) -> Loaded:
         raise DRCTError(f"{path}: {error}") from error
     if differences := checkpoint.load_weights(network, weights, False, path):
         raise DRCTError(f"{path} holds weights that do not fit a DRCT: {'; '.join(differences[:3])}. Copy it again")
-    return Loaded(network.eval(), path, entry or metadata.get("entry", ""))
+    return _loaded(network.eval(), path, entry or metadata.get("entry", ""))
+
+
+def _loaded(network: DRCT, source: Path | str, entry: str) -> LoadedNetwork:
+    return LoadedNetwork(network, network.traits, Path(source).stem, source, entry)
 
 
 def _is_on_hub(name: str) -> bool:
-    """Whether a name is that of a model on the Hugging Face Hub, and not a path, even one that is misspelt."""
+    """Return whether a name is that of a model on the Hugging Face Hub, and not a path, even a misspelt one."""
     owner, slash, model = name.partition("/")
     is_name = all(re.fullmatch(r"[A-Za-z0-9][\w.-]*", part) for part in (owner, model))
-    is_file = Path(model).suffix.lower() in {*SUFFIXES, ".ckpt", ".bin", ".onnx", ".pkl", ".zip"}
+    is_file = Path(model).suffix.lower() in {*WEIGHT_SUFFIXES, ".ckpt", ".bin", ".onnx", ".pkl", ".zip"}
     return bool(slash) and is_name and not is_file and not Path(owner).exists()
 
 
 def _from_pretrained(name: str) -> DRCT:
     try:
-        with redirect_stdout(io.StringIO()):  # it tells where it looks
+        with redirect_stdout(io.StringIO()):  # it prints where it looks
             return DRCT.from_pretrained(name).eval()
-    except Exception as error:  # of the network, of files that are missing or damaged
+    except Exception as error:  # the network's, or that of a missing or damaged file
         reason = " ".join(str(error).split())
         reason = reason if len(reason) < 300 else f"{reason[:300]}..."
         raise DRCTError(

@@ -21,12 +21,13 @@ from torch import nn
 from torch.utils.data import default_collate
 from tqdm import tqdm
 
+from drct.archs.traits import traits_of
 from drct.errors import DRCTError, did_you_mean
 from drct.evaluation.metric_table import MetricTable
 from drct.evaluation.metrics import Measures
-from drct.images.image_files import IMAGE_SUFFIXES, read_image, write_png
-from drct.inference.tiling import round_up_tiles, window_of
-from drct.inference.upscaler import Upscaler
+from drct.images.bgr import read_image, write_png
+from drct.images.listing import IMAGE_SUFFIXES
+from drct.inference.runner import NetworkRunner
 from drct.runtime import checkpoint, distributed
 from drct.runtime.device import PRECISIONS, device_for, resolve_num_gpu
 
@@ -55,14 +56,9 @@ class DRCTModel(SRModel):
         self.measures = Measures((opt.get("val") or {}).get("metrics") or {}, self.device)
         self.tile: tuple[int, int] | str | None = opt.get("tile")
         if isinstance(tile := self.tile, dict):
-            self.tile = round_up_tiles(tile["tile_size"], tile.get("tile_pad", 0), self.window_size, get_root_logger())
+            self.tile = (tile["tile_size"], tile.get("tile_pad", 0))
 
     # ------------------------------------------------------------------------------------------------------ network
-
-    @property
-    def window_size(self) -> int:
-        """Of what the sides of images must be multiples. BasicSR's networks of windows know it, but do not tell."""
-        return window_of(self.get_bare_model(self.net_g), self.opt["network_g"].get("window_size", 1))
 
     def model_to_device(self, net: nn.Module) -> nn.Module:
         """Put the network on the device that `num_gpu` asks for, and join the networks of several processes."""
@@ -334,9 +330,8 @@ class DRCTModel(SRModel):
         """Upscale `self.lq`, of any size, into `self.output`; with the EMA weights where there are some."""
         network = getattr(self, "net_g_ema", None) or self.get_bare_model(self.net_g)
         precision, ensemble = self.opt.get("precision", "fp32"), bool(self.opt.get("self_ensemble", False))
-        scale = self.opt.get("scale", 1)
-        upscaler = Upscaler(network, self.device, precision, self.tile, ensemble, scale, self.window_size)
-        self.output = upscaler.run(self.lq)
+        traits = traits_of(self.get_bare_model(self.net_g), self.opt.get("scale", 1), self.opt["network_g"])
+        self.output = NetworkRunner(network, self.device, precision, self.tile, ensemble, traits).run(self.lq)
 
     def _autocast(self, dtype: torch.dtype | None) -> AbstractContextManager[Any]:
         return torch.autocast(self.device.type, dtype) if dtype else nullcontext()

@@ -16,6 +16,7 @@ from drct.data.cache import cache_images
 from drct.data.training_set import SampleOrder, TrainingSet
 from drct.errors import DRCTError
 from drct.models.drct_model import DRCTModel
+from drct.runs.schema import TrainingOptions
 from drct.runs.signals import stop_signals
 from drct.runtime import distributed
 
@@ -56,8 +57,8 @@ def make_model(opt: dict[str, Any]) -> Any:
 
 def batch_size(opt: dict[str, Any]) -> int:
     """Images that this process takes per step: per GPU, for all GPUs that it feeds, and for all parts of a step."""
-    accumulation = int(opt["train"].get("accumulation") or 1)
-    return int(opt["datasets"]["train"]["batch_size_per_gpu"]) * _gpus(opt) * accumulation
+    options = TrainingOptions.model_validate(opt)
+    return options.datasets.train.batch_size_per_gpu * _gpus(opt) * options.train.accumulation
 
 
 def _gpus(opt: dict[str, Any]) -> int:
@@ -67,16 +68,16 @@ def _gpus(opt: dict[str, Any]) -> int:
 
 def training_loader(opt: dict[str, Any], seed: int, start: int) -> tuple[DataLoader, int]:
     """The endless loader of this process's batches, from the sample that the run has come to, and an epoch's size."""
-    options = dict(opt["datasets"]["train"])
-    images = make_dataset("train", options)
-    if options.get("cache"):
+    options = TrainingOptions.model_validate(opt).datasets.train
+    images = make_dataset("train", dict(opt["datasets"]["train"]))
+    if options.cache:
         cache_images(images)
-    dataset = TrainingSet(images, seed, ratio=options.get("dataset_enlarge_ratio") or 1)
+    dataset = TrainingSet(images, seed, ratio=options.dataset_enlarge_ratio)
     order = SampleOrder(len(dataset), batch_size(opt), seed, start, distributed.rank(), distributed.world_size())
     loader = DataLoader(
         dataset,
         batch_sampler=order,
-        num_workers=options["num_worker_per_gpu"] * _gpus(opt),
+        num_workers=options.num_worker_per_gpu * _gpus(opt),
         pin_memory=opt["num_gpu"] > 0 and torch.cuda.is_available(),
         worker_init_fn=_leave_signals_to_parent,
     )

@@ -37,7 +37,7 @@ class RunLog:
     def __enter__(self) -> "RunLog":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         for name in LOGGERS:
             logging.getLogger(name).removeHandler(self._buffer)
         logging.getLogger("drct").removeHandler(self._terminal)

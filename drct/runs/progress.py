@@ -65,8 +65,8 @@ class Monitor:
     """
 
     def __init__(self, opt: dict[str, Any], iteration: int, samples_per_step: int, scalars: Scalars | None) -> None:
-        self.total = int(opt["train"]["total_iter"])
-        self.print_freq = int(opt["logger"]["print_freq"])
+        self.total = opt["train"]["total_iter"]
+        self.print_freq = opt["logger"]["print_freq"]
         self.samples_per_step = samples_per_step
         self.scalars = scalars
         self.name = opt["name"]

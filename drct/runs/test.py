@@ -7,38 +7,37 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
+from basicsr.utils import get_root_logger, get_time_str
 
-from drct.errors import DRCTError, one_line_errors
+from drct.errors import DRCTError
+from drct.evaluation.comparison_sheet import ComparisonSheet
+from drct.evaluation.run_report import RunReport
+from drct.evaluation.run_settings import run_settings
 from drct.files import archive, write_atomically
+from drct.runs.build import evaluation_loaders, make_model
+from drct.runs.log import RunLog
+from drct.runs.options import options_text
+from drct.runs.schema import Options
 from drct.runtime import distributed
-from drct.runtime.distributed import reported_once
 
 
-def run(opt: dict[str, Any], log) -> int:
+def run(opt: dict[str, Any], log: RunLog) -> int:
     """Test as the options say, into `results/<name>`.
 
     Args:
-        opt: Options, as `parse_options` makes them.
+        opt: Options, as `read_options` returns them.
         log: The `RunLog`.
 
     Returns:
         How many images could not be processed.
     """
-    from basicsr.utils import get_root_logger, get_time_str
-
-    from drct.evaluation.comparison_sheet import ComparisonSheet
-    from drct.evaluation.run_report import RunReport
-    from drct.evaluation.run_settings import run_settings
-    from drct.runs.build import evaluation_loaders, make_model
-    from drct.runs.options import options_text
-
     logger = get_root_logger()
+    options = Options.model_validate(opt)
     results = Path(opt["path"]["results_root"])
     loaders = evaluation_loaders(opt, "test")
     if not loaders:
         raise DRCTError("the option file has no dataset called test or test_1 to test on")
-    if opt["path"].get("pretrain_network_g") is None:
+    if options.path.pretrain_network_g is None:
         logger.warning("path.pretrain_network_g is not set: the network has random weights")
     model = make_model(opt)
     settings = run_settings(model.opt, model.device)  # which knows what its metrics say of themselves
@@ -56,12 +55,12 @@ def run(opt: dict[str, Any], log) -> int:
     distributed.barrier()
 
     failures = 0
-    with RunReport(results, settings) if opt["val"].get("report") else nullcontext() as report:
+    with RunReport(results, settings) if options.val.report else nullcontext() as report:
         for loader in loaders:
-            sheet = ComparisonSheet(settings["network"]) if opt["val"].get("comparison") else None
+            sheet = ComparisonSheet(settings["network"]) if options.val.comparison else None
             viewers = [viewer.add for viewer in (sheet, report) if viewer]
             on_image = partial(_show, viewers) if viewers else None
-            table = model.validation(loader, opt["name"], None, opt["val"]["save_img"], on_image)
+            table = model.validation(loader, opt["name"], None, options.val.save_img, on_image)
             if table is None:
                 raise RuntimeError("validation stopped, though nobody asked it to")
             failures += len(table.failed)
@@ -78,19 +77,6 @@ def run(opt: dict[str, Any], log) -> int:
     return failures
 
 
-def _show(viewers: list[Callable], *image) -> None:
+def _show(viewers: list[Callable], *image: Any) -> None:
     for viewer in viewers:
         viewer(*image)
-
-
-@one_line_errors
-@reported_once
-def main(argv: list[str] | None = None) -> int:
-    """Entry point of `drct/test.py`. Returns 0, 1 if some images failed, 2 if nothing could be done."""
-    from drct.runs.log import RunLog
-    from drct.runs.options import parse_options
-
-    with RunLog() as log:
-        opt, _ = parse_options(Path.cwd(), is_train=False, argv=argv)
-        torch.backends.cudnn.benchmark = False  # images differ in size
-        return 1 if run(opt, log) else 0

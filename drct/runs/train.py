@@ -6,14 +6,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import torch
+from basicsr.utils import get_time_str
 
-from drct.errors import DRCTError, one_line_errors
+from drct.errors import DRCTError
 from drct.files import archive, make_folder, remove_leftovers, write_atomically
+from drct.runs.build import batch_size, batches_of, evaluation_loaders, make_model, training_loader
+from drct.runs.log import RunLog
+from drct.runs.options import options_text
 from drct.runs.progress import Monitor, open_scalars
+from drct.runs.schema import TrainingOptions
 from drct.runs.signals import Stopped, StopRequest
 from drct.runtime import checkpoint, distributed
-from drct.runtime.distributed import reported_once
 from drct.seeding import STEP, seed_all
 
 GO_ON = "--auto_resume goes on from there"
@@ -26,19 +29,18 @@ class TrainingRun:
     no random generators: the sampler is entered at the number of samples seen, samples and steps seed themselves.
 
     Args:
-        opt: Options, as `parse_options` makes them.
+        opt: Options, as `read_options` returns them.
         option_file: Copied to the experiment.
         log: The `RunLog`.
     """
 
-    def __init__(self, opt: dict[str, Any], option_file: str, log) -> None:
-        from drct.runs.build import batch_size, evaluation_loaders, make_model, training_loader
-
+    def __init__(self, opt: dict[str, Any], option_file: str, log: RunLog) -> None:
         self.opt = opt
+        self.options = TrainingOptions.model_validate(opt)
         self.stop = StopRequest()
         self.logger = logging.getLogger("basicsr")
-        self.total = int(opt["train"]["total_iter"])
-        self.val_loaders = evaluation_loaders(opt, "val") if opt.get("val") else []
+        self.total = self.options.train.total_iter
+        self.val_loaders = evaluation_loaders(opt, "val") if self.options.val else []
         state = checkpoint.load_resume_state(opt) or {}
         self.seed = opt["manual_seed"] = state.get("seed", opt["manual_seed"])
         self.iteration = self.saved = state.get("iter", 0)
@@ -59,11 +61,7 @@ class TrainingRun:
         self.scalars = open_scalars(opt, self.iteration, self._validation_is_due())
         self.monitor = Monitor(opt, self.iteration, self.samples_per_step, self.scalars)
 
-    def _make_folder(self, option_file: str, log, resumed: bool) -> None:
-        from basicsr.utils import get_time_str
-
-        from drct.runs.options import options_text
-
+    def _make_folder(self, option_file: str, log: RunLog, resumed: bool) -> None:
         recipe = Path(option_file).read_bytes()  # it may lie in the folder that is moved
         # With --auto_resume a run that ended before its first checkpoint begins again in its place
         unborn = self.opt["auto_resume"] and not any(Path(self.opt["path"]["models"]).glob("*.pth"))
@@ -90,8 +88,6 @@ class TrainingRun:
         Raises:
             Stopped: when asked to, and saved.
         """
-        from drct.runs.build import batches_of
-
         self.logger.info(
             f"{self.epoch_size} samples per epoch, {self.samples_per_step} per iteration, "
             f"{max(0, self.total - self.iteration)} iterations to go"
@@ -126,7 +122,7 @@ class TrainingRun:
             if self._validation_is_due() and not stopped:
                 self._validate()  # before saving, for the checkpoint to hold its best values
                 stopped = distributed.any_process(bool(self.stop))
-            due = self.iteration % int(self.opt["logger"]["save_checkpoint_freq"]) == 0
+            due = self.iteration % self.options.logger.save_checkpoint_freq == 0
             if due or stopped or self.iteration == self.total:
                 self._save()
             if stopped and (self.iteration < self.total or self._validation_is_due()):
@@ -138,7 +134,7 @@ class TrainingRun:
         self.monitor.data_ready()
         step = self.iteration + 1
         seed_all(STEP, self.seed, step, distributed.rank())
-        self.model.update_learning_rate(step, warmup_iter=self.opt["train"].get("warmup_iter") or -1)
+        self.model.update_learning_rate(step, warmup_iter=self.options.train.warmup_iter)
         self.model.feed_data(batch)
         self.model.optimize_parameters(step)
         self.iteration = step
@@ -146,9 +142,10 @@ class TrainingRun:
         self.monitor.end_step()
 
     def _validation_is_due(self) -> bool:
-        if not self.val_loaders or self.validated == self.iteration:
+        val = self.options.val
+        if not val or not self.val_loaders or self.validated == self.iteration:
             return False
-        return self.iteration % int(self.opt["val"]["val_freq"]) == 0 or self.iteration == self.total
+        return self.iteration % val.val_freq == 0 or self.iteration == self.total
 
     def _validate(self) -> None:
         """Validate on all sets and keep the weights if they are the best. A stop leaves it undone."""
@@ -159,7 +156,7 @@ class TrainingRun:
             )
             if table is None:
                 return
-        metric = self.opt["logger"].get("save_best")
+        metric = self.options.logger.save_best
         first: Any = self.val_loaders[0].dataset
         best = self.model.best_metric_results.get(first.opt["name"], {}).get(metric)
         if best and best["iter"] == self.iteration:
@@ -173,9 +170,9 @@ class TrainingRun:
         progress = {"samples": self.samples, "seed": self.seed, "validated": self.validated}
         self.model.save(self.epoch, self.iteration, **progress)
         self.saved = self.iteration
-        keep = self.opt["logger"].get("keep_last")
+        keep = self.options.logger.keep_last
         if keep and distributed.rank() == 0:
-            checkpoint.prune(self.opt["path"]["training_states"], int(keep))
+            checkpoint.prune(self.opt["path"]["training_states"], keep)
 
     def _report_stop(self) -> None:
         self.logger.info(f"Stopped at iteration {self.iteration}, {self._saved()}; {GO_ON}")
@@ -183,24 +180,3 @@ class TrainingRun:
 
     def _saved(self) -> str:
         return "which is saved" if self.saved == self.iteration else f"iteration {self.saved} is saved"
-
-
-@one_line_errors
-@reported_once
-def main(argv: list[str] | None = None) -> int:
-    """Entry point of `drct/train.py`.
-
-    Returns:
-        0, 2 if training could not start or go on, or 128 plus the signal's number if Ctrl-C or SIGTERM stopped it.
-    """
-    from drct.runs.log import RunLog
-    from drct.runs.options import parse_options
-
-    with RunLog() as log:
-        opt, args = parse_options(Path.cwd(), is_train=True, argv=argv)
-        torch.backends.cudnn.benchmark = True  # patches have one size
-        try:
-            TrainingRun(opt, args.opt, log).run()
-        except Stopped as stopped:
-            return stopped.status
-        return 0

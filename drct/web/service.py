@@ -3,20 +3,18 @@
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from PIL import Image
-from torch import Tensor, nn
 
-from drct.archs.drct_arch import WindowAttention
+from drct.archs import progress as progress_of
 from drct.errors import DRCTError
 from drct.images.pictures import READABLE, Picture, read_picture, to_pil, write_picture
 from drct.inference.upscaler import Upscaler
-from drct.inference.weights import load_network
+from drct.inference.weights import read_network
 
 NETWORKS_KEPT = 2
 PREVIEW_SIDE = 2048  # pixels; a larger result is reduced for the page, not for the file to download
@@ -53,13 +51,14 @@ class Service:
         self.max_megapixels = max_megapixels
         self.device = device
         self.precision = precision
-        self._network = lru_cache(NETWORKS_KEPT)(load_network)
+        self._network = lru_cache(NETWORKS_KEPT)(read_network)
         self._computing = threading.Lock()
         self._stopped = False
 
     def upscaler(self, weights: str, self_ensemble: bool = False) -> Upscaler:
         """The upscaler of weights as `drct.load` takes them. The networks used last are kept in memory."""
-        return Upscaler(self._network(weights), self.device, self.precision, self_ensemble=self_ensemble)
+        loaded = self._network(weights)
+        return Upscaler(loaded.network, self.device, self.precision, self_ensemble=self_ensemble, traits=loaded.traits)
 
     def upscale(
         self,
@@ -92,7 +91,7 @@ class Service:
             report(0)
             upscaler = self.upscaler(weights, self_ensemble)
             start = time.perf_counter()
-            with _watched(upscaler, picture, report):
+            with progress_of.watched(report):
                 result = upscaler.upscale_picture(picture)
             seconds = time.perf_counter() - start
         return self._written(f"{path.stem}_x{upscaler.scale}", picture, result, seconds)
@@ -154,25 +153,3 @@ def _size_in_header(path: Path) -> tuple[int, int] | None:
             return image.size
     except Exception:  # Pillow raises whatever a broken file makes it raise
         return None
-
-
-@contextmanager
-def _watched(upscaler: Upscaler, picture: Picture, report: Callable[[float], None]) -> Iterator[None]:
-    """Report the share of the picture's tokens that the network's blocks have attended to."""
-    blocks = [module for module in upscaler.network.modules() if isinstance(module, WindowAttention)]
-    window = upscaler.window_size
-    height, width = (-(-side // window) * window for side in picture.pixels.shape[:2])
-    total = len(blocks) * height * width * (8 if upscaler.self_ensemble else 1)
-    done = 0
-
-    def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        nonlocal done
-        done += inputs[0][..., 0].numel()
-        report(min(1, done / total))  # tiles overlap, and transparency is computed as well: these are some more
-
-    hooks = [block.register_forward_hook(count) for block in blocks]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()

@@ -1,0 +1,52 @@
+"""Arguments that `drct train` and `drct test` share, as BasicSR's train.py and test.py have them."""
+
+import argparse
+import io
+import os
+from contextlib import nullcontext, redirect_stderr
+from typing import Any
+
+from drct.runs.options import read_options
+from drct.runtime import distributed
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    """Make the parser of the arguments."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("-opt", "--opt", required=True, metavar="FILE", help="option file, see options/")
+    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm"], default="none", help="job launcher")
+    parser.add_argument("--auto_resume", action="store_true", help="go on from the newest state of the experiment")
+    parser.add_argument("--debug", action="store_true", help="log every iteration, validate and save every 8")
+    parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help="set by torch.distributed.launch")
+    parser.add_argument(
+        "--force_yml",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="replace options, e.g. train:ema_decay=0.999 datasets:train:batch_size_per_gpu=2",
+    )
+    return parser
+
+
+def parse_options(
+    root_path: str | os.PathLike, is_train: bool = True, argv: list[str] | None = None
+) -> tuple[dict[str, Any], argparse.Namespace]:
+    """Read the arguments and the option file of a run. Takes the place of `basicsr.utils.options.parse_options`.
+
+    Args:
+        root_path: Folder in which `experiments/` and `results/` are.
+        is_train: Whether to train or to test.
+        argv: Arguments; those of the process if None.
+
+    Returns:
+        Options, as `read_options` returns them, and the arguments.
+
+    Raises:
+        DRCTError: for a mistake in the option file or in `--force_yml`.
+        SystemExit: for a mistake in the arguments, or `--help`.
+    """
+    # Of several processes, one reports a mistake
+    with redirect_stderr(io.StringIO()) if distributed.local_rank() else nullcontext():
+        args = argument_parser().parse_args(argv)
+    opt = read_options(root_path, is_train, args.opt, args.force_yml, args.launcher, args.auto_resume, args.debug)
+    return opt, args

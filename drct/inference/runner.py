@@ -1,0 +1,146 @@
+"""Running a network on images of any size: on which device, in which precision, in which tiles."""
+
+import logging
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from drct.archs import progress
+from drct.archs.traits import NetworkTraits, declared_traits
+from drct.errors import DRCTError
+from drct.inference.memory import TILE_PAD, choose_tile, free_memory
+from drct.inference.tiling import upscale, upscale_tiled, whole_windows
+from drct.runtime.device import PRECISIONS, accelerator, fastest_precision
+
+Tile = tuple[int, int]  # size and overlap, in input pixels
+
+logger = logging.getLogger("drct")
+
+
+class NetworkRunner:
+    """A super-resolution network, ready to be run on image tensors.
+
+    Args:
+        network: Takes (B, C, H, W) in [0, 1]. It is moved to the device.
+        device: 'cpu', 'cuda', 'cuda:1', 'mps'; None takes the accelerator where there is one.
+        precision: 'fp32', 'bf16', 'fp16', or 'auto': the fastest on the device of those that hardly change results.
+        tile: 'auto' computes the whole image at once if it fits in memory, and else in as few tiles as possible; None
+            always computes the whole image; a number, or two, is the size of tiles and their overlap in input pixels,
+            rounded up to whole windows.
+        self_ensemble: Average the results of all 8 rotations and reflections: slightly better, 8 times slower.
+        traits: What the network takes and gives; None for networks that declare it.
+
+    Raises:
+        DRCTError: if the device or precision is not there, or an argument makes no sense.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        device: str | torch.device | None = None,
+        precision: str = "auto",
+        tile: Tile | int | str | None = "auto",
+        self_ensemble: bool = False,
+        traits: NetworkTraits | None = None,
+    ) -> None:
+        self.device = _device(device)
+        self.traits = traits or declared_traits(network)
+        self.network: nn.Module = network.to(self.device)
+        if precision == "auto":
+            precision = fastest_precision(self.device)
+        if precision not in PRECISIONS:
+            raise DRCTError(f"precision must be auto, {', '.join(PRECISIONS)}, not {precision!r}")
+        self.precision = precision
+        self.tile = self._whole_windows(tile)
+        self.self_ensemble = self_ensemble
+
+    def __repr__(self) -> str:
+        device, network = f"{self.device}, {self.precision}", type(self.network).__name__
+        ensemble = ", self-ensemble" if self.self_ensemble else ""
+        return f"{type(self).__name__}({network} x{self.scale} on {device}, tile {self.tile}{ensemble})"
+
+    @property
+    def scale(self) -> int:
+        """Pixels of the result per pixel of the image, along each axis."""
+        return self.traits.scale
+
+    def _whole_windows(self, tile: Tile | int | str | None) -> Tile | str | None:
+        if tile is None or tile == "auto":
+            return tile
+        sides: Any = tuple(tile) if isinstance(tile, tuple | list) else (tile, TILE_PAD)
+        whole = all(isinstance(side, int) and not isinstance(side, bool) for side in sides)
+        if not whole or len(sides) != 2 or sides[0] < 1 or sides[1] < 0:
+            raise DRCTError(f"tile must be auto, a size in pixels, or a size and an overlap, not {tile!r}")
+        rounded = whole_windows(*sides, self.traits.window)
+        if rounded != sides:
+            logger.warning(
+                f"tile: sizes must be multiples of the window of {self.traits.window}: tile_size {sides[0]} is taken "
+                f"as {rounded[0]} and tile_pad {sides[1]} as {rounded[1]}"
+            )
+        return rounded
+
+    @torch.no_grad()
+    def run(self, x: Tensor) -> Tensor:
+        """Run the network, in evaluation mode, on images of any size on its device.
+
+        `drct.archs.progress.watched` gets the share that is done.
+
+        Args:
+            x: (B, C, H, W), in [0, 1].
+
+        Returns:
+            (B, C, H * scale, W * scale), not clamped.
+        """
+        was_training = self.network.training
+        self.network.eval()
+        try:
+            return self._ensemble(x) if self.self_ensemble else self._run(x)
+        finally:
+            self.network.train(was_training)
+
+    def _ensemble(self, x: Tensor) -> Tensor:
+        total = torch.zeros((), device=x.device)
+        for number in range(8):
+            flip, turns = number >= 4, number % 4
+            with progress.part(number, 8):
+                result = self._run(torch.rot90(x.flip(-1) if flip else x, turns, (-2, -1)))
+            result = torch.rot90(result, -turns, (-2, -1))
+            total = total + (result.flip(-1) if flip else result)
+        return total / 8
+
+    def _run(self, x: Tensor) -> Tensor:
+        forward = self.network.forward  # not the compiled one, which would be compiled anew for every size
+        tile = self._tile_as_needed(*x.shape[-2:]) if self.tile == "auto" else self.tile
+        dtype = PRECISIONS[self.precision]
+        with torch.autocast(self.device.type, dtype) if dtype else nullcontext():
+            if isinstance(tile, tuple):
+                return upscale_tiled(forward, x, self.traits.window, self.scale, *tile, progress=True)
+            return upscale(forward, x, self.traits.window, self.scale)
+
+    def _tile_as_needed(self, height: int, width: int) -> Tile | None:
+        """Choose tiles if the image is too large for the memory that is free."""
+        if self.traits.memory is None:
+            raise DRCTError(
+                f"tile: auto needs a network that knows its memory, which {type(self.network).__name__} does not: set "
+                "tile: {tile_size: 256, tile_pad: 32}"
+            )
+        free, dtype = free_memory(self.device), PRECISIONS[self.precision] or torch.float32
+        needed = self.traits.memory(height, width, dtype, self.device)
+        tile = choose_tile(self.traits, height, width, dtype, self.device, free)
+        how = f"tiles of {tile[0]} pixels" if tile else "as a whole"
+        logger.log(
+            logging.INFO if tile else logging.DEBUG,
+            f"{width}x{height} pixels need about {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free: {how}",
+        )
+        return tile
+
+
+def _device(device: str | torch.device | None) -> torch.device:
+    try:
+        chosen = torch.device(device or accelerator() or "cpu")
+        torch.empty(0, device=chosen)
+        return chosen
+    except (RuntimeError, AssertionError) as error:
+        raise DRCTError(f"device {device} is not there: {str(error).splitlines()[0]}") from error

@@ -1,0 +1,200 @@
+"""Mistakes in option files: against the schema, BasicSR's registries, the disk, and of options that contradict."""
+
+import logging
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any
+
+import basicsr  # noqa: F401 - fills the registries
+from basicsr.utils import registry
+from pydantic import ValidationError
+
+from drct.errors import DRCTError, did_you_mean
+from drct.evaluation.metrics import check_type
+from drct.files import expanded
+from drct.runs.schema import Arguments, Dataset, DRCTNetwork, Options, Section, TrainingOptions, known_keys
+
+PREPARE_HINT = "Put the images there or prepare them with `python drct/prepare.py` (see datasets/README.md)."
+WEIGHTS_HINT = "Put the weight file there (see experiments/pretrained_models/README.md)."
+ORIGINAL_LISTS = "drct/data/meta_info/"  # the original project carries its lists of files there
+NEED_BORDER = ("calculate_psnr", "calculate_ssim", "calculate_niqe")
+NEED_FOLDERS = {
+    "PairedImageDataset": ["dataroot_gt", "dataroot_lq"],
+    "SingleImageDataset": ["dataroot_lq"],
+    "ImageNetPairedDataset": ["dataroot_gt"],
+}
+
+
+def check_options(opt: dict[str, Any], is_train: bool, file: str, logger: logging.Logger) -> Options:
+    """Check the options of a run, and warn about keys that look misspelt.
+
+    Args:
+        opt: Content of the option file, which stays as it is.
+        is_train: Whether to train or to test.
+        file: Name of the option file, for messages.
+        logger: Receives the warnings.
+
+    Returns:
+        The options as the schema reads them, with its defaults; `TrainingOptions` for training.
+
+    Raises:
+        DRCTError: for the first mistake, in one line that names the file and the key.
+    """
+    try:
+        options = (TrainingOptions if is_train else Options).model_validate(opt)
+    except ValidationError as error:
+        raise DRCTError(f"{file}{_explain(error, opt)}") from None
+    for key, hint in _misspelt_keys(options):
+        logger.warning(f"{file}: {key} is not an option{hint}; it is ignored")
+    _check_types(options, file)
+    for problem in chain(_missing_images(options), _contradictions(options), _missing_files(options)):
+        raise DRCTError(f"{file}: {problem}")
+    for phase, dataset in options.datasets.all():
+        if dataset.meta_info_file and dataset.io_backend.type != "lmdb" and list_of_files(dataset) is None:
+            where = f"{file}: datasets.{phase}.meta_info_file"
+            logger.warning(f"{where}: {dataset.meta_info_file} is not here; all files of the folder are used")
+    return options
+
+
+def list_of_files(dataset: Dataset) -> str | None:
+    """Return the list of files that a dataset takes, or None for all of them.
+
+    An LMDB has its own list, and lists of the original project that are not here are ignored.
+    """
+    path = dataset.meta_info_file
+    if path is None or dataset.io_backend.type == "lmdb":
+        return None
+    return None if path.startswith(ORIGINAL_LISTS) and not expanded(path).is_file() else path
+
+
+# ------------------------------------------------------------------------------------------------------------- schema
+
+
+def _explain(error: ValidationError, opt: dict[str, Any]) -> str:
+    """Say in a few words, which follow the file's name, what the first error is."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    missing = first["type"] == "missing"
+    keys, section = [], opt
+    for key in first["loc"][:-1] if missing else first["loc"]:
+        if isinstance(section, dict) and key in section:  # not pydantic's name of an alternative
+            keys.append(str(key))
+            section = section[key]
+    where = f": {'.'.join(keys)}" if keys else ""
+    if missing:
+        key = first["loc"][-1]
+        return f"{where} has no '{key}'{did_you_mean(key, section.keys() - known_keys())}"
+    if first["type"] == "problem":
+        return f"{where} {first['msg']}"
+    words = first["msg"] if first["type"] == "must_be" else first["msg"].removeprefix("Input should be ")
+    return f"{where} must be {words}, not {first['input']!r}"
+
+
+def _misspelt_keys(section: Section, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield unknown keys that resemble a known one of their section, and the hint."""
+    known = type(section).model_fields
+    for key, value in section:
+        sections = value if isinstance(value, dict) else {None: value}
+        if key not in known and not isinstance(value, Section) and not isinstance(section, Arguments):
+            if hint := did_you_mean(key, known):
+                yield prefix + key, hint
+            continue
+        for name, entry in sections.items():
+            if isinstance(entry, Section):
+                yield from _misspelt_keys(entry, f"{prefix}{key}." + (f"{name}." if name else ""))
+
+
+# --------------------------------------------------------------------------------------------- registries and the disk
+
+
+def _check_types(options: Options, file: str) -> None:
+    """Check names of classes and functions. Raises `DRCTError`."""
+    named = [("model_type", options.model_type, registry.MODEL_REGISTRY)]
+    named += [("network_g.type", options.network_g.type, registry.ARCH_REGISTRY)]
+    named += [(f"datasets.{phase}.type", d.type, registry.DATASET_REGISTRY) for phase, d in options.datasets.all()]
+    if isinstance(options, TrainingOptions):
+        losses = {"pixel_opt": options.train.pixel_opt, "perceptual_opt": options.train.perceptual_opt}
+        named += [(f"train.{key}.type", loss.type, registry.LOSS_REGISTRY) for key, loss in losses.items() if loss]
+    for key, name, known in named:
+        # Registry.get also finds a name with this suffix, and prints; `in` does neither
+        if name not in known and f"{name}_basicsr" not in known:
+            available = sorted(name for name, _ in known)
+            hint = did_you_mean(name, available) or f"; there are {', '.join(available)}"
+            raise DRCTError(f"{file}: {key} {name!r} is unknown{hint}")
+    for name, metric in options.metrics().items():
+        check_type(f"{file}: val.metrics.{name}.type", metric.type)
+
+
+def _missing_images(options: Options) -> Iterator[str]:
+    for phase, dataset in options.datasets.all():
+        where = f"datasets.{phase}"
+        for key in NEED_FOLDERS.get(dataset.type, []):
+            path = getattr(dataset, key)
+            if path is None:
+                yield f"{where} has no '{key}'{did_you_mean(key, dataset.model_extra or {})}"
+            elif not expanded(path).is_dir():
+                yield f"{where}.{key}: no such folder: {expanded(path)}. {PREPARE_HINT}"
+            elif not any(expanded(path).iterdir()):
+                yield f"{where}.{key}: the folder {expanded(path)} is empty. {PREPARE_HINT}"
+        files = list_of_files(dataset)
+        if files is not None and not expanded(files).is_file():
+            yield (
+                f"{where}.meta_info_file: no such file: {files}. Write it with `python drct/prepare.py meta-info`, "
+                "or remove the key to use all files of the folder."
+            )
+
+
+def _missing_files(options: Options) -> Iterator[str]:
+    hints = {"pretrain_network_g": WEIGHTS_HINT, "resume_state": "Check the path, or use --auto_resume."}
+    for key, hint in hints.items():
+        path = getattr(options.path, key)
+        if path is not None and not expanded(path).is_file():
+            yield f"path.{key}: no such file: {path}. {hint}"
+
+
+# ------------------------------------------------------------------------------------------------------ contradictions
+
+
+def _contradictions(options: Options) -> Iterator[str]:
+    if isinstance(options, TrainingOptions):
+        yield from _contradictions_in_patches(options)
+    names = [dataset.name for phase, dataset in options.datasets.all() if phase != "train"]
+    if twice := [name for name in names if names.count(name) > 1]:
+        yield f"two datasets are called {twice[0]!r}, and their results would become one"
+    if "upscale" in options.network_g.model_fields_set and options.network_g.upscale != options.scale:
+        yield f"scale is {options.scale}, but network_g.upscale is {options.network_g.upscale!r}"
+    for name, metric in options.metrics().items():
+        if metric.type in NEED_BORDER and metric.crop_border is None:
+            hint = did_you_mean("crop_border", metric.model_extra or {})
+            yield f"val.metrics.{name} needs a crop_border in pixels{hint}"
+    if isinstance(options, TrainingOptions):
+        yield from _contradictions_in_training(options)
+
+
+def _contradictions_in_patches(options: TrainingOptions) -> Iterator[str]:
+    size, scale, network = options.datasets.train.gt_size, options.scale, options.network_g
+    if size % scale:
+        yield f"datasets.train.gt_size {size} is not a multiple of scale {scale}"
+    patch = size // scale
+    if isinstance(network, DRCTNetwork) and network.window_size <= patch and patch % network.window_size:
+        yield (
+            f"datasets.train.gt_size makes patches of {patch} low-resolution pixels, which is not a multiple "
+            f"of network_g.window_size {network.window_size}"
+        )
+
+
+def _contradictions_in_training(options: TrainingOptions) -> Iterator[str]:
+    train, logger, metrics = options.train, options.logger, options.metrics()
+    steps = train.scheduler.total_steps
+    if steps is not None and steps < train.total_iter:
+        yield f"train.scheduler.total_steps ({steps}) ends before train.total_iter"
+    if not train.pixel_opt and not train.perceptual_opt:
+        yield "train has no loss: set pixel_opt or perceptual_opt"
+    if logger.wandb and logger.wandb.project and not logger.use_tb_logger:
+        yield "logger.wandb follows TensorBoard: set use_tb_logger: true too"
+    if logger.save_best is not None and logger.save_best not in metrics:
+        known = f"one of {', '.join(metrics)}" if metrics else "and there are no val.metrics"
+        yield f"logger.save_best must name a metric, {known}, not {logger.save_best!r}"
+    if logger.save_best is not None and not any(phase.startswith("val") for phase, _ in options.datasets.all()):
+        yield "logger.save_best needs a dataset called val or val_1"
+    if train.accumulation != 1 and train.pixel_opt and train.pixel_opt.reduction != "mean":
+        yield "train.accumulation goes with losses whose reduction is mean only"
