@@ -1,7 +1,7 @@
 # make demo    install into .venv, upscale the demo images with the shipped weights, compare with bicubic
 # make test    install, then lint, types and tests
 # make slow    the tests that take longer
-# make figures redraw the pictures of the README
+# make figures redraw the pictures and rewrite the tables of the README and docs
 # make install only install
 
 PYTHON ?= python3
@@ -32,10 +32,10 @@ figures: ASTRONAUT := datasets/demo/LRbicx4/astronaut.png
 figures: demo .venv/installed-dev
 	cp results/DRCT-XS_SRx4_demo/comparison_demo.png figures/demo.png
 	$(BIN)/python drct/curves.py experiments/pretrained_models/DRCT-XS_SRx4/stage* -o figures/DRCT-XS_training.png
-	$(BIN)/python tests/browser.py figures/web.png
+	$(BIN)/python figures/browser.py figures/web.png
 	$(BIN)/python -m drct bench --show figures/speed.json --chart figures/speed.png
-	$(BIN)/python -m drct analyze architecture DRCT -o figures/architecture.png
-	$(BIN)/python -m drct.analysis.tradeoff figures/results/DRCT-XS_SRx4 -o figures/tradeoff.png
+	$(BIN)/python figures/architecture.py DRCT -o figures/architecture.png
+	$(BIN)/python figures/tradeoff.py figures/results/DRCT-XS_SRx4 -o figures/tradeoff.png
 	$(BIN)/python -m drct analyze features DRCT-XS_SRx4 --input $(ASTRONAUT) --map normalized -o results/features
 	cp results/features/features.gif figures/features.gif
 	$(BIN)/python -m drct analyze features --show figures/features.json -o results/features
@@ -43,7 +43,7 @@ figures: demo .venv/installed-dev
 	$(BIN)/python -m drct analyze lam DRCT-XS_SRx4 --input $(ASTRONAUT) -o results/lam
 	cp results/lam/lam.png figures/lam.png
 	$(BIN)/python -m drct complexity -o figures/complexity.json
-	$(BIN)/python -m drct tables
+	$(BIN)/python figures/tables.py
 
 install: .venv/installed
 

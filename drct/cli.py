@@ -14,11 +14,11 @@ COMMANDS: Commands = {
     "test": ("drct.commands.test", "measure or apply a network as an option file says"),
     "train": ("drct.commands.train", "train a network as an option file says"),
     "prepare": ("drct.data.prepare", "make training and test data from images"),
-    "curves": ("drct.analysis.curves", "draw losses and metrics of training runs"),
+    "curves": ("drct.commands.curves", "draw losses and metrics of training runs"),
     "report": ("drct.commands.report", "compare the results of test runs"),
     "analyze": ("drct.commands.analyze", "look into networks: features through their depth, what a patch depends on"),
     "complexity": ("drct.commands.complexity", "parameters, operations and memory of networks"),
-    "bench": ("drct.analysis.speed", "time and memory beside other networks and runtimes"),
+    "bench": ("drct.commands.bench", "time and memory beside other networks and runtimes"),
 }
 EXAMPLES = """\
 examples:

@@ -1,7 +1,10 @@
-"""A drawing of a DRCT: the network, a dense group and a Swin block, with the dimensions of its layers."""
+"""Draw the architecture of a DRCT: network, dense group and Swin block, with the dimensions of the layers."""
 
+import argparse
 import math
 import os
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
@@ -9,32 +12,31 @@ import torch
 from torch import nn
 
 from drct.analysis import networks
-from drct.analysis.plotting import COLOURS, needs_matplotlib
+from drct.analysis.plotting import LINE_COLOURS, check_png, needs_matplotlib, save_png
 from drct.archs.drct_arch import (
-    BEFORE_UPSAMPLER_SLOPE,
     DENSE_SCALE,
     DENSE_SLOPE,
     DRCT,
     SHIFTED_BLOCKS,
     DenseGroup,
-    SwinBlock,
 )
+from drct.archs.swin import SwinBlock
 from drct.archs.variants import VARIANTS
-from drct.errors import DRCTError
+from drct.errors import DRCTError, one_line_errors
 
 if TYPE_CHECKING:  # matplotlib is an extra
     from matplotlib.figure import Figure
 
-# The unit of length is a pixel of a README, which shows pictures about 830 wide. The file has two pixels for each.
+# The unit of length is a pixel of the README, where pictures are about 830 wide. The file has two pixels for each.
 WIDTH, HEIGHT, PIXELS = 830, 628, 2
 UNITS_PER_INCH = 100
 FONT, TITLE = 8, 9.5  # points: 11 and 13 units
 MARGIN = 12
 INK = "#222222"
-BLUE, RED, GREEN, PURPLE, ORANGE, SKY = COLOURS[:6]
+BLUE, RED, GREEN, PURPLE, ORANGE, SKY = LINE_COLOURS[:6]
 GRAY, YELLOW = "#999999", "#f0e442"
-ADDED = (RED, GREEN, PURPLE, ORANGE)  # what the first four blocks of a dense group add
-LR_PIXELS = 12  # sides of the picture that stands for an input
+ADDED = (RED, GREEN, PURPLE, ORANGE)  # channels that the first four blocks of a dense group add
+LR_PIXELS = 12  # side of the picture that stands for an input
 
 
 class Item(NamedTuple):
@@ -48,7 +50,7 @@ class Item(NamedTuple):
 
 
 class Drawing:
-    """A canvas on which y runs down, and what is put on it."""
+    """A canvas on which y runs down."""
 
     def __init__(self) -> None:
         from matplotlib.figure import Figure
@@ -59,12 +61,12 @@ class Drawing:
         self.axes.set_axis_off()
 
     def text(self, x: float, y: float, text: str, **style: Any) -> None:
-        """A text, around a point unless its style says otherwise."""
+        """Write a text, centred on a point unless its style says otherwise."""
         defaults: dict[str, Any] = {"fontsize": FONT, "color": INK, "ha": "center", "va": "center", "linespacing": 1.3}
         self.axes.text(x, y, text, **(defaults | style))
 
     def title(self, y: float, text: str, colour: str | None = None) -> None:
-        """A line over a part of the picture, after a box of the colour that stands for this part above."""
+        """Write the title of a part of the picture, after a box of the colour that stands for this part elsewhere."""
         if colour:
             self.box(MARGIN, y - 7, 14, 14, "", colour, upright=True)
         self.text(MARGIN + 22 * bool(colour), y, text, fontsize=TITLE, fontweight="bold", ha="left", parse_math=False)
@@ -72,7 +74,7 @@ class Drawing:
     def box(
         self, x: float, y: float, width: float, height: float, text: str, colour: str, *, upright: bool = False
     ) -> None:
-        """A rectangle, given by its upper left corner, with a text that reads upwards if it is upright."""
+        """Draw a rectangle from its upper left corner, with a text that reads upwards if `upright`."""
         from matplotlib.colors import to_rgb
         from matplotlib.patches import FancyBboxPatch
 
@@ -88,7 +90,7 @@ class Drawing:
         self.text(x + width / 2, y + 28, "\n".join(lines), va="top", linespacing=1.45)
 
     def line(self, *points: tuple[float, float], colour: str = INK, arrow: bool = True) -> None:
-        """Straight lines from point to point, with a head at the last."""
+        """Draw straight lines from point to point, with an arrowhead at the last."""
         if len(points) > 2 or not arrow:
             self.axes.plot(*zip(*points, strict=True), color=colour, lw=1, solid_capstyle="butt", zorder=3)
         if arrow:
@@ -96,7 +98,7 @@ class Drawing:
             self.axes.annotate("", points[-1], points[-2], arrowprops=head | {"shrinkA": 0, "shrinkB": 0})
 
     def plus(self, x: float, y: float) -> None:
-        """A sum, 16 wide."""
+        """Draw the sign of a sum, 16 wide."""
         from matplotlib.patches import Circle
 
         self.axes.add_patch(Circle((x, y), 8, fc="white", ec=INK, lw=1, zorder=3))
@@ -104,7 +106,7 @@ class Drawing:
             self.axes.plot((x - dx, x + dx), (y - dy, y + dy), color=INK, lw=1, zorder=4)
 
     def bar(self, x: float, y: float, width: float, heights: list[float]) -> None:
-        """A feature map, given by its upper left corner: the input of a dense group, and what its blocks added."""
+        """Draw a feature map from its upper left corner: the input of a dense group and the channels of its blocks."""
         from matplotlib.patches import Rectangle
 
         for height, colour in zip(heights, (BLUE, *ADDED), strict=False):
@@ -112,14 +114,14 @@ class Drawing:
             y += height
 
     def picture(self, x: float, y: float, side: float, pixels: int) -> None:
-        """A square landscape of so many pixels each way, given by its left and the middle of its height."""
+        """Draw a square landscape of `pixels` x `pixels`, from its left edge and the middle of its height."""
         top = y - side / 2
         extent = (x, x + side, top + side, top)
         self.axes.imshow(_landscape(pixels), extent=extent, aspect="auto", interpolation="nearest", zorder=2)
 
 
 def _landscape(side: int) -> np.ndarray:
-    """(side, side, 3) in [0, 1]: sun, sky and hills."""
+    """Return a picture of sun, sky and hills: (side, side, 3) in [0, 1]."""
     from matplotlib.colors import to_rgb
 
     y, x = (np.mgrid[:side, :side] + 0.5) / side
@@ -130,11 +132,21 @@ def _landscape(side: int) -> np.ndarray:
     return image
 
 
-def network_of(source: str | os.PathLike) -> tuple[str, DRCT]:
-    """What to call a network, and the network.
+def block_width(group: DenseGroup, k: int) -> int:
+    """Return the channels of block k of a dense group."""
+    return group.dim + (k - 1) * group.growth
+
+
+def shift_of(group: DenseGroup) -> int:
+    """Return the shift of the shifted blocks of a dense group, in pixels."""
+    return cast(SwinBlock, group.swin2).shift
+
+
+def find_drct(source: str | os.PathLike) -> tuple[str, DRCT]:
+    """Return a title and the network of a source.
 
     Args:
-        source: A name in `recognition.VARIANTS`, or what `networks.load` takes.
+        source: A name in `VARIANTS`, or a source that `networks.load` takes.
 
     Raises:
         DRCTError: if there is no such network, or it is no DRCT.
@@ -148,12 +160,12 @@ def network_of(source: str | os.PathLike) -> tuple[str, DRCT]:
     return loaded.name, loaded.network
 
 
-def draw(network: DRCT, name: str) -> "Figure":
+def draw_architecture(network: DRCT, name: str) -> "Figure":
     """Draw the network, its first dense group and the first Swin block of that.
 
     Args:
-        network: All dimensions are those of its layers. May be on the meta device.
-        name: What to call it.
+        network: Its layers' dimensions are shown. May be on the meta device.
+        name: Title of the drawing.
 
     Returns:
         The figure, 1660 pixels wide when saved as it is.
@@ -178,7 +190,7 @@ def draw(network: DRCT, name: str) -> "Figure":
 
 
 def _draw_network(drawing: Drawing, network: DRCT, middle: float) -> None:
-    """From image to image, around a height."""
+    """Draw the path from image to image, around a height."""
     height = 108
     top, bottom = middle - height / 2, middle + height / 2
     before, after = _body(network), _reconstruction(network)
@@ -250,7 +262,8 @@ def _reconstruction(network: DRCT) -> list[Item]:
     if not network.upsampler:
         return []
     conv = cast(nn.Conv2d, network.conv_before_upsample[0])
-    text = f"{_named(conv)}\nLeakyReLU {BEFORE_UPSAMPLER_SLOPE:g}"
+    slope = cast(nn.LeakyReLU, network.conv_before_upsample[1]).negative_slope
+    text = f"{_named(conv)}\nLeakyReLU {slope:g}"
     items = [Item("box", 34, str(conv.in_channels), text, SKY)]
     for layer in network.upsample:
         if isinstance(layer, nn.Conv2d):
@@ -273,25 +286,25 @@ def _named(conv: nn.Conv2d) -> str:
 
 
 def _draw_group(drawing: Drawing, group: DenseGroup, count: int, top: float) -> None:
-    """The five blocks of a dense group. Feature maps are bars as high as they have channels."""
+    """Draw the five blocks of a dense group, with feature maps as bars whose height is the number of channels."""
     drawing.title(top, f"Residual dense group, one of {count}: each block sees what all earlier ones added", ORANGE)
     top += 46
     height, bar = 124, 16
-    bottom, scale = top + height, height / group.width(5)
+    bottom, scale = top + height, height / block_width(group, 5)
     first, unit = MARGIN + 12, 138
     source = top + group.dim * scale / 2  # height of the middle of the input
     for k in range(1, 6):
         x = first + (k - 1) * unit
         drawing.bar(x, top, bar, [group.dim * scale] + [group.growth * scale] * (k - 1))
-        level = top + group.width(k) * scale / 2
+        level = top + block_width(group, k) * scale / 2
         drawing.line((x + bar, level), (x + bar + 12, level))
         conv_end = _draw_group_block(drawing, group, k, x + bar + 12, top, height)
-        channels = str(group.width(k)) + " channels" * (k == 1)
+        channels = str(block_width(group, k)) + " channels" * (k == 1)
         drawing.text(x - 3, bottom + 12, channels, ha="left")
-        if k < 5:  # what is there goes over the block into the next feature map, what is new enters below it
+        if k < 5:  # the feature map passes over the block into the next one, and new channels are added below it
             here, there, over = x + bar / 2, x + unit + bar / 2, top - 12
             drawing.line((here, top), (here, over), (there, over), (there, top))
-            level = top + (group.width(k) + group.growth / 2) * scale
+            level = top + (block_width(group, k) + group.growth / 2) * scale
             drawing.line((conv_end, level), (x + unit, level))
     drawing.text(first + bar / 2 + unit / 2, top - 21, "concatenated")
 
@@ -308,14 +321,14 @@ def _draw_group(drawing: Drawing, group: DenseGroup, count: int, top: float) -> 
 
 
 def _draw_group_block(drawing: Drawing, group: DenseGroup, k: int, x: float, y: float, height: float) -> float:
-    """Block k of a dense group and its 1x1 convolution. Returns where they end."""
+    """Draw block k of a dense group and its 1x1 convolution. Returns the x at which they end."""
     width, conv_width = 62, 34
     block: SwinBlock = getattr(group, f"swin{k}")
     adjust: nn.Conv2d = getattr(group, f"adjust{k}")
     heads = block.attn.num_heads
     ratio = block.mlp.fc1.out_features / block.mlp.fc1.in_features
     lines = [f"Swin {k}", f"{heads} head{'s' * (heads > 1)}", f"MLP ×{ratio:.3g}", "windows"]
-    if group.shift and k in SHIFTED_BLOCKS:
+    if shift_of(group) and k in SHIFTED_BLOCKS:
         lines.append("shifted")
     drawing.box(x, y, width, height, "\n".join(lines), YELLOW)
     conv = x + width + 6
@@ -329,7 +342,7 @@ def _draw_group_block(drawing: Drawing, group: DenseGroup, k: int, x: float, y: 
 
 
 def _draw_block(drawing: Drawing, group: DenseGroup, top: float) -> None:
-    """The first block of a group, and the windows of all."""
+    """Draw the first block of a group, and the windows of all blocks."""
     block = cast(SwinBlock, group.swin1)
     attention, mlp = block.attn, block.mlp
     width, heads, window = attention.qkv.in_features, attention.num_heads, attention.window_size
@@ -363,10 +376,10 @@ def _draw_block(drawing: Drawing, group: DenseGroup, top: float) -> None:
         x = plus + 8
     drawing.line((x, middle), (x + 14, middle))
 
-    others = set(range(1, 6)) - set(SHIFTED_BLOCKS if group.shift else ())
+    others = set(range(1, 6)) - set(SHIFTED_BLOCKS if shift_of(group) else ())
     kinds = [(f"blocks {', '.join(map(str, sorted(others)))}", 0.0)]
-    if group.shift:
-        kinds.append((f"blocks {', '.join(map(str, SHIFTED_BLOCKS))}\nshifted by {group.shift}", 0.5))
+    if shift_of(group):
+        kinds.append((f"blocks {', '.join(map(str, SHIFTED_BLOCKS))}\nshifted by {shift_of(group)}", 0.5))
     side, y = 84, top - 10
     for i, (text, shift) in enumerate(kinds):
         x = WIDTH - MARGIN - side - 106 * (len(kinds) - 1 - i)
@@ -377,3 +390,44 @@ def _draw_block(drawing: Drawing, group: DenseGroup, top: float) -> None:
                 drawing.line((x + at, y), (x + at, y + side), colour="white", arrow=False)
                 drawing.line((x, y + at), (x + side, y + at), colour="white", arrow=False)
         drawing.text(x + side / 2, y + side + 8, text, va="top")
+
+
+# -------------------------------------------------------------------------------------------------------- command line
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    """The arguments of this script."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog="examples:\n  %(prog)s DRCT-L -o DRCT-L.png\n  %(prog)s experiments/mine/models/net_g_100000.pth\n",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "network",
+        metavar="NETWORK",
+        help="a name such as DRCT, DRCT-L or DRCT-XS, a weight file, or the folder of a training run",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("architecture.png"),
+        metavar="FILE",
+        help="picture to write, default architecture.png; an existing one is replaced",
+    )
+    return parser
+
+
+@one_line_errors
+def main(argv: list[str] | None = None) -> int:
+    """Run the script. Returns 0, or 2 if nothing could be drawn."""
+    args = argument_parser().parse_args(argv)
+    check_png(args.output, "architecture.png")
+    name, network = find_drct(args.network)
+    save_png(args.output, draw_architecture(network, name))
+    print(f"architecture of {name}: {args.output}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

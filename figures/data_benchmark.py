@@ -1,7 +1,7 @@
-"""How long ImageNetPairedDataset takes for a training pair, and what reducing only the patch saves.
+"""Time that ImageNetPairedDataset takes for a training pair, against making it the plain way.
 
-`python -m drct.analysis.data_benchmark` compares it with the plain way, which decodes the image to floats, reduces the
-whole of it, and then crops. Both run in turn in one process on one thread and one JPEG file made for the purpose.
+The dataset reduces only the patch. The plain way decodes the image to floats, reduces all of it, and then crops. Both
+run in turns in one process on one thread, from one JPEG file made for the purpose.
 """
 
 import argparse
@@ -13,6 +13,10 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import drct  # noqa: F401 - mends BasicSR when that is imported
+
+# isort: split
 
 import basicsr  # noqa: F401 - before its modules, so that it is mended
 import cv2
@@ -31,7 +35,7 @@ TOLERANCE = 1e-6
 
 
 def plain_pair(path: Path, scale: int, gt_size: int) -> dict[str, Any]:
-    """What ImageNetPairedDataset gives, the plain way: reduce the whole image, then crop, flip and turn."""
+    """Return a pair as ImageNetPairedDataset does, the plain way: reduce the whole image, then crop, flip and turn."""
     gt = mod_crop(imfrombytes(path.read_bytes(), float32=True), scale)
     height, width = (max(side, gt_size) for side in gt.shape[:2])
     if (height, width) != gt.shape[:2]:
@@ -48,11 +52,11 @@ def write_photo(path: Path, height: int, width: int, quality: int = 95) -> None:
     small = rng.integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), dtype=np.uint8)
     image = cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC) + rng.normal(0, 8, (height, width, 3))
     if not cv2.imwrite(str(path), image.clip(0, 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, quality]):
-        raise DRCTError(f"cannot write {path}: is {width}x{height} a size of an image?")
+        raise DRCTError(f"cannot write {path}: is {width}x{height} a valid size of an image?")
 
 
 def interleaved(ways: Mapping[str, Callable[[], object]], repetitions: int) -> dict[str, float]:
-    """Median times in milliseconds of functions called in turn, so that other load meets all of them alike."""
+    """Return median times in milliseconds of functions called in turns, so that other load affects all alike."""
     times: dict[str, list[float]] = {name: [] for name in ways}
     for repetition in range(repetitions + 1):
         for name, way in ways.items():
@@ -64,7 +68,7 @@ def interleaved(ways: Mapping[str, Callable[[], object]], repetitions: int) -> d
 
 
 def largest_difference(dataset: ImageNetPairedDataset, path: Path, scale: int, gt_size: int, pairs: int = 50) -> float:
-    """Of the pixels of as many pairs made both ways, which must have the same places, flips and rotations."""
+    """Return the largest difference of a pixel between pairs made both ways with the same places, flips and turns."""
     largest = 0.0
     for seed in range(pairs):
         random.seed(seed)
@@ -76,7 +80,7 @@ def largest_difference(dataset: ImageNetPairedDataset, path: Path, scale: int, g
 
 
 def measure(path: Path, scale: int, gt_size: int, repetitions: int) -> dict[str, float]:
-    """Median times of the parts of a pair, in milliseconds."""
+    """Return median times of the parts of making a pair, in milliseconds."""
     dataset = make_dataset(path, scale, gt_size)
     data = path.read_bytes()
     image = dataset.prepare(imfrombytes(data))
@@ -100,13 +104,13 @@ def measure(path: Path, scale: int, gt_size: int, repetitions: int) -> dict[str,
 
 
 def make_dataset(path: Path, scale: int, gt_size: int) -> ImageNetPairedDataset:
-    """The training dataset of the folder that the file is in."""
+    """Return the training dataset of the folder that holds a file."""
     options = {"dataroot_gt": str(path.parent), "io_backend": {"type": "disk"}, "phase": "train"}
     return ImageNetPairedDataset(options | {"scale": scale, "gt_size": gt_size, "use_hflip": True, "use_rot": True})
 
 
 def report(times: Mapping[str, float]) -> str:
-    """The times as lines of text."""
+    """Return the times as lines of text."""
     lines = ["median ms          plain    patch    ratio"]
     for name, title in (("reduce", "reduce and crop"), ("pair", "whole pair")):
         plain, patch = times[f"{name}, plain"], times[f"{name}, patch"]
@@ -116,12 +120,8 @@ def report(times: Mapping[str, float]) -> str:
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """The arguments of the command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m drct.analysis.data_benchmark",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    """The arguments of this script."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--width", type=int, default=500, help="of the image, default 500")
     parser.add_argument("--height", type=int, default=375, help="of the image, default 375")
     parser.add_argument("--scale", type=int, default=4, choices=[2, 3, 4], help="default 4")
@@ -132,7 +132,7 @@ def argument_parser() -> argparse.ArgumentParser:
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> int:
-    """Print the times. Returns 0, or 1 if the pixels of the two ways differ."""
+    """Print the times. Returns 0, or 1 if the pixels of the two ways differ by more than rounding."""
     args = argument_parser().parse_args(argv)
     if args.gt_size <= 0 or args.gt_size % args.scale:
         raise DRCTError(f"--gt-size {args.gt_size} is not a multiple of --scale {args.scale}")

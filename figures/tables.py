@@ -1,16 +1,16 @@
-"""Write the tables of a Markdown file anew, from what was measured and published.
+"""Rewrite the tables of Markdown files from measured and published figures.
 
-A table stands between the lines <!-- table: NAME --> and <!-- end -->; nothing else of the file changes. Names:
+A table stands between the lines <!-- table: NAME --> and <!-- end -->; nothing else of a file changes. Names:
 
   complexity     parameters, operations and memory of networks: complexity.json, by drct complexity -o
-  features       of networks that were compared: features.json, by drct analyze features
-  parameters     of the networks at x2, x3 and x4
-  published      what the paper reports
+  features       features of compared networks: features.json, by drct analyze features
+  parameters     parameters of the networks at x2, x3 and x4
+  published      results that the paper reports
   results        means of test runs: results/RUN/metrics_DATASET.json, copied there by --results
   speed          speed.json, by drct bench --json
   training-step  training_step.json, by drct bench --json
 
-The files are looked for in the folder figures beside the Markdown file.
+The figures are read from the folder figures of the working directory.
 """
 
 import argparse
@@ -20,13 +20,25 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from drct.errors import DRCTError, did_you_mean, one_line_errors
-from drct.files import write_atomically
+import torch
+from published import BENCHMARKS, DRCT_PAPER, published_as
 
+from drct.analysis.complexity import complexity_table, read_complexity
+from drct.analysis.feature_tables import cell, read_features
+from drct.analysis.speed_report import read_speed, speed_table
+from drct.archs.drct_arch import DRCT
+from drct.archs.variants import VARIANTS
+from drct.errors import DRCTError, did_you_mean, one_line_errors
+from drct.evaluation.compare_runs import compare, comparison_markdown
+from drct.evaluation.results import read_run
+from drct.files import write_bytes
+from drct.text import markdown_table
+
+FIGURES = Path("figures")
 EXAMPLES = """examples:
   %(prog)s
   %(prog)s --check
-  %(prog)s --results results/DRCT-XS_SRx4
+  %(prog)s README.md --results results/DRCT-XS_SRx4
 """
 MARKER = re.compile(r"<!-- (?:table: (?P<name>[^>]*?)|end) -->(?P<newline>\r?\n)?")
 
@@ -35,29 +47,23 @@ MARKER = re.compile(r"<!-- (?:table: (?P<name>[^>]*?)|end) -->(?P<newline>\r?\n)
 
 
 def _complexity(figures: Path) -> str:
-    from drct.analysis import complexity
-
-    return complexity.markdown(complexity.read(figures / "complexity.json"))
+    found = read_complexity(figures / "complexity.json")
+    column = ["published as", "---", *(published_as(c.network) for c in found)]
+    lines = complexity_table(found).splitlines()
+    return "".join(f"{line} {text} |\n" for line, text in zip(lines, column, strict=True))
 
 
 def _parameters(figures: Path) -> str:
-    import torch
-
-    from drct.archs.drct_arch import DRCT
-    from drct.archs.variants import VARIANTS
-
     rows = []
     for name in VARIANTS:
         with torch.device("meta"):
             networks = [DRCT(**VARIANTS[name], upscale=scale) for scale in (2, 3, 4)]
         counts = [f"{sum(p.numel() for p in network.parameters()):,}" for network in networks]
         rows.append([name, str(len(networks[0].layers)), str(networks[0].conv_first.out_channels), *counts])
-    return _markdown(["network", "groups", "channels", "parameters ×2", "×3", "×4"], rows)
+    return markdown_table(["network", "groups", "channels", "parameters ×2", "×3", "×4"], rows)
 
 
 def _published(figures: Path) -> str:
-    from published import BENCHMARKS, DRCT_PAPER
-
     header = ["as the paper calls it", *BENCHMARKS, "complexity is of", "parameters (M)", "multi-adds (G)"]
     rows = [
         [
@@ -71,18 +77,15 @@ def _published(figures: Path) -> str:
         ]
         for row in DRCT_PAPER
     ]
-    return _markdown([*header, "forward/backward pass (MB)", '"FLOPs" (G)'], rows)
+    return markdown_table([*header, "forward/backward pass (MB)", '"FLOPs" (G)'], rows)
 
 
 def _results(figures: Path) -> str:
-    from published import BENCHMARKS
-
-    from drct.evaluation.compare_runs import compare, comparison_markdown
-    from drct.evaluation.results import read_run
-
     folders = sorted(path for path in (figures / "results").glob("*") if path.is_dir())
     if not folders:
-        raise DRCTError(f"{figures / 'results'} has no results: drct tables --results results/RUN copies them there")
+        raise DRCTError(
+            f"{figures / 'results'} has no results: python figures/tables.py --results results/RUN copies them there"
+        )
     runs = [read_run(folder.name, folder) for folder in folders]
     for run in runs:
         known = {name: run.datasets[name] for name in BENCHMARKS if name in run.datasets}
@@ -91,9 +94,7 @@ def _results(figures: Path) -> str:
 
 
 def _features(figures: Path) -> str:
-    from drct.analysis.feature_tables import cell, read
-
-    _, rows = read(figures / "features.json")
+    _, rows = read_features(figures / "features.json")
     datasets = list(dict.fromkeys(dataset for row in rows for dataset in row["psnr"]))
     places = {"embedding": "embedding", "last": "last group", "ratio": "last / largest group"}
     columns = {"intensity": "intensity", "normalized": "varying after normalization"}
@@ -104,27 +105,7 @@ def _features(figures: Path) -> str:
         line = [row["network"], str(row["seeds"]), *(cell(row["psnr"].get(dataset), ".2f") for dataset in datasets)]
         line += [cell(row[quantity][place], ".2f") for quantity in columns for place in places]
         lines.append(line)
-    return _markdown(header, lines)
-
-
-def _speed(figures: Path) -> str:
-    return _of_benchmark(figures / "speed.json")
-
-
-def _training_step(figures: Path) -> str:
-    return _of_benchmark(figures / "training_step.json")
-
-
-def _of_benchmark(file: Path) -> str:
-    from drct.analysis.speed import Result, read, table
-
-    content = read(file)
-    return table([Result(**result) for result in content["results"]], content["reference"]) + "\n"
-
-
-def _markdown(header: list[str], rows: list[list[str]]) -> str:
-    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return markdown_table(header, lines)
 
 
 TABLES: dict[str, Callable[[Path], str]] = {
@@ -133,8 +114,8 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "parameters": _parameters,
     "published": _published,
     "results": _results,
-    "speed": _speed,
-    "training-step": _training_step,
+    "speed": lambda figures: speed_table(read_speed(figures / "speed.json")),
+    "training-step": lambda figures: speed_table(read_speed(figures / "training_step.json")),
 }
 
 
@@ -142,14 +123,14 @@ TABLES: dict[str, Callable[[Path], str]] = {
 
 
 def with_tables(text: str, figures: Path) -> tuple[str, list[str], list[DRCTError]]:
-    """A Markdown text with its tables written anew.
+    """Rewrite the tables of a Markdown text.
 
     Args:
-        text: The file's.
-        figures: Folder of what was measured.
+        text: Content of the file.
+        figures: Folder of the measured figures.
 
     Returns:
-        The text, names of the tables that changed, and what kept others from being made, which stay as they are.
+        The text, the names of the tables that changed, and errors for those that cannot be made, which stay unchanged.
 
     Raises:
         DRCTError: if a marker names no table, or has no partner.
@@ -171,7 +152,7 @@ def with_tables(text: str, figures: Path) -> tuple[str, list[str], list[DRCTErro
 
 
 def _marked(text: str) -> list[tuple[str, str, int, int]]:
-    """Name, newline, start and end of each table of a text, in their order."""
+    """Return name, newline, start and end of each table of a text, in their order."""
     found: list[tuple[str, str, int, int]] = []
     opened: re.Match[str] | None = None
     for marker in MARKER.finditer(text):
@@ -196,16 +177,14 @@ def _marked(text: str) -> list[tuple[str, str, int, int]]:
 
 
 def keep_results(folder: Path, figures: Path) -> None:
-    """Copy what the table of results needs of a test run: its metrics, scale and how it measured.
+    """Copy the parts of a test run that the table of results needs: its metrics, scale and metric options.
 
     Raises:
-        DRCTError: if the folder is not of a test run.
+        DRCTError: if the folder does not belong to a test run.
     """
-    from drct.evaluation.results import read_run
-
     run = read_run(folder.resolve().name, folder)
     if run.options is None:
-        raise DRCTError(f"{folder} has no settings.json, which test runs write: their scale and borders are not known")
+        raise DRCTError(f"{folder} has no settings.json, which test runs write: its scale and borders are not known")
     target = figures / "results" / run.name
     settings = {"options": {"scale": run.options.scale, "val": {"metrics": run.options.metrics}}}
     contents = {file.name: file.read_bytes() for file in sorted(folder.glob("metrics_*.json"))}
@@ -214,24 +193,20 @@ def keep_results(folder: Path, figures: Path) -> None:
         if earlier.name not in contents:
             earlier.unlink()
     for name, content in contents.items():
-        write_atomically(target / name, lambda file, content=content: file.write(content))  # type: ignore[misc]
+        write_bytes(target / name, content)
 
 
 # -------------------------------------------------------------------------------------------------------- command line
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """The arguments of `drct tables`."""
+    """The arguments of this script."""
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "file", nargs="?", type=Path, default=Path("README.md"), metavar="FILE", help="default README.md"
-    )
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="default: README.md and docs/*.md")
     action = parser.add_mutually_exclusive_group()
-    action.add_argument(
-        "--check", action="store_true", help="write nothing; fail if tables are not what they should be"
-    )
+    action.add_argument("--check", action="store_true", help="write nothing; fail if a table is stale")
     action.add_argument(
         "--results",
         nargs="+",
@@ -245,28 +220,33 @@ def argument_parser() -> argparse.ArgumentParser:
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> int:
-    """Entry point of `drct tables`. Returns 0; 1 if a table is stale or cannot be made; 2 if the file has errors."""
+    """Run the script. Returns 0; 1 if a table is stale or cannot be made; 2 if a file has errors."""
     args = argument_parser().parse_args(argv)
-    figures = args.file.parent / "figures"
-    try:
-        old = args.file.read_bytes().decode()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DRCTError(f"cannot read {args.file}: {error}. It should be a Markdown file") from error
     for folder in args.results:
-        keep_results(folder, figures)
+        keep_results(folder, FIGURES)
+    files = args.files or [Path("README.md"), *sorted(Path("docs").glob("*.md"))]
+    return max([_rewrite(file, args.check) for file in files])
+
+
+def _rewrite(file: Path, check: bool) -> int:
+    """Rewrite or check the tables of a file. Returns 0, or 1 if a table is stale or cannot be made."""
     try:
-        new, stale, failures = with_tables(old, figures)
+        old = file.read_bytes().decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DRCTError(f"cannot read {file}: {error}. It should be a Markdown file") from error
+    try:
+        new, stale, failures = with_tables(old, FIGURES)
     except DRCTError as error:
-        raise DRCTError(f"{args.file}: {error}") from error
+        raise DRCTError(f"{file}: {error}") from error
     for failure in failures:
-        print(f"error: {args.file}, {failure}", file=sys.stderr)
-    if args.check:
+        print(f"error: {file}, {failure}", file=sys.stderr)
+    if check:
         for name in stale:
-            print(f"error: {args.file}, table {name} is stale: drct tables {args.file} writes it anew", file=sys.stderr)
+            print(f"error: {file}, table {name} is stale: python figures/tables.py {file} rewrites it", file=sys.stderr)
         return int(bool(stale or failures))
     if stale:
-        write_atomically(args.file, lambda file: file.write(new.encode()))
-    print(f"{args.file}: {', '.join(stale) if stale else 'nothing'} changed", file=sys.stderr)
+        write_bytes(file, new.encode())
+    print(f"{file}: {', '.join(stale) if stale else 'nothing'} changed", file=sys.stderr)
     return int(bool(failures))
 
 

@@ -14,8 +14,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from drct.analysis.attribution import (
+    Area,
     Attribution,
-    Place,
     blur_path,
     detail,
     explain,
@@ -24,10 +24,11 @@ from drct.analysis.attribution import (
     receptive_field,
     square_with,
 )
-from drct.analysis.networks import Loaded
 from drct.archs.drct_arch import DRCT
+from drct.archs.traits import NetworkTraits
 from drct.commands.analyze_lam import LARGEST_ERROR, SIGMA, STEPS, main
 from drct.errors import DRCTError
+from drct.inference.weights import LoadedNetwork
 
 SWINIR = {"img_size": 16, "embed_dim": 8, "depths": [2, 2], "num_heads": [2, 2], "window_size": 8, "mlp_ratio": 2}
 SWINIR |= {"upscale": 2, "upsampler": "pixelshuffle", "resi_connection": "1conv"}
@@ -117,8 +118,8 @@ def test_too_few_steps_show_in_the_completeness_error_which_falls_with_their_squ
 def test_attributions_of_drct_add_up_with_the_default_number_of_steps():
     network = DRCT(upscale=2, upsampler="pixelshuffle", **TINY).eval()
     rescale_(network)
-    loaded = Loaded("tiny", network, 2, 4)
-    found = explain(loaded, picture(18, 21), Place(6, 7, 8, 8), STEPS, SIGMA, "cpu")
+    loaded = LoadedNetwork(network, network.traits, "tiny", "tiny")
+    found = explain(loaded, picture(18, 21), Area(6, 7, 8, 8), STEPS, SIGMA, "cpu")
     error = found.attribution.completeness_error
     change = found.attribution.image - found.attribution.baseline
     assert error < LARGEST_ERROR and abs(change) > 1
@@ -127,8 +128,8 @@ def test_attributions_of_drct_add_up_with_the_default_number_of_steps():
 
 @pytest.mark.parametrize("scale", [1, 2])
 def test_attributions_are_zero_outside_of_what_a_convolution_sees(scale):
-    loaded = Loaded("small", Convolutions(scale), scale, 1)
-    found = explain(loaded, picture(20, 24), Place(9, 7, 5, 5), 4, 1.2, "cpu")
+    loaded = LoadedNetwork(Convolutions(scale), NetworkTraits(scale), "small", "small")
+    found = explain(loaded, picture(20, 24), Area(9, 7, 5, 5), 4, 1.2, "cpu")
     seen = np.zeros((20, 24), bool)
     seen[7 - 2 : 7 + 5 + 2, 9 - 2 : 9 + 5 + 2] = True
     assert not found.attribution.values[:, ~seen].any()
@@ -146,7 +147,8 @@ def test_what_is_padded_to_whole_windows_is_attributed_to_the_pixels_it_reflects
             return x.flip(-1)  # the padded columns come first
 
     image = picture(8, 13)
-    found = explain(Loaded("mirror", Mirror(), 1, 8), image, Place(0, 0, 3, 3), 4, 1.2, "cpu")
+    mirror = LoadedNetwork(Mirror(), NetworkTraits(1, 8), "mirror", "mirror")
+    found = explain(mirror, image, Area(0, 0, 3, 3), 4, 1.2, "cpu")
     seen = np.nonzero(found.attribution.magnitude.any(0))[0]
     assert seen.tolist() == [9, 10, 11]  # columns 15, 14 and 13 of the padded image
 
@@ -212,9 +214,9 @@ def test_squares_hold_their_share_of_a_map():
 
 
 def test_surroundings_have_the_patch_in_their_middle_but_near_the_edges_of_the_image():
-    assert Place(40, 30, 8, 8).surroundings(20, 100, 120) == (34, 24, 20, 20)
-    assert Place(2, 90, 8, 8).surroundings(20, 100, 120) == (0, 80, 20, 20)
-    assert Place(2, 3, 8, 8).surroundings(20, 12, 120) == (0, 0, 20, 12)
+    assert Area(40, 30, 8, 8).surroundings(20, 100, 120) == (34, 24, 20, 20)
+    assert Area(2, 90, 8, 8).surroundings(20, 100, 120) == (0, 80, 20, 20)
+    assert Area(2, 3, 8, 8).surroundings(20, 12, 120) == (0, 0, 20, 12)
 
 
 # ------------------------------------------------------------------------------------------------------------ command
@@ -295,10 +297,10 @@ def test_mistakes_are_told_in_one_line(image, weights, options, message, capsys)
 
 
 def test_a_flat_image_has_nothing_to_attribute():
-    loaded = Loaded("small", Convolutions(), 1, 1)
+    loaded = LoadedNetwork(Convolutions(), NetworkTraits(1), "small", "small")
     flat = np.full((16, 16, 3), 0.5, np.float32)
     with pytest.raises(DRCTError, match="small: blurring the image does not change the patch"):
-        explain(loaded, flat, Place(4, 4, 8, 8), 2, 1.2, "cpu")
+        explain(loaded, flat, Area(4, 4, 8, 8), 2, 1.2, "cpu")
 
 
 def test_what_is_missing_to_draw_is_told_before_anything_is_computed(image, weights, monkeypatch, capsys):

@@ -11,7 +11,8 @@ from conftest import ROOT
 from PIL import Image
 
 from drct.analysis import curves
-from drct.analysis.curves import best_point, draw_curves, main, select_tags, smooth
+from drct.analysis.curves import best_point, draw_training_curves, select_tags, smooth
+from drct.commands.curves import main
 from drct.errors import DRCTError
 from drct.runs.folders import run_names
 from drct.runs.scalars import read_scalars
@@ -162,7 +163,7 @@ def test_panels_show_the_data_of_every_run():
         "short": {"losses/l_pix": series(0.6), "metrics/Set5/psnr": series(29.5)},
     }
     tags = ["losses/l_pix", "metrics/Set5/psnr", "train/lr"]
-    figure = draw_curves(runs, tags, smoothing=0.5)
+    figure = draw_training_curves(runs, tags, smoothing=0.5)
     loss, psnr, rate = figure.axes
     assert [axes.get_title(loc="left") for axes in figure.axes] == tags
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["long", "short"]
@@ -190,7 +191,7 @@ def test_panels_show_the_data_of_every_run():
 
 
 def test_without_smoothing_the_values_are_drawn_in_full():
-    figure = draw_curves({"run": {"losses/l_pix": series(0.5, 0.25)}}, ["losses/l_pix"], smoothing=0)
+    figure = draw_training_curves({"run": {"losses/l_pix": series(0.5, 0.25)}}, ["losses/l_pix"], smoothing=0)
     (line,) = figure.axes[0].lines
     assert line.get_alpha() is None
     assert line.get_ydata().tolist() == [0.5, 0.25]
@@ -198,14 +199,14 @@ def test_without_smoothing_the_values_are_drawn_in_full():
 
 def test_losses_that_are_negative_or_not_finite():
     run = {"losses/l_g_gan": series(-0.5, 0.5), "losses/l_pix": series(0.1, np.inf), "losses/l_nan": series(np.nan)}
-    figure = draw_curves({"run": run}, list(run))
+    figure = draw_training_curves({"run": run}, list(run))
     assert [axes.get_yscale() for axes in figure.axes] == ["linear", "log", "linear"]
     figure.savefig(io.BytesIO(), format="png")
     assert all(np.isfinite(axes.get_ylim()).all() for axes in figure.axes)
 
 
 def test_iterations_are_written_with_commas():
-    figure = draw_curves({"run": {"train/lr": series(*range(11), step=50_000)}}, ["train/lr"])
+    figure = draw_training_curves({"run": {"train/lr": series(*range(11), step=50_000)}}, ["train/lr"])
     figure.canvas.draw()
     labels = [text.get_text() for text in figure.axes[0].get_xticklabels()]
     assert "200,000" in labels
@@ -214,16 +215,16 @@ def test_iterations_are_written_with_commas():
 
 def test_many_runs_differ_and_a_panel_lists_the_best():
     runs = {f"run{i}": {"metrics/Set5/psnr": series(30 + i, 20)} for i in range(10)}
-    (axes,) = draw_curves(runs, ["metrics/Set5/psnr"]).axes
+    (axes,) = draw_training_curves(runs, ["metrics/Set5/psnr"]).axes
     assert len({(line.get_color(), line.get_linestyle()) for line in lines(axes, "raw")}) == 10
     assert len({(line.get_color(), line.get_marker()) for line in lines(axes, "best")}) == 10
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert labels == [f"{39 - i}.00 at 100" for i in range(curves.LISTED)]
+    assert labels == [f"{39 - i}.00 at 100" for i in range(curves.MOST_LISTED)]
 
 
 def test_any_name_is_written_as_it_is():
     names = ["_hidden", "costs $x_1$", "n" * 200]
-    figure = draw_curves({name: {"train/lr": series(1, 2)} for name in names}, ["train/lr"])
+    figure = draw_training_curves({name: {"train/lr": series(1, 2)} for name in names}, ["train/lr"])
     texts = figure.legends[0].get_texts()
     assert [text.get_text().replace("\n", "") for text in texts] == names
     figure.canvas.draw()
@@ -337,4 +338,4 @@ def test_without_matplotlib(workplace, monkeypatch, capsys):
     message = 'error: drawing curves needs matplotlib, which is missing: pip install "drct[curves]"\n'
     assert capsys.readouterr().err == message
     with pytest.raises(DRCTError, match="matplotlib"):
-        draw_curves({}, [])
+        draw_training_curves({}, [])

@@ -14,10 +14,11 @@ from PIL import Image
 from torch import nn
 
 from drct.analysis import feature_tables
-from drct.analysis.feature_maps import Measured, Size, Stage, average, measure
+from drct.analysis.feature_comparison import group_by_seed
+from drct.analysis.feature_maps import Magnitude, Stage, StageFeatures, average, measure
 from drct.archs.drct_arch import DRCT
 from drct.archs.drct_plain_arch import DRCTPlain
-from drct.commands.analyze_features import group_by_seed, main
+from drct.commands.analyze_features import main
 from drct.errors import DRCTError
 
 SWIN = {
@@ -66,7 +67,7 @@ def tokens_of(network: nn.Module, image: torch.Tensor, names: list[str]) -> dict
     return seen
 
 
-def check(one: Measured, x: np.ndarray, before: np.ndarray | None = None) -> None:
+def check(one: StageFeatures, x: np.ndarray, before: np.ndarray | None = None) -> None:
     """Compare what is measured with the definitions, written down once more."""
     normal = (x - x.mean(2, keepdims=True)) / np.sqrt(x.var(2, keepdims=True) + 1e-5)
     expected = {
@@ -82,7 +83,7 @@ def check(one: Measured, x: np.ndarray, before: np.ndarray | None = None) -> Non
         np.testing.assert_allclose(one.maps[name], values.mean(2), rtol=1e-3, atol=1e-4)
 
 
-def by_label(measured: list[Measured]) -> dict[str, Measured]:
+def by_label(measured: list[StageFeatures]) -> dict[str, StageFeatures]:
     return {one.stage.label: one for one in measured}
 
 
@@ -138,10 +139,14 @@ def test_depth_is_relative_so_that_groups_of_networks_of_different_depth_lie_sid
 
 
 def test_sizes_are_averaged_over_images():
-    def measured(value: float) -> list[Measured]:
-        return [Measured(Stage("norm", 0, 0, 1), {"intensity": Size(value, 2 * value, 0)}, {"intensity": np.ones(1)})]
+    def measured(value: float) -> list[StageFeatures]:
+        return [
+            StageFeatures(
+                Stage("norm", 0, 0, 1), {"intensity": Magnitude(value, 2 * value, 0)}, {"intensity": np.ones(1)}
+            )
+        ]
 
-    assert average([measured(1), measured(4)])[0].sizes == {"intensity": Size(2.5, 5, 0)}
+    assert average([measured(1), measured(4)])[0].sizes == {"intensity": Magnitude(2.5, 5, 0)}
 
 
 def test_an_architecture_that_is_not_known_is_refused():
@@ -161,13 +166,13 @@ def test_runs_by_seeds_are_one_network():
         group_by_seed(["a", "b"], ["A/B", "A B"])
 
 
-def groups(*means: float) -> list[Measured]:
+def groups(*means: float) -> list[StageFeatures]:
     """A network of which only the means after the groups are known; the embedding's is 1."""
     kinds = [("embedding", 0), *(("group", i + 1) for i in range(len(means)))]
     return [
-        Measured(
+        StageFeatures(
             Stage(kind, group, 0, group / len(means)),
-            {name: Size(mean, 0, 0) for name in feature_tables.QUANTITIES},
+            {name: Magnitude(mean, 0, 0) for name in feature_tables.QUANTITIES},
             {},
         )
         for (kind, group), mean in zip(kinds, (1, *means), strict=True)
@@ -181,7 +186,7 @@ def test_the_summary_tells_how_much_is_left_at_the_end_with_its_spread_over_seed
     assert falling["first"] == (2, 0) and falling["largest"] == pytest.approx((4.5, 0.5**0.5))
     assert falling["groups"] == [2, 2] and falling["ratio"] == pytest.approx((0.425, 0.35 * 0.5**0.5))
     assert rising["ratio"] == (1, None) and rising["last"] == (2, None) and rising["embedding"] == (1, None)
-    lines = feature_tables.markdown(rows).splitlines()
+    lines = feature_tables.summary_tables(rows).splitlines()
     assert lines[2].startswith("| network | seeds |") and lines[2].endswith("| last / largest | PSNR Set5 |")
     assert lines[4] == (
         "| falling | 2 | 1.000 ± 0.000 | 2.000 ± 0.000 | 4.500 ± 0.707 (group 2) | 2.000 ± 1.414 | 0.425 ± 0.247 "
@@ -281,9 +286,9 @@ def test_a_single_pixel_varies_nowhere(runs):
 
 
 def test_curves_have_a_line_per_network_and_a_band_over_its_seeds():
-    from drct.analysis.feature_pictures import draw_curves
+    from drct.analysis.feature_pictures import draw_depth_curves
 
-    figure = draw_curves({"a": [groups(2, 1), groups(4, 3), groups(3, 8)], "b": [groups(1, 1, 1)]})
+    figure = draw_depth_curves({"a": [groups(2, 1), groups(4, 3), groups(3, 8)], "b": [groups(1, 1, 1)]})
     axes = figure.axes[0]
     first, second = (line for line in axes.lines if line.get_gid() == "groups")
     assert first.get_ydata().tolist() == [1, 3, 3]

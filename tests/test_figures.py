@@ -18,7 +18,6 @@ from PIL import Image
 from drct.archs.drct_arch import DRCT
 from drct.archs.drct_plain_arch import DRCTPlain
 from drct.archs.variants import VARIANTS, name_of
-from drct.commands.analyze import main as analyze
 from drct.errors import DRCTError
 
 XS = VARIANTS["DRCT-XS"]
@@ -29,7 +28,7 @@ MEASURED = "figures/results/DRCT-XS_SRx4"
 def drawn(**options):
     with torch.device("meta"):
         network = DRCT(**options)
-    return architecture.draw(network, "network")
+    return architecture.draw_architecture(network, "network")
 
 
 def strings(figure) -> list[str]:
@@ -77,7 +76,7 @@ def assert_legible(figure):
 
 @pytest.mark.parametrize(("name", "parameters", "groups"), [("DRCT", "14,139,579", 6), ("DRCT-L", "27,580,719", 12)])
 def test_the_drawing_of_a_released_network_has_its_published_dimensions(name, parameters, groups):
-    figure = architecture.draw(*reversed(architecture.network_of(name)))
+    figure = architecture.draw_architecture(*reversed(architecture.find_drct(name)))
     shown = strings(figure)
     assert f"{name} ×4: {parameters} parameters" in shown
     assert {"dense group 1", f"dense group {groups}"} <= set(shown)
@@ -136,20 +135,20 @@ def test_the_drawing_can_be_read(options):
             assert within or not box.overlaps(extent), f"{text.get_text()!r} crosses the edge of a box"
 
 
-def test_the_command_draws_named_networks_and_weight_files(workplace, weights, capsys):
-    assert analyze(["architecture", str(weights)]) == 0
+def test_the_script_draws_named_networks_and_weight_files(workplace, weights, capsys):
+    assert architecture.main([str(weights)]) == 0
     assert capsys.readouterr().out == "architecture of weights: architecture.png\n"
     with Image.open("architecture.png") as image:
         assert image.width == 1660
-    assert analyze(["architecture", "DRCT-XS", "-o", "new/xs.png"]) == 0
+    assert architecture.main(["DRCT-XS", "-o", "new/xs.png"]) == 0
     assert (workplace / "new/xs.png").is_file()
-    assert analyze(["architecture", "DRCT-XS", "-o", "xs.pdf"]) == 2
+    assert architecture.main(["DRCT-XS", "-o", "xs.pdf"]) == 2
     assert capsys.readouterr().err == "error: the picture is a PNG, but xs.pdf is not: -o xs.png\n"
 
 
 def test_a_network_without_dense_connections_is_not_drawn_with_them():
     with pytest.raises(DRCTError, match="its groups are PlainGroups"):
-        architecture.draw(DRCTPlain(**TINY), "plain")
+        architecture.draw_architecture(DRCTPlain(**TINY), "plain")
 
 
 # ----------------------------------------------------------------------------------------------------------- tradeoff
@@ -171,7 +170,7 @@ def hollow(axes) -> set[tuple[float, float]]:
 
 
 def test_published_networks_are_at_their_published_psnr_and_true_size(published):
-    parameters, operations = tradeoff.draw(published, "Set14").axes
+    parameters, operations = tradeoff.draw_tradeoff(published, "Set14").axes
     psnr = {"HAT": 29.23, "DRCT": 29.35, "HAT-L": 29.47, "DRCT-L": 29.54}
     millions = {"HAT": 20.772507, "DRCT": 14.139579, "HAT-L": 40.846575, "DRCT-L": 27.580719}
     gflop = {"HAT": 207.76, "DRCT": 148.67, "HAT-L": 405.98, "DRCT-L": 287.80}
@@ -186,7 +185,7 @@ def test_measured_networks_are_read_from_results(published, tmp_path):
     folder.mkdir()
     (folder / "metrics_Set14.json").write_text(json.dumps({"mean": {"psnr": 27.125}}))
     point = tradeoff.measured_point(folder, "Set14")
-    parameters, operations = tradeoff.draw([point, *published], "Set14").axes
+    parameters, operations = tradeoff.draw_tradeoff([point, *published], "Set14").axes
     assert marks(parameters)["DRCT-XS"] == (1.354179, 27.125)
     assert marks(operations)["DRCT-XS"] == (pytest.approx(16.31, abs=0.005), 27.125)
     star = {line.get_gid() for line in parameters.lines if line.get_marker() == "*"}
@@ -197,7 +196,7 @@ def test_measured_networks_are_read_from_results(published, tmp_path):
 def test_the_panels_can_be_read(published, benchmark):
     psnr = {p.name: p.psnr[benchmark] for p in tradeoff.DRCT_PAPER}
     points = [point._replace(psnr=psnr[point.name]) for point in published]
-    figure = tradeoff.draw([tradeoff.measured_point(ROOT / MEASURED, benchmark), *points], benchmark)
+    figure = tradeoff.draw_tradeoff([tradeoff.measured_point(ROOT / MEASURED, benchmark), *points], benchmark)
     assert_legible(figure)
     assert [axes.get_xlabel().split("(")[1] for axes in figure.axes] == ["millions)", "GFLOP)"]
     assert figure.axes[0].get_ylabel() == f"PSNR on Y, {benchmark} ×4 (dB)"

@@ -10,13 +10,15 @@ import cv2
 import pytest
 from tqdm import tqdm
 
-from drct.analysis import speed as speed_benchmark
-from drct.analysis.speed import Result, table
+from drct.analysis import contenders, speed
+from drct.analysis.speed import SpeedResult
+from drct.analysis.speed_report import SpeedReport, speed_table
+from drct.commands.bench import main
 
 
 def test_contenders_are_measured_in_turns(workplace, capsys):
     arguments = ["--sizes", "16x16", "--rounds", "2", "--contenders", "ours", "ours-step", "--reference", "ours"]
-    assert speed_benchmark.main([*arguments, "--json", "b.json", "--chart", "b.png", "--profile"]) == 0
+    assert main([*arguments, "--json", "b.json", "--chart", "b.png", "--profile"]) == 0
     lines = capsys.readouterr().out.splitlines()
     times = r"take [\d.]+ s at fp32, [\d.]+ s at bf16"
     assert re.search(rf"16x16: the \d+ GFLOP of DRCT's products, as computed here, {times}", "\n".join(lines))
@@ -37,15 +39,15 @@ def test_contenders_are_measured_in_turns(workplace, capsys):
     assert 0 < min(inference["seconds"]) < max(step["seconds"])
     assert 10e6 < inference["peak_bytes"] < step["peak_bytes"] < step["process_bytes"]
     assert cv2.imread("b.png").shape[1] == 1200
-    assert speed_benchmark.main(["--show", "b.json", "--chart", "again.png"]) == 0
+    assert main(["--show", "b.json", "--chart", "again.png"]) == 0
     again = capsys.readouterr().out.splitlines()
     assert again == lines[: len(again)]
     assert Path("again.png").read_bytes() == Path("b.png").read_bytes()
 
 
 def test_peers_that_are_not_installed_are_named(monkeypatch, capsys):
-    monkeypatch.setattr(speed_benchmark, "find_spec", lambda name: None)
-    assert speed_benchmark.main(["--contenders", "original", "openvino"]) == 2
+    monkeypatch.setattr(contenders, "find_spec", lambda name: None)
+    assert main(["--contenders", "original", "openvino"]) == 2
     error = capsys.readouterr().err
     assert "original is left out: spandrel is not installed" in error
     assert "openvino is left out: spandrel, openvino is not installed" in error
@@ -53,27 +55,26 @@ def test_peers_that_are_not_installed_are_named(monkeypatch, capsys):
 
 
 def test_mistakes_are_explained(workplace, capsys):
-    assert speed_benchmark.main(["--contenders", "orignal"]) == 2
+    assert main(["--contenders", "orignal"]) == 2
     assert "no contender 'orignal' (did you mean 'original'?)" in capsys.readouterr().err
     Path("b.json").write_text('{"results": [7]}')
-    assert speed_benchmark.main(["--show", "b.json"]) == 2
-    assert "error: b.json is no result of this command's --json" in capsys.readouterr().err
+    assert main(["--show", "b.json"]) == 2
+    assert "error: b.json is no result of drct bench --json" in capsys.readouterr().err
     for size in ("64", "64x65", "axb"):
         with pytest.raises(SystemExit):
-            speed_benchmark.main(["--sizes", size])
+            main(["--sizes", size])
     assert "is not HEIGHTxWIDTH" in capsys.readouterr().err
 
 
 def test_a_contender_that_fails_does_not_end_the_others():
     here, there = multiprocessing.Pipe()
-    dead, silent = Result("hat", "64x64"), Result("swinir", "64x64")
+    dead, silent = SpeedResult("hat", "64x64"), SpeedResult("swinir", "64x64")
     there.send("ValueError: no such shape")
-    speed_benchmark._ask(here, dead, tqdm(disable=True))
+    speed._ask(here, dead, tqdm(disable=True))
     there.close()
-    speed_benchmark._ask(here, silent, tqdm(disable=True))
-    rows = table(
-        [Result("original", "64x64", [2.0, 4.0, 3.0], 10**9, 2 * 10**9), dead, silent], "original"
-    ).splitlines()[2:]
+    speed._ask(here, silent, tqdm(disable=True))
+    original = SpeedResult("original", "64x64", [2.0, 4.0, 3.0], 10**9, 2 * 10**9)
+    rows = speed_table(SpeedReport({}, {}, [], "original", [original, dead, silent])).splitlines()[2:]
     assert rows[0] == "| 64x64 | original | fp32 | 3.00 | 2.00 .. 4.00 | 1.00 | 1.00 GB | 2.00 GB |"
     assert "failed: ValueError: no such shape" in rows[1]
     assert "out of memory?" in rows[2]

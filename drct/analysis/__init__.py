@@ -1,1 +1,1 @@
-"""Looking at results."""
+"""Analyses of networks and runs: complexity, features, attribution, training curves, speed."""

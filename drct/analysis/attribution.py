@@ -1,7 +1,7 @@
-"""What a patch of a network's result depends on: local attribution maps, and the effective receptive field."""
+"""The input pixels that a patch of a result depends on: local attribution maps and effective receptive fields."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,19 +11,21 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from drct.analysis.networks import Loaded
-from drct.archs.traits import NetworkTraits
 from drct.errors import DRCTError
+from drct.images.bgr import as_float
+from drct.images.crops import most_detailed_area
 from drct.inference.memory import is_out_of_memory
 from drct.inference.tiling import pad_to_multiple
 from drct.inference.upscaler import Upscaler
+from drct.inference.weights import LoadedNetwork
+from drct.text import markdown_table
 
-SMOOTHING = 1e-3  # of the gradient's magnitude, which has no derivative at 0: a quarter of a gray level
+SMOOTHING = 1e-3  # added to the gradient's magnitude, which has no derivative at 0: a quarter of a gray level
 SHARES = (50, 90, 99)  # percent of the receptive field
 
 
-class Place(NamedTuple):
-    """An area of the image, in input pixels."""
+class Area(NamedTuple):
+    """A rectangle of an image, in pixels."""
 
     x: int
     y: int
@@ -32,22 +34,50 @@ class Place(NamedTuple):
 
     @property
     def rows_and_columns(self) -> tuple[slice, slice]:
-        """To index arrays (H, W)."""
+        """Index of the area in arrays (H, W)."""
         return slice(self.y, self.y + self.height), slice(self.x, self.x + self.width)
 
-    def surroundings(self, side: int, height: int, width: int) -> "Place":
-        """The square of a side with this in its middle, moved and cut to be within an image of a height and width."""
+    def surroundings(self, side: int, height: int, width: int) -> "Area":
+        """Return the square of this side around the area, moved and cut to lie within an image of height x width."""
         across, down = min(side, width), min(side, height)
         x = min(max(self.x + self.width // 2 - across // 2, 0), width - across)
         y = min(max(self.y + self.height // 2 - down // 2, 0), height - down)
-        return Place(x, y, across, down)
+        return Area(x, y, across, down)
+
+
+class Excerpt(NamedTuple):
+    """The part of an image that networks are given, with the patch to explain.
+
+    Attributes:
+        image: (H, W, 3), RGB, float32 in [0, 1].
+        patch: Square within the excerpt.
+        context: Position of the excerpt in the whole image.
+    """
+
+    image: np.ndarray
+    patch: Area
+    context: Area
+
+
+def most_detailed_patch(pixels: np.ndarray, side: int) -> Area:
+    """Return the square of an image (H, W, 3) with the most detail, no larger than the image."""
+    side = min(side, *pixels.shape[:2])
+    y, x = most_detailed_area(pixels, side, side)
+    return Area(x, y, side, side)
+
+
+def cut_out(pixels: np.ndarray, patch: Area, side: int) -> Excerpt:
+    """Cut the square of this side around a patch out of an image (H, W, 3), BGR, uint8."""
+    context = patch.surroundings(side, *pixels.shape[:2])
+    image = as_float(pixels[context.rows_and_columns])[..., ::-1]
+    return Excerpt(image, patch._replace(x=patch.x - context.x, y=patch.y - context.y), context)
 
 
 # -------------------------------------------------------------------------------------------------------- attribution
 
 
 def blur_path(image: np.ndarray, steps: int, sigma: float) -> np.ndarray:
-    """Pictures from a blurred image to the image itself: (H, W, C) -> (steps + 1, H, W, C), float64.
+    """Return pictures from a blurred image to the image itself: (H, W, C) -> (steps + 1, H, W, C), float64.
 
     Picture i is the image after a Gaussian of sigma * (1 - i / steps) pixels, cut off at 3 sigma: the path of J. Gu
     and C. Dong, "Interpreting Super-Resolution Networks with Local Attribution Maps", CVPR 2021.
@@ -60,9 +90,9 @@ def blur_path(image: np.ndarray, steps: int, sigma: float) -> np.ndarray:
 
 
 def detail(patch: Tensor) -> Tensor:
-    """How much detail a patch has, the feature that is attributed: (B, C, H, W) -> scalar.
+    """Return the amount of detail in a patch, the quantity that is attributed: (B, C, H, W) -> scalar.
 
-    It is the sum of the magnitudes of its gradient, by differences of neighbours within the patch, per channel.
+    It is the sum of the magnitudes of the gradient in each channel, from differences of neighbours within the patch.
     """
     corner = patch[..., :-1, :-1]
     squares = (patch[..., 1:, :-1] - corner).square() + (patch[..., :-1, 1:] - corner).square()
@@ -73,9 +103,9 @@ class Attribution(NamedTuple):
     """Integrated gradients.
 
     Attributes:
-        values: How much each value of the image adds to the quantity, (C, H, W), float64.
+        values: Contribution of each value of the image to the quantity, (C, H, W), float64.
         baseline: The quantity of the first picture of the path.
-        image: The quantity of the last.
+        image: The quantity of the last picture of the path.
     """
 
     values: np.ndarray
@@ -84,18 +114,18 @@ class Attribution(NamedTuple):
 
     @property
     def completeness_error(self) -> float:
-        """How far the sum of all values is from what it should be, the quantity's change, as a part of that."""
+        """Difference between the sum of all values and the change of the quantity, relative to that change."""
         change = self.image - self.baseline
         return abs(float(self.values.sum()) - change) / abs(change) if change else math.inf
 
     @property
     def magnitude(self) -> np.ndarray:
-        """Of the sum over the channels: (H, W)."""
+        """Magnitude of the sum over the channels: (H, W)."""
         return np.abs(self.values.sum(0))
 
     @property
     def diffusion_index(self) -> float:
-        """How evenly the magnitude is spread over the pixels (Gu and Dong 2021): 100 if evenly, 0 if in one."""
+        """Spread of the magnitude over the pixels (Gu and Dong 2021): 100 if it is even, 0 if one pixel has it all."""
         return 100 * (1 - gini(self.magnitude))
 
 
@@ -106,8 +136,8 @@ def integrate(quantity: Callable[[Tensor], Tensor], path: Iterable[Tensor]) -> A
     lines between successive pictures, each by its midpoint: the error falls with the square of the number of steps.
 
     Args:
-        quantity: Of a picture (1, C, H, W): a scalar that has a gradient.
-        path: Pictures (1, C, H, W), two or more.
+        quantity: Differentiable function from a picture (1, C, H, W) to a scalar.
+        path: Two or more pictures (1, C, H, W).
     """
     pictures = iter(path)
     first = last = next(pictures)
@@ -122,7 +152,7 @@ def integrate(quantity: Callable[[Tensor], Tensor], path: Iterable[Tensor]) -> A
 
 
 def gini(values: np.ndarray) -> float:
-    """Gini coefficient of values from 0: 0 if all are equal, 1 - 1 / n if one of the n has it all."""
+    """Return the Gini coefficient of n values >= 0: 0 if all are equal, 1 - 1 / n if all but one are 0."""
     ordered = np.sort(values, axis=None).astype(np.float64)
     n = ordered.size
     return float((2 * np.arange(1, n + 1) - n - 1) @ ordered / (n * ordered.sum()))
@@ -132,15 +162,18 @@ def gini(values: np.ndarray) -> float:
 
 
 def receptive_field(forward: Callable[[Tensor], Tensor], images: Tensor, y: int, x: int) -> np.ndarray:
-    """Effective receptive field of a pixel (W. Luo et al., "Understanding the Effective Receptive Field", 2016).
+    """Return the effective receptive field of a pixel.
+
+    Source: W. Luo et al., "Understanding the Effective Receptive Field in Deep Convolutional Neural Networks", 2016.
 
     Args:
-        forward: From images to results.
+        forward: Function from images to results.
         images: (B, C, H, W).
-        y, x: The pixel of the results. Its channels are added up.
+        y: Row of the pixel in the results, whose channels are added up.
+        x: Column of the pixel in the results.
 
     Returns:
-        Magnitude of the gradient for each pixel of the images, added over their channels, the mean over the images:
+        Magnitude of the gradient for each pixel of the images, added over the channels and averaged over the images:
         (H, W), float64.
     """
     images = images.detach().requires_grad_()
@@ -149,7 +182,10 @@ def receptive_field(forward: Callable[[Tensor], Tensor], images: Tensor, y: int,
 
 
 def square_with(share: float, field: np.ndarray, y: int, x: int) -> int:
-    """Side of the smallest square around a pixel that holds a share of a map (H, W); it may reach beyond the map."""
+    """Return the side of the smallest square around a pixel that holds a share of the sum of a map (H, W).
+
+    The square may reach beyond the map.
+    """
     rows, columns = np.indices(field.shape)
     distance = np.maximum(abs(rows - y), abs(columns - x))
     held = np.bincount(distance.ravel(), field.ravel()).cumsum()
@@ -161,15 +197,15 @@ def square_with(share: float, field: np.ndarray, y: int, x: int) -> int:
 
 @dataclass
 class Explanation:
-    """What was found about a network.
+    """The findings about a network.
 
     Attributes:
-        name: Of the network.
-        scale: Its factor.
-        patch: Its result, (H, W, 3), RGB, float32 in [0, 1].
-        attribution: Of the detail of the patch.
+        name: Name of the network.
+        scale: Its upscaling factor.
+        patch: Its result for the patch, (H, W, 3), RGB, float32 in [0, 1].
+        attribution: Attribution of the detail in that result.
         field: Receptive field of the patch's centre, (H, W).
-        centre: Row and column of that, in input pixels.
+        centre: Row and column of the centre, in input pixels.
     """
 
     name: str
@@ -191,7 +227,7 @@ class Explanation:
         return {share: square_with(share / 100, self.field, *self.centre) for share in SHARES}
 
     def numbers(self) -> dict[str, Any]:
-        """All numbers, named, as `lam.json` has them."""
+        """Return all numbers by name, as `lam.json` has them."""
         return {
             "name": self.name,
             "scale": self.scale,
@@ -207,30 +243,32 @@ class Explanation:
 
 
 def explain(
-    loaded: Loaded, image: np.ndarray, patch: Place, steps: int, sigma: float, device: str | None = None
+    analyzed: LoadedNetwork, image: np.ndarray, patch: Area, steps: int, sigma: float, device: str | None = None
 ) -> Explanation:
-    """Find out what a patch of a network's result depends on.
+    """Find the input pixels that a patch of a network's result depends on.
 
     Args:
-        loaded: The network. Is moved to the device; its parameters no longer require gradients.
+        analyzed: The network. It is moved to the device, and its parameters no longer require gradients.
         image: (H, W, 3), RGB, float32 in [0, 1].
-        patch: Of the image, square.
-        steps, sigma: See `blur_path`.
+        patch: Square of the image.
+        steps: Number of steps of `blur_path`.
+        sigma: Blur at the start of `blur_path`, in pixels.
         device: None takes the accelerator where there is one.
 
     Raises:
         DRCTError: if the network does not take pictures of any size, its gradient does not fit in memory, or the patch
             does not change along the path.
     """
-    upscaler = Upscaler(loaded.network, device, "fp32", None, traits=NetworkTraits(loaded.scale, loaded.window))
+    name, scale = analyzed.name, analyzed.traits.scale
+    upscaler = Upscaler(analyzed.network, device, "fp32", None, traits=analyzed.traits)
     upscaler.check_pictures()
-    network, scale = loaded.network.requires_grad_(False), loaded.scale
+    network = analyzed.network.requires_grad_(False)
     height, width = image.shape[:2]
 
     def forward(x: Tensor) -> Tensor:
-        return network(pad_to_multiple(x, loaded.window))[..., : height * scale, : width * scale]
+        return network(pad_to_multiple(x, analyzed.traits.window))[..., : height * scale, : width * scale]
 
-    rows, columns = Place(*(scale * side for side in patch)).rows_and_columns
+    rows, columns = Area(*(scale * side for side in patch)).rows_and_columns
     y, x = patch.y + patch.height // 2, patch.x + patch.width // 2
     path = torch.from_numpy(blur_path(image, steps, sigma)).permute(0, 3, 1, 2)[:, None]
     path = path.to(upscaler.device, torch.float32)
@@ -239,15 +277,29 @@ def explain(
         with torch.no_grad():
             result = forward(path[-1])[0, :, rows, columns].clamp(0, 1).permute(1, 2, 0).cpu().numpy()
         attribution = integrate(
-            lambda picture: detail(forward(picture)[..., rows, columns]),
-            tqdm(path, loaded.name, leave=False, disable=None),
+            lambda picture: detail(forward(picture)[..., rows, columns]), tqdm(path, name, leave=False, disable=None)
         )
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         raise DRCTError(
-            f"{loaded.name}: the gradient of {width}x{height} pixels does not fit in memory: choose a smaller --context"
+            f"{name}: the gradient of {width}x{height} pixels does not fit in memory: choose a smaller --context"
         ) from error
     if not (attribution.magnitude.any() and field.any()):
-        raise DRCTError(f"{loaded.name}: blurring the image does not change the patch: choose a --patch with details")
-    return Explanation(loaded.name, scale, result, attribution, field, (y, x))
+        raise DRCTError(f"{name}: blurring the image does not change the patch: choose a --patch with details")
+    return Explanation(name, scale, result, attribution, field, (y, x))
+
+
+def explanations_table(explanations: Sequence[Explanation]) -> str:
+    """Return a Markdown table of the numbers of networks."""
+    shares = [f"{share} % of the receptive field" for share in SHARES]
+    rows = [
+        [
+            explanation.name,
+            f"{explanation.attribution.diffusion_index:.2f}",
+            *(f"{side}x{side}" for side in explanation.squares.values()),
+            f"{explanation.attribution.completeness_error:.2%}",
+        ]
+        for explanation in explanations
+    ]
+    return markdown_table(["network", "diffusion index", *shares, "completeness error"], rows)

@@ -1,30 +1,32 @@
-"""How large the features of a network are, stage after stage through its depth, and how much they vary over the image.
+"""Magnitude of a network's features, stage after stage through its depth, and their variation over the image.
 
-A stage is a place in the network, at which all networks that are compared have the same thing:
+A stage is a place that all compared networks have in common:
 
-* the embedding: what enters the first group;
-* a block: the output of a Swin Transformer block, with its own residual connections. In SwinIR and HAT it is the
+* the embedding: the input of the first group;
+* a block: the output of a Swin Transformer block, including its own residual connections. In SwinIR and HAT it is the
   feature map that the next block gets. In DRCT it is the feature map that the 1x1 convolution reduces to the channels
-  which the next blocks get too; it has more channels from block to block. HAT's overlapping attention is the last block
-  of its group;
+  passed on to the next blocks; it has more channels from block to block. HAT's overlapping attention counts as the last
+  block of its group;
 * a group: the output of a residual (dense) group (SwinIR's RSTB, HAT's RHAG, DRCT's RDG), which is the input of the
-  next. Of all stages these compare best: the channels are as many everywhere, and nothing flows past them but the
-  long skip connection;
-* the norm: the last group's output, normalized. Its size is that of the normalization's weights.
+  next. These stages compare best: they have the same number of channels everywhere, and nothing bypasses them except
+  the long skip connection;
+* the norm: the normalized output of the last group. Its magnitude follows from the weights of the normalization.
 
 The paper ("DRCT: Saving Image Super-resolution away from Information Bottleneck", arXiv:2404.00722) shows feature maps
-through the depth without telling which numbers of which tensors they are; this is our choice.
+through the depth but does not say how they are computed from which tensors; this is our choice.
 
 Letters in shapes: H x W positions of the image, C channels.
 """
 
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.hooks import RemovableHandle
 
 from drct.errors import DRCTError
 from drct.inference.tiling import pad_to_multiple
@@ -37,7 +39,7 @@ BLOCKS = {
 GROUPS = r"layers\.(\d+)"
 EMBEDDING, NORM = "pos_drop", "norm"
 
-QUANTITIES = {  # title and definition; see `Measured`
+QUANTITIES = {  # title and definition; see `StageFeatures`
     "intensity": ("intensity", "mean of |features|"),
     "variation": ("spatial variation", "mean of |features - their mean over the image|"),
     "normalized": ("spatial variation after normalization", "mean of |normalized - its mean over the image|"),
@@ -50,9 +52,10 @@ class Stage(NamedTuple):
 
     Attributes:
         kind: 'embedding', 'block', 'group' or 'norm'.
-        group, block: Numbers from 1; 0 where they do not apply.
-        depth: From 0, the embedding, to 1, the last group, in which every group takes as much and, within it, every
-            block and the group's end.
+        group: Number from 1; 0 if the stage belongs to no group.
+        block: Number within the group from 1; 0 if the stage is no block.
+        depth: From 0, the embedding, to 1, the last group. Groups are equally far apart, and so are, within each, its
+            blocks and its end.
     """
 
     kind: str
@@ -62,47 +65,48 @@ class Stage(NamedTuple):
 
     @property
     def label(self) -> str:
-        """Such as 'group 2, block 3'."""
+        """Name of the stage, such as 'group 2, block 3'."""
         if self.kind == "block":
             return f"group {self.group}, block {self.block}"
         return f"group {self.group}" if self.kind == "group" else self.kind
 
 
-class Size(NamedTuple):
-    """Of a set of absolute values: their mean, their maximum and their standard deviation."""
+class Magnitude(NamedTuple):
+    """Mean, maximum and standard deviation of absolute values."""
 
     mean: float
     maximum: float
     std: float
 
 
-class Measured(NamedTuple):
-    """What is measured at a stage.
+class StageFeatures(NamedTuple):
+    """Measurements at a stage.
 
     Attributes:
-        stage: Where.
-        sizes: By the name of a quantity. Each is taken over all positions p of the image and all channels c of the
+        stage: The stage.
+        sizes: Magnitudes by the name of a quantity, over all positions p of the image and all channels c of the
             features x:
             'intensity', |x[p, c]|;
-            'variation', |x[p, c] - mean over p of x[:, c]|: what differs from place to place, as the rest tells nothing
-            of the image;
-            'normalized', the same of x normalized as by a LayerNorm without weights, at each position over the
-            channels. Blocks normalize what they get: the scale of features is the network's free choice, and channels
-            that are large everywhere leave less for the others, but for what the weights of the normalization mend;
-            'added', |x[p, c] - input[p, c]|: what a block or group adds to its input. Others have none.
-        maps: Their means over the channels, (H, W), float32.
+            'variation', |x[p, c] - mean over p of x[:, c]|: the difference from place to place; the rest says nothing
+            about the image;
+            'normalized', the variation of x after a LayerNorm without weights, at each position over the channels.
+            Blocks normalize their input: the scale of features is the network's free choice, and channels that are
+            large everywhere leave less for the others, unless the weights of the normalization compensate for it;
+            'added', |x[p, c] - input[p, c]|: the difference between output and input of a block or group; absent at
+            other stages.
+        maps: Means over the channels by quantity, (H, W), float32.
     """
 
     stage: Stage
-    sizes: dict[str, Size]
+    sizes: dict[str, Magnitude]
     maps: dict[str, np.ndarray]
 
 
 def stages(network: nn.Module) -> dict[str, Stage]:
-    """The stages of a network by the names of the modules whose output they are, in the order of the depth.
+    """Return the stages of a network, in the order of the depth, by the names of the modules that output them.
 
     Raises:
-        DRCTError: if it is of no family that is known.
+        DRCTError: if the network is of no known family.
     """
     names = [name for name, _ in network.named_modules()]
     blocks: dict[int, list[str]] = {}
@@ -123,57 +127,59 @@ def stages(network: nn.Module) -> dict[str, Stage]:
     return found | {NORM: Stage("norm", 0, 0, 1.0)}
 
 
-def measure(network: nn.Module, image: Tensor, window: int) -> list[Measured]:
+def measure(network: nn.Module, image: Tensor, window: int) -> list[StageFeatures]:
     """Run a network on an image and measure its features at every stage.
 
-    The image is padded to whole windows as for upscaling; what lies in the padding is not counted.
+    The image is padded to whole windows as for upscaling; features of the padding are not counted.
 
     Args:
-        network: In evaluation mode. Its parameters should not require gradients, or memory is needed as in training.
+        network: In evaluation mode. Its parameters should not require gradients, or it takes the memory of training.
         image: (3, H, W), RGB in [0, 1], on the network's device.
-        window: Sides of the network's input must be multiples of this.
+        window: Height and width of the network's input must be divisible by this.
 
     Raises:
         DRCTError: if the architecture is not known, or its features have another size than the image.
     """
     height, width = image.shape[-2:]
     padded = pad_to_multiple(image[None], window)
+    places = stages(network)
     modules = dict(network.named_modules())
-    found = stages(network)
-    measured: dict[str, Measured] = {}
+    found: dict[str, StageFeatures] = {}
 
-    def watch(name: str) -> Any:
-        stage = found[name]
+    def cropped(tokens: Tensor) -> Tensor:
+        if tokens.numel() != tokens.shape[-1] * padded[0, 0].numel():
+            raise DRCTError(f"features of {type(network).__name__} have another size than its input: not supported")
+        return tokens.detach().reshape(*padded.shape[-2:], -1)[:height, :width].float()  # (H, W, C)
 
-        def features(x: Tensor) -> Tensor:
-            if x.numel() != x.shape[-1] * padded[0, 0].numel():
-                raise DRCTError(f"features of {type(network).__name__} have another size than its input: not supported")
-            return x.detach().reshape(*padded.shape[-2:], -1)[:height, :width].float()
-
+    def watch(name: str, stage: Stage) -> RemovableHandle:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            before = features(inputs[0]) if stage.kind in ("block", "group") else None
-            measured[name] = _measured(stage, features(output), before)
+            before = cropped(inputs[0]) if stage.kind in ("block", "group") else None
+            found[name] = _measured(stage, cropped(output), before)
 
         return modules[name].register_forward_hook(hook)
 
-    handles = [watch(name) for name in found]
+    handles = [watch(name, stage) for name, stage in places.items()]
     try:
-        network(padded)
+        with torch.no_grad():
+            network(padded)
     finally:
         for handle in handles:
             handle.remove()
-    return [measured[name] for name in found]
+    return [found[name] for name in places]
 
 
-def _measured(stage: Stage, x: Tensor, before: Tensor | None) -> Measured:
-    """x, before: (H, W, C)."""
+def _measured(stage: Stage, x: Tensor, before: Tensor | None) -> StageFeatures:
+    """Measure the output (H, W, C) of a stage, and its difference from the input of the same shape if there is one."""
     values = {"intensity": x, "variation": _varying(x), "normalized": _varying(F.layer_norm(x, x.shape[-1:]))}
     if before is not None:
         values["added"] = x - before
     values = {name: of.abs() for name, of in values.items()}
-    return Measured(
+    return StageFeatures(
         stage,
-        {name: Size(float(of.mean()), float(of.max()), float(of.std(correction=0))) for name, of in values.items()},
+        {
+            name: Magnitude(float(of.mean()), float(of.max()), float(of.std(correction=0)))
+            for name, of in values.items()
+        },
         {name: of.mean(-1).cpu().numpy() for name, of in values.items()},
     )
 
@@ -182,12 +188,12 @@ def _varying(x: Tensor) -> Tensor:
     return x - x.mean((0, 1))
 
 
-def average(images: Sequence[list[Measured]]) -> list[Measured]:
-    """The numbers' means over images, and the maps of the first."""
+def average(images: Sequence[list[StageFeatures]]) -> list[StageFeatures]:
+    """Average the magnitudes over images, and keep the maps of the first image."""
     return [
-        Measured(
+        StageFeatures(
             at[0].stage,
-            {name: Size(*np.mean([one.sizes[name] for one in at], axis=0).tolist()) for name in at[0].sizes},
+            {name: Magnitude(*np.mean([one.sizes[name] for one in at], axis=0).tolist()) for name in at[0].sizes},
             at[0].maps,
         )
         for at in zip(*images, strict=True)

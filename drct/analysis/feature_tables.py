@@ -1,4 +1,4 @@
-"""Features through the depth of networks in numbers: every stage, and what becomes of them in a few."""
+"""Features through the depth of networks in numbers: of every stage, and summarized in a few."""
 
 import csv
 import io
@@ -9,24 +9,26 @@ from typing import Any
 
 import numpy as np
 
-from drct.analysis.feature_maps import QUANTITIES, Measured, Size, Stage
+from drct.analysis.feature_maps import QUANTITIES, Magnitude, Stage, StageFeatures
 from drct.errors import DRCTError
+from drct.text import markdown_table
 
 
 def summarize(
-    networks: Mapping[str, Sequence[list[Measured]]], metrics: Mapping[str, Sequence[dict[str, float]]]
+    networks: Mapping[str, Sequence[list[StageFeatures]]], metrics: Mapping[str, Sequence[dict[str, float]]]
 ) -> list[dict[str, Any]]:
-    """How features go through the groups, in a few numbers.
+    """Summarize how features change through the groups.
 
     Args:
-        networks: By label, what is measured of networks that differ by their seed alone.
-        metrics: Of the same, PSNR by dataset.
+        networks: Measurements by label, of one network or several that differ by their seed alone.
+        metrics: PSNR by dataset of the same networks.
 
     Returns:
         Per label `network`, `seeds` (their number), `psnr` by dataset, and by quantity: `embedding`, `first`, `largest`
         and `last` group's mean, `groups` (the number of the largest, by seed) and `ratio`, last / largest: 1 if the
-        features are largest at the end, and the smaller the more they collapse; None if there are none, as of a single
-        pixel's variation. All numbers are pairs of the mean and the standard deviation over seeds (None for one).
+        features are largest at the end, and the smaller the more they collapse; None if the largest is 0, like the
+        variation of a single pixel. All numbers are pairs of the mean and the standard deviation over seeds (None for
+        one seed).
     """
     rows = []
     for label, seeds in networks.items():
@@ -54,62 +56,64 @@ def _over_seeds(values: Sequence[float] | np.ndarray) -> tuple[float, float | No
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
-def markdown(rows: list[dict[str, Any]]) -> str:
-    """What `summarize` returns as tables, one per quantity."""
+def summary_tables(rows: list[dict[str, Any]]) -> str:
+    """Return the result of `summarize` as Markdown, with a table per quantity."""
     datasets = list(dict.fromkeys(dataset for row in rows for dataset in row["psnr"]))
-    head = ["network", "seeds", "embedding", "first group", "largest group", "last group", "last / largest"]
-    head += [f"PSNR {dataset}" for dataset in datasets]
-    lines = []
+    header = ["network", "seeds", "embedding", "first group", "largest group", "last group", "last / largest"]
+    header += [f"PSNR {dataset}" for dataset in datasets]
+    parts = []
     for quantity, (title, definition) in QUANTITIES.items():
-        lines += [f"**{title}**: {definition}", "", f"| {' | '.join(head)} |"]
-        lines += ["|---|" + "--:|" * (len(head) - 1)]
+        lines = []
         for row in rows:
             of = row[quantity]
             numbers = ", ".join(map(str, sorted(set(of["groups"]))))
             cells = [row["network"], str(row["seeds"]), cell(of.get("embedding")), cell(of["first"])]
             cells += [f"{cell(of['largest'])} (group {numbers})", cell(of["last"]), cell(of["ratio"])]
             cells += [cell(row["psnr"].get(dataset), ".2f") for dataset in datasets]
-            lines.append(f"| {' | '.join(cells)} |")
-        lines.append("")
+            lines.append(cells)
+        parts.append(f"**{title}**: {definition}\n\n{markdown_table(header, lines)}")
     if any(row["seeds"] > 1 for row in rows):
-        lines += ["Mean ± standard deviation over seeds.", ""]
-    return "\n".join(lines)
+        parts.append("Mean ± standard deviation over seeds.\n")
+    return "\n".join(parts)
 
 
 def cell(value: tuple[float, float | None] | None, format: str = ".3f") -> str:
-    """A mean and, if there are several seeds, their standard deviation; '' if nothing was measured."""
+    """Return a mean and, if there are several seeds, their standard deviation; '' if there is no value."""
     if value is None:
         return ""
     mean, deviation = value
     return f"{mean:{format}}" + ("" if deviation is None else f" ± {deviation:{format}}")
 
 
-def stages(network: list[Measured]) -> list[dict[str, Any]]:
-    """What is measured of a network, as JSON has it."""
+def stage_entries(network: list[StageFeatures]) -> list[dict[str, Any]]:
+    """Return the measurements of a network as `features.json` has them."""
     first = network[0].sizes
-    lines = []
+    entries = []
     for one in network:
-        line: dict[str, Any] = {"stage": one.stage.label, **one.stage._asdict()}
+        entry: dict[str, Any] = {"stage": one.stage.label, **one.stage._asdict()}
         for quantity, size in one.sizes.items():
-            line[quantity] = size._asdict()
+            entry[quantity] = size._asdict()
             if quantity in first and first[quantity].mean:
-                line[quantity]["relative"] = size.mean / first[quantity].mean
-        lines.append(line)
-    return lines
+                entry[quantity]["relative"] = size.mean / first[quantity].mean
+        entries.append(entry)
+    return entries
 
 
-def read(file: Path) -> tuple[dict[str, list[list[Measured]]], list[dict[str, Any]]]:
-    """What `features.json` holds: what was measured, without maps, of the networks of each label; and the summary.
+def read_features(file: Path) -> tuple[dict[str, list[list[StageFeatures]]], list[dict[str, Any]]]:
+    """Read `features.json`.
+
+    Returns:
+        Measurements, without maps, of the networks of each label; and the summary.
 
     Raises:
         DRCTError: if the file is something else.
     """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        networks: dict[str, list[list[Measured]]] = {}
+        networks: dict[str, list[list[StageFeatures]]] = {}
         for network in content["networks"].values():
-            networks.setdefault(network["group"], []).append([_measured(line) for line in network["stages"]])
-        markdown(content["summary"])  # has all that it needs
+            networks.setdefault(network["group"], []).append([_from_entry(entry) for entry in network["stages"]])
+        summary_tables(content["summary"])  # fails if anything is missing
         if not networks:
             raise ValueError("it has no networks")
         return networks, content["summary"]
@@ -117,18 +121,18 @@ def read(file: Path) -> tuple[dict[str, list[list[Measured]]], list[dict[str, An
         raise DRCTError(f"{file} is no features.json of drct analyze features: {error}") from error
 
 
-def _measured(line: dict[str, Any]) -> Measured:
-    """What `stages` made a line of."""
+def _from_entry(entry: dict[str, Any]) -> StageFeatures:
+    """Reverse `stage_entries`."""
     sizes = {
-        quantity: Size(**{name: line[quantity][name] for name in Size._fields})
+        quantity: Magnitude(**{name: entry[quantity][name] for name in Magnitude._fields})
         for quantity in QUANTITIES
-        if quantity in line
+        if quantity in entry
     }
-    return Measured(Stage(*(line[name] for name in Stage._fields)), sizes, {})
+    return StageFeatures(Stage(*(entry[name] for name in Stage._fields)), sizes, {})
 
 
-def as_csv(measured: Mapping[str, list[Measured]]) -> str:
-    """One line per network, stage and quantity."""
+def features_csv(measured: Mapping[str, list[StageFeatures]]) -> str:
+    """Return CSV text with a line per network, stage and quantity."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["network", "stage", "kind", "group", "block", "depth", "quantity", "mean", "maximum", "std"])

@@ -1,112 +1,99 @@
-"""Networks that analyses look at: those that have a name, with initial weights, and those of files and runs."""
+"""Networks to analyze: by name with initial weights, or from weight files and training runs."""
 
 import importlib
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
-
-from torch import nn
+from typing import Any
 
 from drct.archs.drct_arch import DRCT
-from drct.archs.traits import traits_of
+from drct.archs.traits import NetworkTraits, traits_of
 from drct.archs.variants import VARIANTS, drct_options
 from drct.errors import DRCTError, did_you_mean
 from drct.files import expanded
-from drct.inference import weights
+from drct.inference.weights import LoadedNetwork, network_from, read_network
 from drct.runs.yaml_file import load_yaml
 from drct.runtime import checkpoint
 
-_COMMON: dict[str, Any] = {
-    "upscale": 4,
-    "img_size": 64,
-    "img_range": 1.0,
-    "upsampler": "pixelshuffle",
-    "resi_connection": "1conv",
-    "mlp_ratio": 2,
-}
+Peer = tuple[str, dict[str, Any]]  # class of the package spandrel, and its arguments
+
+
+def _peer(kind: str, groups: int = 6, **arguments: Any) -> Peer:
+    """Return class and arguments of a x4 network of groups of six blocks with six heads."""
+    common = {"upscale": 4, "img_size": 64, "img_range": 1.0, "upsampler": "pixelshuffle", "resi_connection": "1conv"}
+    return kind, common | {"depths": (6,) * groups, "num_heads": (6,) * groups, "mlp_ratio": 2, **arguments}
+
+
 _HAT: dict[str, Any] = {"conv_scale": 0.01, "overlap_ratio": 0.5, "window_size": 16}
-# Networks that spandrel carries: class, and the arguments of the x4 networks of their papers
-PEERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "SwinIR-M": ("SwinIR", {"embed_dim": 180, "depths": (6,) * 6, "num_heads": (6,) * 6, "window_size": 8}),
-    "HAT-S": (
-        "HAT",
-        _HAT
-        | {"embed_dim": 144, "depths": (6,) * 6, "num_heads": (6,) * 6, "compress_ratio": 24, "squeeze_factor": 24},
-    ),
-    "HAT": (
-        "HAT",
-        _HAT | {"embed_dim": 180, "depths": (6,) * 6, "num_heads": (6,) * 6, "compress_ratio": 3, "squeeze_factor": 30},
-    ),
-    "HAT-L": (
-        "HAT",
-        _HAT
-        | {"embed_dim": 180, "depths": (6,) * 12, "num_heads": (6,) * 12, "compress_ratio": 3, "squeeze_factor": 30},
-    ),
-    "original DRCT": (
-        "DRCT",
-        {"embed_dim": 180, "depths": (6,) * 6, "num_heads": (6,) * 6, "window_size": 16, "gc": 32},
-    ),
+PEERS: dict[str, Peer] = {  # with the dimensions of their papers
+    "SwinIR-M": _peer("SwinIR", embed_dim=180, window_size=8),
+    "HAT-S": _peer("HAT", embed_dim=144, compress_ratio=24, squeeze_factor=24, **_HAT),
+    "HAT": _peer("HAT", embed_dim=180, compress_ratio=3, squeeze_factor=30, **_HAT),
+    "HAT-L": _peer("HAT", 12, embed_dim=180, compress_ratio=3, squeeze_factor=30, **_HAT),
+    "original DRCT": _peer("DRCT", embed_dim=180, window_size=16, gc=32),
 }
 
 
-class Loaded(NamedTuple):
-    """A network with its weights, in evaluation mode, and what it is called."""
-
-    name: str
-    network: nn.Module
-    scale: int
-    window: int  # sides of its input must be multiples of this
-
-
-def make(name: str, **options: Any) -> nn.Module:
-    """The x4 network of this name, of `VARIANTS` or `PEERS`, with initial weights, in evaluation mode.
+def make(name: str, **options: Any) -> LoadedNetwork:
+    """Build the x4 network of a name in `VARIANTS` or `PEERS`, with initial weights, in evaluation mode.
 
     Args:
-        name: Of the network.
-        options: More arguments of it.
+        name: Name of the network.
+        options: Further arguments of its constructor.
 
     Raises:
-        DRCTError: if there is none, or it is a peer and spandrel is not installed.
+        DRCTError: if there is no network of this name, or it is a peer and spandrel is not installed.
     """
     if name in VARIANTS:
-        return DRCT(**VARIANTS[name], **options).eval()
+        drct = DRCT(**VARIANTS[name], **options).eval()
+        return LoadedNetwork(drct, drct.traits, name, name)
     if name not in PEERS:
         raise DRCTError(f"no network {name}{did_you_mean(name, (*VARIANTS, *PEERS))}")
     kind, arguments = PEERS[name]
     _needs_spandrel(name)
     module = importlib.import_module(f"spandrel.architectures.{kind}")
-    return getattr(module, kind)(**_COMMON, **arguments, **options).eval()
+    network = getattr(module, kind)(**arguments, **options).eval()
+    return LoadedNetwork(network, NetworkTraits(4, arguments["window_size"]), name, name)
 
 
-def load(source: str | os.PathLike) -> Loaded:
-    """The network of a file or a run, with its weights.
+def load(source: str | os.PathLike) -> LoadedNetwork:
+    """Load the network of a weight file or a training run.
 
     Args:
-        source: What `drct upscale --weights` takes; or a weight file of SwinIR, HAT or anything else that spandrel
-            knows, if that is installed; or the folder of a training run, whose newest weights are taken (the EMA
-            where there is one), of any architecture in BasicSR's registry.
+        source: Weights as `drct upscale --weights` takes them; or a weight file of SwinIR, HAT or any other network
+            that spandrel supports, if that is installed; or the folder of a training run, of which the newest weights
+            are loaded (the EMA where there is one), of any architecture in BasicSR's registry.
 
     Raises:
         DRCTError: if there is no such file, or its network is not known.
     """
     path = expanded(source)
     if path.is_dir() and (path / "models").is_dir():
-        return _of_run(path)
+        return _load_run(path)
     if path.is_file():
         content = checkpoint.load(path)
         state, _ = checkpoint.weights_in(content, path)
         try:
             drct_options(state)
         except ValueError as error:
-            return _by_spandrel(path, state, str(error))
-        network = weights.network_from(content, path).network
-    else:
-        network = weights.read_network(source).network
-    return Loaded(path.stem, network, network.upscale, network.window_size)
+            return _load_with_spandrel(path, state, str(error))
+        return network_from(content, path)
+    return read_network(source)
 
 
-def _of_run(folder: Path) -> Loaded:
-    from basicsr.archs import build_network
+def load_all(sources: Sequence[str]) -> list[LoadedNetwork]:
+    """Load several networks; those that would have the same name are named by their source."""
+    loaded = [load(source) for source in sources]
+    names = [one.name for one in loaded]
+    return [
+        replace(one, name=source) if names.count(one.name) > 1 else one
+        for source, one in zip(sources, loaded, strict=True)
+    ]
+
+
+def _load_run(folder: Path) -> LoadedNetwork:
+    from basicsr.archs import build_network  # takes seconds to import, and only runs need it
 
     options = sorted(folder.glob("*.yml"))
     if len(options) != 1:
@@ -119,23 +106,24 @@ def _of_run(folder: Path) -> Loaded:
     network = build_network(dict(opt)).eval()
     state, _ = checkpoint.read_weights(newest)
     checkpoint.load_weights(network, state, True, newest)
-    return Loaded(
-        folder.name, network, int(opt.get("upscale", 4)), traits_of(network, int(opt.get("upscale", 4)), opt).window
-    )
+    return LoadedNetwork(network, traits_of(network, int(opt.get("upscale", 4)), opt), folder.name, folder)
 
 
-def _by_spandrel(path: Path, state: dict[str, Any], reason: str) -> Loaded:
+def _load_with_spandrel(path: Path, state: dict[str, Any], reason: str) -> LoadedNetwork:
+    """Load a network other than DRCT. `reason` says why it is none."""
     _needs_spandrel(f"{path} ({reason})")
     from spandrel import ImageModelDescriptor, ModelLoader
 
     try:
         found = ModelLoader(device="cpu").load_from_state_dict(dict(state))
-    except Exception as error:  # of weights that are almost of its networks, it raises anything
+    except Exception as error:  # spandrel raises errors of any type for weights that are almost those of a network
         raise DRCTError(f"{path}: {reason}, and spandrel does not know them either") from error
     if not isinstance(found, ImageModelDescriptor):
         raise DRCTError(f"{path}: a network of {found.architecture.name} takes more than an image")
-    window = getattr(found.model, "window_size", found.size_requirements.multiple_of)  # it would pad by itself
-    return Loaded(path.stem, found.model.eval(), found.scale, window)
+    # Networks of windows pad by themselves in spandrel, but with zeros
+    window = getattr(found.model, "window_size", None) or found.size_requirements.multiple_of
+    traits = NetworkTraits(found.scale, int(window), found.input_channels)
+    return LoadedNetwork(found.model.eval(), traits, path.stem, path)
 
 
 def _needs_spandrel(what: str) -> None:

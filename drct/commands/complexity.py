@@ -1,9 +1,9 @@
-"""Parameters, operations and memory of networks, beside the figures of published tables.
+"""Parameters, operations and memory of networks.
 
-Multi-adds and forward/backward pass are what torchinfo prints and published tables have: products of attention are not
-seen, linear layers counted once and not for each pixel. The operations are all those of the definition, two for each
-multiplication and addition; DRCT takes some less, see drct/archs/drct_arch.py. The activations are what a training step
-on one image keeps for its backward pass, in float32, copies of weights included.
+Multi-adds and forward/backward pass are the figures that torchinfo prints and published tables contain: they leave out
+the products of attention, and count linear layers once instead of for each pixel. The operations are all those of the
+network's definition, two for each multiplication and addition; the fast execution of DRCT saves some of them. The
+activations are kept by a training step on one image for its backward pass, in float32, copies of weights included.
 """
 
 import argparse
@@ -13,18 +13,14 @@ from pathlib import Path
 
 from drct.commands.common import add_size
 from drct.errors import DRCTError, one_line_errors
-from drct.files import write_atomically
+from drct.files import write_text
 
 EXAMPLES = """examples:
   %(prog)s
   %(prog)s DRCT DRCT-L HAT --size 640x480
   %(prog)s experiments/mine/models/net_g_5000.pth DRCT-XS_SRx4 -o complexity.csv
 """
-SUFFIXES = {".md": "markdown", ".csv": "csv", ".json": "json"}
-NOTE = (
-    "The networks that the paper's complexity table calls DRCT and HAT are DRCT-C144 and HAT-S; the PSNR that it "
-    "reports under these names is of the larger DRCT and HAT."
-)
+FORMAT_OF_SUFFIX = {".md": "markdown", ".csv": "csv", ".json": "json"}
 
 
 def argument_parser() -> argparse.ArgumentParser:
@@ -36,17 +32,22 @@ def argument_parser() -> argparse.ArgumentParser:
         "networks", nargs="*", metavar="NETWORK", help="name, weight file or folder of a run; default: all with a name"
     )
     add_size(parser)
-    parser.add_argument("--format", choices=list(SUFFIXES.values()), help="default: by FILE's name, or markdown")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write it there; an existing one is replaced")
+    parser.add_argument(
+        "--format", choices=list(FORMAT_OF_SUFFIX.values()), help="default: by FILE's name, or markdown"
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="write to this file; an existing one is replaced"
+    )
     return parser
 
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> int:
-    """Entry point of `drct complexity`. Returns 0, 1 if some networks cannot be measured, 2 if none can."""
+    """Run the command. Returns 0, 1 if some networks cannot be measured, 2 if none can."""
     args = argument_parser().parse_args(argv)
     form = args.format or _format_of(args.output)
 
+    # Imported here because --help should not wait for PyTorch
     from tqdm import tqdm
 
     from drct.analysis import complexity
@@ -67,12 +68,14 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {failure}", file=sys.stderr)
     if not found:
         return 2
-    show = {"markdown": complexity.markdown, "csv": complexity.as_csv, "json": complexity.as_json}[form]
-    text = show(found)
-    if form == "markdown" and any(c.published for c in found):
-        text += f"\n{NOTE}\n"
+    shown = {
+        "markdown": complexity.complexity_table,
+        "csv": complexity.complexity_csv,
+        "json": complexity.complexity_json,
+    }
+    text = shown[form](found)
     if args.output:
-        write_atomically(args.output, lambda file: file.write(text.encode()))
+        write_text(args.output, text)
     else:
         print(text, end="")
     return int(bool(failures))
@@ -81,10 +84,7 @@ def main(argv: list[str] | None = None) -> int:
 def _format_of(output: Path | None) -> str:
     if output is None:
         return "markdown"
-    if output.suffix.lower() not in SUFFIXES:
-        raise DRCTError(f"{output}: its name should end in {', '.join(SUFFIXES)}, or --format say what to write")
-    return SUFFIXES[output.suffix.lower()]
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    if output.suffix.lower() not in FORMAT_OF_SUFFIX:
+        suffixes = ", ".join(FORMAT_OF_SUFFIX)
+        raise DRCTError(f"{output}: its name should end in one of {suffixes}; or choose the format with --format")
+    return FORMAT_OF_SUFFIX[output.suffix.lower()]

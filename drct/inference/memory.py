@@ -71,7 +71,7 @@ def choose_tile(
     longest = -(-max(height, width) // window)  # windows
     for parts in range(2, longest + 1):
         size = -(-longest // parts) * window
-        padded = [min(side, size + 2 * pad) for side in (height, width)]
-        if result + traits.memory(*padded, dtype, device) <= SHARE * free:
+        rows, columns = (min(side, size + 2 * pad) for side in (height, width))
+        if result + traits.memory(rows, columns, dtype, device) <= SHARE * free:
             return size, pad
     return window, pad

@@ -73,11 +73,12 @@ class NetworkRunner:
         whole = all(isinstance(side, int) and not isinstance(side, bool) for side in sides)
         if not whole or len(sides) != 2 or sides[0] < 1 or sides[1] < 0:
             raise DRCTError(f"tile must be auto, a size in pixels, or a size and an overlap, not {tile!r}")
-        rounded = whole_windows(*sides, self.traits.window)
+        size, pad = sides
+        rounded = whole_windows(size, pad, self.traits.window)
         if rounded != sides:
             logger.warning(
-                f"tile: sizes must be multiples of the window of {self.traits.window}: tile_size {sides[0]} is taken "
-                f"as {rounded[0]} and tile_pad {sides[1]} as {rounded[1]}"
+                f"tile: sizes must be multiples of the window of {self.traits.window}: tile_size {size} is taken as "
+                f"{rounded[0]} and tile_pad {pad} as {rounded[1]}"
             )
         return rounded
 

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 from basicsr.utils.matlab_functions import imresize
 
-from drct.images.crops import most_detailed_area
 from drct.images.bgr import as_float
+from drct.images.crops import most_detailed_area
 
 MAX_SIDE = 1200  # pixels shown of a larger picture: a page of 120 such pictures has about 250 MB
 MAP_SIDE = 600  # pixels; error maps are reduced to this, since single pixels do not matter in them
