@@ -1,4 +1,4 @@
-"""`python -m drct`."""
+"""Run the command `drct` by `python -m drct`."""
 
 from drct.cli import entry_point
 

@@ -1,4 +1,4 @@
-"""The command `drct`: finds the program of a command's name, which imports what it needs when it runs."""
+"""The command `drct`: a table of its commands, each of which is imported only when it runs."""
 
 import os
 import sys
@@ -7,13 +7,13 @@ from drct.commands.common import Commands, help_text, run_command
 from drct.version import __version__
 
 COMMANDS: Commands = {
-    "upscale": ("drct.commands.upscale", "upscale photographs, folders of them, or what a pattern matches"),
-    "serve": ("drct.web", "upscale in the browser"),
-    "info": ("drct.commands.info", "tell what a weight file is and what it needs"),
+    "upscale": ("drct.commands.upscale", "upscale photographs, folders of them, or the files that a pattern matches"),
+    "serve": ("drct.commands.serve", "upscale in the browser"),
+    "info": ("drct.commands.info", "describe a weight file and the memory that it needs"),
     "export": ("drct.commands.export", "write a network as ONNX, safetensors, or for another program"),
-    "test": ("drct.commands.test", "measure or apply a network as an option file says"),
-    "train": ("drct.commands.train", "train a network as an option file says"),
-    "prepare": ("drct.data.prepare", "make training and test data from images"),
+    "test": ("drct.commands.test", "measure or apply a network by an option file"),
+    "train": ("drct.commands.train", "train a network by an option file"),
+    "prepare": ("drct.commands.prepare", "make training and test data from images"),
     "curves": ("drct.commands.curves", "draw losses and metrics of training runs"),
     "report": ("drct.commands.report", "compare the results of test runs"),
     "analyze": ("drct.commands.analyze", "look into networks: features through their depth, what a patch depends on"),
@@ -30,7 +30,7 @@ examples:
   drct test -opt options/test/DRCT-XS_SRx4.yml
   drct train -opt options/train/train_DRCT_SRx2_from_scratch.yml
 
-`drct <command> --help` tells more of each."""
+`drct <command> --help` describes each command."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def entry_point() -> None:
-    """What the console script runs."""
+    """Run the command and exit with its status: the console script `drct`."""
     try:
         sys.exit(main())
     except BrokenPipeError:  # `drct info | head`

@@ -78,7 +78,7 @@ def _repair_basicsr() -> None:
     import basicsr.train
     import basicsr.utils.options
 
-    from drct.runtime.checkpoint import load_resume_state
+    from drct.runs.training_states import load_resume_state
 
     for module in (basicsr.utils.options, basicsr.train, basicsr.test):
         module.parse_options = parse_options

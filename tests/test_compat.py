@@ -27,6 +27,7 @@ def run(code: str) -> str:
         "import drct, importlib.util; assert importlib.util.find_spec('basicsr'); ",
         SHIM + "import basicsr, drct; ",
         "import drct.models.drct_model; ",
+        "import drct.evaluation.metrics; ",
         "import drct.data.imagenet_paired_dataset; ",
         "from drct.archs.drct_arch import DRCT; ",
     ],

@@ -21,10 +21,12 @@ from conftest import photo
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from drct.data import lmdb_writer, prepare
+from drct.commands.prepare import main as prepare
+from drct.data import lmdb_writer
 from drct.data.bicubic import reduce_region
 from drct.data.cache import DecodedFiles, cache_images
 from drct.data.imagenet_paired_dataset import ImageNetPairedDataset
+from drct.data.prepare import ground_truths, reduce_image
 from drct.errors import DRCTError
 from drct.images.bgr import read_image, write_png
 from drct.images.listing import list_images
@@ -43,7 +45,7 @@ def test_benchmark_layout_from_a_folder_of_images(workplace, capsys):
     write_png("hr/a.png", photo(50, 64))
     cv2.imwrite("hr/b.jpg", photo(36, 36, 1))
     Path("hr/notes.txt").write_text("not an image")
-    assert prepare.main(["benchmark", "hr", "-o", "out"]) == 0
+    assert prepare(["benchmark", "hr", "-o", "out", "--processes", "1"]) == 0
     folders = ("GTmod12", "LRbicx2", "LRbicx3", "LRbicx4")
     assert files("out") == sorted(f"{folder}/{name}.png" for folder in folders for name in "ab")
     gt = read_image("out/GTmod12/a.png")
@@ -63,8 +65,8 @@ def test_copies_reduced_by_factors_are_prepared_like_images(workplace, command):
     reduced = imresize(original.astype(np.float32) / 255, 0.6)
     write_png("all/a_x0.6.png", (reduced.clip(0, 1) * 255).round().astype(np.uint8))
     assert read_image("all/a_x0.6.png").shape == (30, 39, 3)
-    assert prepare.main([*command, "hr", "-o", "made/out", "--factors", "1", "0.6"]) == 0
-    assert prepare.main([*command, "all", "-o", "given/out", "--processes", "1"]) == 0
+    assert prepare([*command, "hr", "-o", "made/out", "--factors", "1", "0.6"]) == 0
+    assert prepare([*command, "all", "-o", "given/out", "--processes", "1"]) == 0
     assert files("made") == files("given")
     images = [name for name in files("made") if name.endswith(".png")]
     assert any("a_x0.6" in name for name in images)
@@ -75,11 +77,11 @@ def test_copies_reduced_by_factors_are_prepared_like_images(workplace, command):
 def test_copies_with_the_name_of_another_image_are_refused(workplace, capsys):
     for name in ("a", "a_x0.5"):
         write_png(f"hr/{name}.png", photo(48, 48))
-    assert prepare.main(["benchmark", "hr", "-o", "out", "--factors", "1", "0.5"]) == 2
+    assert prepare(["benchmark", "hr", "-o", "out", "--factors", "1", "0.5"]) == 2
     assert "a_x0.5.png has the name of a copy of " in capsys.readouterr().err
     assert not Path("out").exists()
     with pytest.raises(SystemExit):
-        prepare.main(["benchmark", "hr", "-o", "out", "--factors", "2"])
+        prepare(["benchmark", "hr", "-o", "out", "--factors", "2"])
     assert "2 is not in (0, 1]" in capsys.readouterr().err
 
 
@@ -88,7 +90,7 @@ def test_benchmark_layout_from_hr_and_lr_files(workplace):
         write_png(f"files/{name}.png", photo(24, 24))
     for name in ("img_001_SRF_4_LR", "img_002_SRF_4_LR", "baby_LR"):
         write_png(f"files/{name}.png", photo(6, 6))
-    assert prepare.main(["benchmark", "files", "-o", "out", "--scales", "4", "--processes", "1"]) == 0
+    assert prepare(["benchmark", "files", "-o", "out", "--scales", "4", "--processes", "1"]) == 0
     assert files("out/GTmod12") == ["baby.png", "img_001.png", "img_002.png"]
     assert files("out/LRbicx4") == files("out/GTmod12")
 
@@ -105,13 +107,13 @@ def test_benchmark_layout_from_hr_and_lr_files(workplace):
     ],
 )
 def test_which_files_are_ground_truth(names, expected):
-    result = prepare.ground_truths([Path(f"{name}.png") for name in names])
+    result = ground_truths([Path(f"{name}.png") for name in names])
     assert {source.stem: name for source, name in result.items()} == expected
 
 
 def test_a_stray_file_among_pairs_is_named():
     with pytest.raises(DRCTError, match=r"stray\.png is named neither"):
-        prepare.ground_truths([Path("a_HR.png"), Path("a_LR.png"), Path("stray.png")])
+        ground_truths([Path("a_HR.png"), Path("a_LR.png"), Path("stray.png")])
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
@@ -124,7 +126,7 @@ def test_broken_files_are_reported_and_the_rest_is_done(workplace, capsys, proce
     data = Path("hr/truncated.png").read_bytes()
     Path("hr/truncated.png").write_bytes(data[: len(data) // 2])
     write_png("hr/tiny.png", photo(5, 5))
-    assert prepare.main(["benchmark", "hr", "-o", "out", "--processes", processes]) == 1
+    assert prepare(["benchmark", "hr", "-o", "out", "--processes", processes]) == 1
     assert files("out/GTmod12") == ["a.png", "b.png"]
     captured = capsys.readouterr()
     assert "2 of 6 images prepared" in captured.out
@@ -135,11 +137,11 @@ def test_broken_files_are_reported_and_the_rest_is_done(workplace, capsys, proce
 def test_existing_files_are_kept_unless_asked(workplace, capsys):
     write_png("hr/a.png", photo(24, 24))
     write_png("out/LRbicx2/a.png", photo(3, 3))
-    assert prepare.main(["lr", "hr", "-o", "out", "--scales", "2", "3"]) == 0
+    assert prepare(["lr", "hr", "-o", "out", "--scales", "2", "3"]) == 0
     assert read_image("out/LRbicx2/a.png").shape == (3, 3, 3)
     assert read_image("out/LRbicx3/a.png").shape == (8, 8, 3)
     assert "1 that existed kept" in capsys.readouterr().out
-    assert prepare.main(["lr", "hr", "-o", "out", "--scales", "2", "--overwrite"]) == 0
+    assert prepare(["lr", "hr", "-o", "out", "--scales", "2", "--overwrite"]) == 0
     assert read_image("out/LRbicx2/a.png").shape == (12, 12, 3)
 
 
@@ -147,14 +149,28 @@ def test_subimages_are_cut_at_the_same_places_of_the_whole_images(workplace):
     image = photo(75, 100)
     write_png("hr/a.png", image)
     write_png("hr/small.png", photo(24, 30))
-    arguments = ["subimages", "hr", "-o", "DF", "--scales", "2", "4", "--size", "48", "--step", "24"]
-    assert prepare.main(arguments) == 0
+    arguments = [
+        "subimages",
+        "hr",
+        "-o",
+        "DF",
+        "--scales",
+        "2",
+        "4",
+        "--size",
+        "48",
+        "--step",
+        "24",
+        "--processes",
+        "1",
+    ]
+    assert prepare(arguments) == 0
     names = files("DF/DF_HR_sub")
     assert len(names) == 2 * 3 + 1  # 72x96 has patches at 0, 24 by 0, 24, 48; the small image is one patch
     assert files("DF/DF_bicx4_sub") == names
     last = max(name for name in names if name.startswith("a_"))
     assert np.array_equal(read_image(f"DF/DF_HR_sub/{last}"), image[24:72, 48:96])
-    whole = prepare.reduce_image(image[:72, :96], 4)
+    whole = reduce_image(image[:72, :96], 4)
     assert np.array_equal(read_image(f"DF/DF_bicx4_sub/{last}"), whole[6:18, 12:24])
     assert Path("DF/meta_info_DF_HR_sub.txt").read_text().splitlines()[0] == "a_s001.png (48,48,3)"
 
@@ -162,30 +178,34 @@ def test_subimages_are_cut_at_the_same_places_of_the_whole_images(workplace):
 def test_patches_of_different_cuts_are_not_mixed(workplace, capsys):
     write_png("hr/a.png", photo(48, 48))
     for size, status in (("24", 0), ("24", 0), ("12", 2)):
-        assert prepare.main(["subimages", "hr", "-o", "DF", "--size", size, "--step", "12", "--scales", "4"]) == status
+        arguments = ["subimages", "hr", "-o", "DF", "--size", size, "--step", "12", "--scales", "4", "--processes", "1"]
+        assert prepare(arguments) == status
     assert "holds patches of {'size': 24, 'step': 12}" in capsys.readouterr().err
     assert {read_image(path).shape for path in list_images("DF/DF_HR_sub")} == {(24, 24, 3)}
 
 
 def test_meta_info_lists_folders_recursively(workplace, capsys):
+    def list_images_in(output, *more):
+        return prepare(["meta-info", "gt", "-o", output, "--processes", "1", *more])
+
     write_png("gt/n01/x.png", photo(10, 20))
     write_png("elsewhere/y.png", photo(30, 20))
     Path("gt/n02").symlink_to(Path("elsewhere").resolve())
     Path("elsewhere/circle").symlink_to(Path("gt").resolve())
-    assert prepare.main(["meta-info", "gt", "-o", "meta.txt"]) == 0
+    assert prepare(["meta-info", "gt", "-o", "meta.txt", "--processes", "2"]) == 0
     assert Path("meta.txt").read_text() == "n01/x.png (10,20,3)\nn02/y.png (30,20,3)\n"
-    assert prepare.main(["meta-info", "gt", "-o", "meta.txt"]) == 0  # the same list
+    assert list_images_in("meta.txt") == 0  # the same list
     Path("gt/n01/bad.png").write_bytes(b"")
     write_png("gt/n01/two words.png", photo(10, 20))
-    assert prepare.main(["meta-info", "gt", "-o", "other.txt"]) == 1
+    assert list_images_in("other.txt") == 1
     assert Path("other.txt").read_text() == Path("meta.txt").read_text()
     error = capsys.readouterr().err
     assert "bad.png" in error
     assert "two words.png: a name with a blank" in error
     write_png("gt/n01/z.png", photo(10, 20))
-    assert prepare.main(["meta-info", "gt", "-o", "meta.txt"]) == 2
+    assert list_images_in("meta.txt") == 2
     assert "meta.txt exists and lists other images" in capsys.readouterr().err
-    assert prepare.main(["meta-info", "gt", "-o", "meta.txt", "--overwrite"]) == 1  # bad.png
+    assert list_images_in("meta.txt", "--overwrite") == 1  # bad.png
     assert "z.png" in Path("meta.txt").read_text()
 
 
@@ -203,7 +223,7 @@ def test_mistakes_are_explained(workplace, capsys, arguments, message):
     Path("nothing").mkdir()
     write_png("same/a.png", photo(24, 24))
     cv2.imwrite("same/a.jpg", photo(24, 24))
-    assert prepare.main(arguments) == 2
+    assert prepare(arguments) == 2
     assert message in capsys.readouterr().err
 
 
@@ -243,7 +263,7 @@ def test_prepared_benchmarks_are_the_published_files(name, scale):
     if not folder.is_dir():
         pytest.skip(f"{folder} is not here: DRCT_BENCHMARKS names the folder of the benchmarks")
     for path in list_images(folder / "GTmod12"):
-        small = prepare.reduce_image(read_image(path), scale)
+        small = reduce_image(read_image(path), scale)
         assert np.array_equal(small, read_image(folder / f"LRbicx{scale}" / path.name)), path.name
 
 
@@ -301,7 +321,7 @@ def test_small_images_are_enlarged_to_the_patch(gt):
 
 
 def test_lists_and_lmdb_give_the_same_images_as_folders(gt):
-    prepare.main(["meta-info", "gt", "-o", "meta.txt"])
+    prepare(["meta-info", "gt", "-o", "meta.txt", "--processes", "1"])
     names = ["n01/a.png", "n01/small.png", "n02/b.png"]
     make_lmdb_from_imgs("gt", "gt.lmdb", names, [name.removesuffix(".png") for name in names])
     folder = ImageNetPairedDataset(imagenet(phase="val"))
@@ -419,7 +439,7 @@ def test_the_benchmark_compares_times_and_pixels(workplace, capsys, monkeypatch)
 
 
 def store(source, output, *more):
-    return prepare.main(["lmdb", source, "-o", output, "--processes", "1", *more])
+    return prepare(["lmdb", source, "-o", output, "--processes", "1", *more])
 
 
 def names_in(folder):
@@ -459,7 +479,7 @@ def test_an_lmdb_holds_the_files_as_they_are(gt, capsys):
 def test_both_kinds_of_datasets_read_an_lmdb(gt):
     for name in ("a", "small", "b"):
         path = next(Path("gt").rglob(f"{name}.png"))
-        write_png(Path("lq", path.relative_to("gt")), prepare.reduce_image(read_image(path), 2))
+        write_png(Path("lq", path.relative_to("gt")), reduce_image(read_image(path), 2))
     assert store("gt", "gt.lmdb") == store("lq", "lq.lmdb") == 0
     options = imagenet(phase="val", dataroot_gt="gt.lmdb", io_backend={"type": "lmdb"})
     folder = ImageNetPairedDataset(imagenet(phase="val"))

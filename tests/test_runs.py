@@ -27,9 +27,12 @@ from torch.nn import functional as F
 from drct.archs.drct_arch import DRCT
 from drct.commands import test as test_run
 from drct.commands import train as train_run
+from drct.evaluation.validate import Validator
 from drct.images.bgr import read_image, write_png
 from drct.images.listing import list_images
-from drct.inference import pad_to_multiple, upscaler
+from drct.inference import pad_to_multiple, runner
+from drct.inference.runner import NetworkRunner
+from drct.models import drct_model
 from drct.runs.signals import StopRequest
 
 DISK = {"io_backend": {"type": "disk"}}
@@ -97,7 +100,7 @@ def test_images_and_metrics_are_those_of_the_original(weights, pairs, tile):
 
 def test_tiles_are_taken_where_memory_does_not_suffice(weights, pairs, monkeypatch, capfd):
     assert run_test(test_options(weights, name="whole", tile="auto")) == 0
-    monkeypatch.setattr(upscaler, "free_memory", lambda device: 1)
+    monkeypatch.setattr(runner, "free_memory", lambda device: 1)
     assert run_test(test_options(weights, name="tiled", tile="auto")) == 0
     assert re.search(r"pixels need about 0\.\d\d GB, 0\.00 GB are free: tiles of 4 pixels", capfd.readouterr().err)
     for path in Path("results/whole/visualization/set").iterdir():
@@ -129,6 +132,45 @@ def test_a_tile_as_large_as_the_image_changes_nothing(weights, pairs):
     for path in list_images("results/run/visualization/set"):
         tiled = Path("results/tiled/visualization/set", path.name.replace("_run", "_tiled"))
         assert np.array_equal(read_image(path), read_image(tiled))
+
+
+def test_one_runner_serves_a_run_and_its_tiles_are_rounded_with_a_warning(weights, pairs, monkeypatch, capfd):
+    made = []
+    monkeypatch.setattr(drct_model, "NetworkRunner", lambda *options: made.append(NetworkRunner(*options)) or made[-1])
+    assert run_test(test_options(weights, tile={"tile_size": 6, "tile_pad": 3})) == 0
+    assert [one.tile for one in made] == [(8, 4)]
+    expected = "tile: sizes must be multiples of the window of 4: tile_size 6 is taken as 8 and tile_pad 3 as 4"
+    assert capfd.readouterr().err.count(expected) == 1
+
+
+def test_validation_takes_any_function_and_keeps_the_best_in_the_direction_of_each_metric(tmp_path):
+    class OnePair:
+        opt, paths = {"name": "set"}, ["a.png"]
+
+        def __len__(self):
+            return 1
+
+        def __getitem__(self, index):
+            return {"lq": torch.full((3, 8, 8), 0.5), "gt": torch.full((3, 16, 16), 0.5)}
+
+    psnr = {"type": "calculate_psnr", "crop_border": 0}
+    metrics = {
+        "psnr": psnr,
+        "mse": dict(psnr),
+        "score": psnr | {"better": "lower"},
+        "niqe": psnr | {"better": "higher"},
+    }
+    opt = {"scale": 2, "name": "run", "is_train": True, "path": {"experiments_root": str(tmp_path)}}
+    error = 0.2
+    validator = Validator(
+        opt | {"val": {"metrics": metrics}}, lambda lq: F.interpolate(lq, scale_factor=2) + error, torch.device("cpu")
+    )
+    for iteration, error in ((1, 0.2), (2, 0.1), (3, 0.15)):  # noqa: B007 - the function reads it
+        table = validator.run(OnePair(), iteration)
+        written = json.loads((tmp_path / "metrics" / f"metrics_set_{iteration}.json").read_text())
+        assert written["mean"] == table.mean() and table.images.keys() == {"a"}
+    best = {metric: record["iter"] for metric, record in validator.best["set"].items()}
+    assert best == {"psnr": 2, "mse": 1, "score": 1, "niqe": 2}
 
 
 def test_images_without_ground_truth(weights, pairs):
@@ -438,7 +480,7 @@ def test_an_option_file_of_the_original_project_trains(pairs):
     [
         ({"network_g": {"embed_dim": 13}}, "embed_dim (13) must be a multiple of num_heads"),
         ({"network_g": {"depths": 6}}, "network_g.depths must be a list"),
-        ({"network_g": {"num_heads": [2]}}, "the options make no DRCTModel: num_heads has 1"),
+        ({"network_g": {"num_heads": [2]}}, "cannot build DRCTModel from these options: num_heads has 1"),
         ({"train": {"pixel_opt": {"type": "L1Loss", "loss_wieght": 1}}}, "loss_wieght"),
         ({"train": {"scheduler": {"type": "MultiStepLR"}}}, "milestones"),
     ],

@@ -25,10 +25,10 @@ from forked import Forked, free_port
 
 from drct.commands import test as test_run
 from drct.commands import train as train_run
-from drct.data import prepare
+from drct.commands.prepare import main as prepare
 from drct.data.prepare import reduce_image
 from drct.errors import DRCTError
-from drct.inference.upscaler import Upscaler
+from drct.inference.runner import NetworkRunner
 from drct.models import drct_model
 from drct.models.drct_model import DRCTModel
 from drct.runs.scalars import Scalars, read_scalars
@@ -465,7 +465,7 @@ def test_many_steps_that_are_not_finite_stop_the_run(images, capfd):
 
 
 def test_a_failing_validation_leaves_the_network_in_training(images, monkeypatch):
-    monkeypatch.setattr(Upscaler, "run", lambda *_: 1 / 0)
+    monkeypatch.setattr(NetworkRunner, "run", lambda *_: 1 / 0)
     opt = options(ema_decay=0)
     opt["val"]["val_freq"], opt["train"]["total_iter"] = 1, 1
     modes = []
@@ -533,7 +533,7 @@ def test_an_unforeseen_failure_of_one_process_is_told_once_with_its_place(images
 def test_a_process_that_dies_ends_the_others(images):
     status, output = train_with_fault("os.kill(os.getpid(), signal.SIGKILL)")
     assert status != 0
-    assert output.count("error: another process ended without a word or cannot be reached") == 1, output
+    assert output.count("error: another process ended without a message or cannot be reached") == 1, output
 
 
 def test_a_mistake_in_the_option_file_is_told_once(images):
@@ -640,7 +640,7 @@ def steps(iterations=4, datasets=None, network=None, **train):
 )
 def test_losses_and_weights_are_the_same_with_and_without(images, change):
     for folder in ("gt", "lr"):
-        assert prepare.main(["lmdb", folder, "-o", f"{folder}.lmdb"]) == 0
+        assert prepare(["lmdb", folder, "-o", f"{folder}.lmdb"]) == 0
     plain, weights = steps()
     same, same_weights = steps(**change)
     assert same == plain
@@ -858,7 +858,7 @@ def test_a_state_of_another_optimizer_is_explained(images, capfd):
     opt["train"] |= {"total_iter": 6, "optim_g": {"type": "SGD", "lr": 1e-3}}
     opt["train"]["scheduler"] = {"type": "MultiStepLR", "milestones": [3]}
     assert run_here(opt, "--auto_resume") == 2
-    assert "Adam, CosineAnnealingLR is not SGD, MultiStepRestartLR. To begin anew" in capfd.readouterr().err
+    assert "Adam, CosineAnnealingLR is not SGD, MultiStepRestartLR. To start anew" in capfd.readouterr().err
 
 
 # --------------------------------------------------------------------------------------------------------------- steps

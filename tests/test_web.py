@@ -10,14 +10,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from browser import browser, open_page, served, upscale
 from conftest import photo
 from PIL import Image
+from screenshot import browser, open_page, served, upscale
 
 import drct
-from drct import web
+from drct.commands.serve import main as serve
 from drct.errors import DRCTError
 from drct.images.pictures import Picture, read_picture
+from drct.web import server
 from drct.web import service as web_service
 from drct.web.service import Service, preview
 
@@ -159,37 +160,37 @@ def test_what_is_computed_ends_when_the_service_is_stopped(service, weights):
 @pytest.fixture
 def gradio(monkeypatch):
     """Gradio is there, as far as the command can tell."""
-    monkeypatch.setattr(web, "find_spec", lambda name: True)
+    monkeypatch.setattr(server, "find_spec", lambda name: True)
 
 
 def test_a_port_that_is_taken_is_told_in_one_line(gradio, capsys):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        assert web.main(["--port", str(port)]) == 2
+        assert serve(["--port", str(port)]) == 2
     message = capsys.readouterr().err
     assert message.startswith(f"error: cannot listen on 127.0.0.1:{port}: ")
     assert message.count("\n") == 1
 
 
 def test_without_gradio_one_line_says_what_to_install(capsys, monkeypatch):
-    monkeypatch.setattr(web, "find_spec", lambda name: None)
-    assert web.main([]) == 2
+    monkeypatch.setattr(server, "find_spec", lambda name: None)
+    assert serve([]) == 2
     assert capsys.readouterr().err.strip().endswith("pip install -e '.[web]'")
 
 
 @pytest.mark.parametrize(("host", "warns"), [("127.0.0.1", False), ("0.0.0.0", True)])
 def test_a_warning_is_given_where_others_can_reach_the_page(gradio, capsys, monkeypatch, host, warns):
-    monkeypatch.setattr(web, "_serve", lambda args, folder: None)
-    monkeypatch.setattr(web.signal, "signal", lambda *handler: None)
-    assert web.main(["--host", host, "--port", "0"]) == 0
+    monkeypatch.setattr(server, "_run_page", lambda *arguments: None)
+    monkeypatch.setattr(server.signal, "signal", lambda *handler: None)
+    assert serve(["--host", host, "--port", "0"]) == 0
     assert ("warning" in capsys.readouterr().err) == warns
 
 
 def test_weights_that_are_not_there_are_told_at_the_start(gradio, workplace, capsys, monkeypatch):
-    monkeypatch.setattr(web.signal, "signal", lambda *handler: None)
-    monkeypatch.setattr(web.os, "environ", dict(os.environ))
-    monkeypatch.setattr(web.tempfile, "tempdir", str(workplace))
-    assert web.main(["--port", "0", "--weights", "DRCT-XS_SRx9"]) == 2
+    monkeypatch.setattr(server.signal, "signal", lambda *handler: None)
+    monkeypatch.setattr(server.os, "environ", dict(os.environ))
+    monkeypatch.setattr(server.tempfile, "tempdir", str(workplace))
+    assert serve(["--port", "0", "--weights", "DRCT-XS_SRx9"]) == 2
     assert capsys.readouterr().err.startswith("error: no weights DRCT-XS_SRx9 (did you mean 'DRCT-XS_SRx4'?)")
     assert not list(workplace.iterdir())
 

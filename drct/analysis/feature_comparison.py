@@ -18,7 +18,7 @@ from drct.analysis.feature_tables import features_csv, stage_entries, summarize,
 from drct.analysis.plotting import save_png
 from drct.errors import DRCTError
 from drct.files import expanded, write_bytes, write_text
-from drct.images.deep_pictures import convert_depth
+from drct.images.depth import convert_depth
 from drct.images.listing import list_images
 from drct.images.pictures import PICTURE_SUFFIXES, read_picture
 from drct.inference.memory import is_out_of_memory

@@ -1,4 +1,4 @@
-"""The command `drct analyze`, which consists of several analyses of networks."""
+"""The command `drct analyze`, which looks into networks."""
 
 from drct.commands.common import Commands, help_text, run_command
 
@@ -6,7 +6,7 @@ ANALYSES: Commands = {
     "features": ("drct.commands.analyze_features", "intensity of the features through the depth of networks"),
     "lam": (
         "drct.commands.analyze_lam",
-        "which input pixels a patch of the result depends on, and the receptive field",
+        "input pixels that a patch of the result depends on, and the receptive field",
     ),
 }
 EXAMPLES = """\
@@ -14,7 +14,7 @@ examples:
   drct analyze features DRCT-XS_SRx4 --input photo.png -o features
   drct analyze lam DRCT-XS_SRx4 --input photo.png --patch 40,60,16 -o lam
 
-`drct analyze <command> --help` has more."""
+`drct analyze <command> --help` describes each command."""
 
 
 def main(argv: list[str]) -> int:

@@ -1,18 +1,19 @@
-"""What several commands share."""
+"""Arguments and the choice of a program that several commands share."""
 
 import argparse
 import importlib
 import sys
+from collections.abc import Iterable
 
 from drct.errors import did_you_mean
 
-Commands = dict[str, tuple[str, str]]  # name: module with `main(argv) -> int`, and what it does
+Commands = dict[str, tuple[str, str]]  # name: module with `main(argv) -> int`, and one line about it
 
 
 def help_text(program: str, purpose: str, commands: Commands, examples: str) -> str:
-    """What `--help` prints of a program of several commands."""
+    """Return the `--help` text of a program that has several commands."""
     width = max(map(len, commands))
-    lines = [f"  {name:{width}}  {what}" for name, (_, what) in commands.items()]
+    lines = [f"  {name:{width}}  {about}" for name, (_, about) in commands.items()]
     return "\n".join([f"usage: {program} <command> [...]", "", purpose, "", *lines, "", examples])
 
 
@@ -23,16 +24,50 @@ def run_command(program: str, commands: Commands, help_text: str, arguments: lis
         return 0
     name = arguments[0]
     if name not in commands:
-        print(
-            f"error: there is no command {name!r}{did_you_mean(name, commands)}; see {program} --help", file=sys.stderr
-        )
+        hint = did_you_mean(name, commands)
+        print(f"error: there is no command {name!r}{hint}; see {program} --help", file=sys.stderr)
         return 2
-    sys.argv[0] = f"{program} {name}"  # what argparse calls the program
+    sys.argv[0] = f"{program} {name}"  # argparse takes the program's name from here
     return importlib.import_module(commands[name][0]).main(arguments[1:])
 
 
+def command_parser(description: str | None, epilog: str | None = None) -> argparse.ArgumentParser:
+    """Return a parser whose help keeps the line breaks of the description and of the epilog."""
+    return argparse.ArgumentParser(
+        description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
+def print_failures(failures: Iterable[object], label: str = "error") -> None:
+    """Print each failure as one line on stderr, after a label."""
+    for failure in failures:
+        print(f"{label}: {failure}", file=sys.stderr)
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add --device: where to compute."""
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps; default: an accelerator if there is one")
+
+
+def add_precision(parser: argparse.ArgumentParser) -> None:
+    """Add --precision: the number format to compute in."""
+    choices = ("auto", "fp32", "bf16", "fp16")
+    parser.add_argument("--precision", choices=choices, default="auto", help="default: auto, the fastest on the device")
+
+
+def add_tile(parser: argparse.ArgumentParser) -> None:
+    """Add --tile: a size in input pixels, 'auto', or None for 'off'."""
+    parser.add_argument(
+        "--tile",
+        type=_tile_size,
+        default="auto",
+        metavar="SIZE",
+        help="side of tiles in input pixels, auto or off; default: auto, tiles only if memory needs them",
+    )
+
+
 def add_size(parser: argparse.ArgumentParser) -> None:
-    """The argument --size of commands that tell what an image takes: width and height."""
+    """Add --size: width and height of the image whose cost is reported."""
     parser.add_argument(
         "--size",
         type=_width_and_height,
@@ -40,6 +75,14 @@ def add_size(parser: argparse.ArgumentParser) -> None:
         metavar="WxH",
         help="of the image before upscaling; default 64x64, as in published tables",
     )
+
+
+def _tile_size(text: str) -> int | str | None:
+    if text in ("auto", "off"):
+        return None if text == "off" else text
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not auto, off or a number of pixels")
+    return int(text)
 
 
 def _width_and_height(text: str) -> tuple[int, int]:

@@ -1,19 +1,21 @@
 """Write a network for other programs: ONNX, torch.export, safetensors, and weight files of either layout."""
 
-import argparse
 import sys
+from argparse import ArgumentParser, BooleanOptionalAction
 from pathlib import Path
 
+from drct.commands.common import command_parser
 from drct.errors import DRCTError, one_line_errors
+from drct.files import write_bytes
 
-FORMATS = {
-    "onnx": "a graph for ONNX Runtime, OpenVINO and others, which takes images of any size",
-    "torch-export": "a program that PyTorch runs without this project; sides are multiples of the window, two or more",
+EXPORT_FORMATS = {
+    "onnx": "a graph for ONNX Runtime, OpenVINO and others; takes images of any size",
+    "torch-export": "a program that PyTorch runs without this project; sides are two or more whole windows",
     "safetensors": "weights, with the network's arguments in the metadata",
     "original": "weights as the original implementation saves them and loads them strictly",
-    "compact": "the same without what follows from the arguments, for this project only",
+    "compact": "weights without what follows from the network's arguments, for this project only",
 }
-SUFFIXES = {
+FORMAT_OF_SUFFIX = {
     ".onnx": "onnx",
     ".pt2": "torch-export",
     ".safetensors": "safetensors",
@@ -31,24 +33,23 @@ EXAMPLES = """examples:
 """
 
 
-def argument_parser() -> argparse.ArgumentParser:
-    """The arguments of `drct export`."""
-    formats = "".join(f"  {name:12}  {purpose}\n" for name, purpose in FORMATS.items())
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=f"formats:\n{formats}\n{EXAMPLES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def argument_parser() -> ArgumentParser:
+    """Return the parser of `drct export`."""
+    formats = "".join(f"  {name:12}  {purpose}\n" for name, purpose in EXPORT_FORMATS.items())
+    parser = command_parser(__doc__, f"formats:\n{formats}\n{EXAMPLES}")
     parser.add_argument("weights", help="file, folder of save_pretrained, or name such as DRCT-XS_SRx4")
-    parser.add_argument("-o", "--output", required=True, type=Path, metavar="FILE", help="what to write")
-    parser.add_argument("--format", choices=FORMATS, help=f"default: by the suffix, {', '.join(SUFFIXES)}")
-    parser.add_argument("--fp16", action="store_true", help="weights in half precision, and computation with them")
-    opsets = f"of ONNX, {OPSETS[0]} (default) to {OPSETS[-1]}"
+    parser.add_argument("-o", "--output", required=True, type=Path, metavar="FILE", help="file to write")
+    parser.add_argument(
+        "--format", choices=EXPORT_FORMATS, help=f"default: by the suffix, {', '.join(FORMAT_OF_SUFFIX)}"
+    )
+    parser.add_argument("--fp16", action="store_true", help="store weights in half precision and compute in it")
+    opsets = f"ONNX operator set, {OPSETS[0]} (default) to {OPSETS[-1]}"
     parser.add_argument("--opset", type=int, choices=OPSETS, default=OPSETS[0], metavar="N", help=opsets)
     parser.add_argument(
         "--check",
-        action=argparse.BooleanOptionalAction,
-        help="run what was recorded for onnx or torch-export and compare; default: for onnx if ONNX Runtime is there",
+        action=BooleanOptionalAction,
+        help="run the onnx or torch-export result and compare it with the network; default: for onnx if ONNX Runtime "
+        "is installed",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
     return parser
@@ -58,14 +59,14 @@ def argument_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Entry point of `drct export`. Returns 0, or 2 if nothing was written."""
     args = argument_parser().parse_args(argv)
-    kind = args.format or SUFFIXES.get(args.output.suffix.lower())
+    kind = args.format or FORMAT_OF_SUFFIX.get(args.output.suffix.lower())
     if kind is None:
-        raise DRCTError(f"{args.output} has none of the suffixes {', '.join(SUFFIXES)}: say what it is with --format")
+        suffixes = ", ".join(FORMAT_OF_SUFFIX)
+        raise DRCTError(f"{args.output} has none of the suffixes {suffixes}: say what it is with --format")
     if args.output.exists() and not args.overwrite:
         raise DRCTError(f"{args.output} exists: --overwrite replaces it")
 
-    from drct.files import write_atomically
-    from drct.inference import export as formats
+    from drct.inference import export as formats  # PyTorch takes seconds, --help should not
     from drct.inference.weights import read_network
 
     loaded = read_network(args.weights)
@@ -75,7 +76,7 @@ def main(argv: list[str] | None = None) -> int:
         content, notes = formats.exported_program(loaded, args.fp16, args.check)
     else:
         content, notes = formats.weight_file(loaded, kind, args.fp16)
-    write_atomically(args.output, lambda file: file.write(content))
+    write_bytes(args.output, content)
     print(f"{args.output}: {kind}, {len(content) / 1e6:.1f} MB, {notes}")
     return 0
 

@@ -1,10 +1,10 @@
-"""Tell what a weight file or an ONNX model is, and what an image of some size takes with it."""
+"""Describe weight files and ONNX models, and report the memory that an image of some size needs with them."""
 
-import argparse
 import json
 import sys
+from argparse import ArgumentParser
 
-from drct.commands.common import add_size
+from drct.commands.common import add_size, command_parser
 from drct.errors import DRCTError, one_line_errors
 
 EXAMPLES = """examples:
@@ -14,25 +14,23 @@ EXAMPLES = """examples:
 """
 
 
-def argument_parser() -> argparse.ArgumentParser:
-    """The arguments of `drct info`."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def argument_parser() -> ArgumentParser:
+    """Return the parser of `drct info`."""
+    parser = command_parser(__doc__, EXAMPLES)
     parser.add_argument(
         "files", nargs="+", metavar="FILE", help="weights, ONNX model, folder of save_pretrained, or name of weights"
     )
     add_size(parser)
-    parser.add_argument("--json", action="store_true", help="a list of objects instead of text")
+    parser.add_argument("--json", action="store_true", help="print a list of objects instead of text")
     return parser
 
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> int:
-    """Entry point of `drct info`. Returns 0, 1 if some files are nothing that it knows, 2 if all are."""
+    """Entry point of `drct info`. Returns 0, 1 if some files are of no known kind, 2 if none is of a known kind."""
     args = argument_parser().parse_args(argv)
 
-    from drct.inference.description import as_text, describe
+    from drct.inference.description import as_text, describe  # PyTorch takes seconds, --help should not
 
     known = []
     for name in args.files:

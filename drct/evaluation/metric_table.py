@@ -1,4 +1,4 @@
-"""Metrics of a dataset: per image, their mean, as text, CSV and JSON."""
+"""Metrics of the images of a dataset and their mean, as text, CSV and JSON; which direction of a metric is better."""
 
 import csv
 import io
@@ -9,15 +9,40 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from drct.files import write_atomically
+from drct.files import write_text
+
+LOWER_IS_BETTER = ("niqe", "lpips", "dists", "fid", "mae", "mse", "rmse")
+
+
+def is_lower_better(metric: str, options: dict[str, Any]) -> bool:
+    """Tell whether a metric measures an error or a distance, by `better` of its options or else by its name."""
+    better = options.get("better")
+    return better == "lower" if better else lower_is_better(metric)
+
+
+def lower_is_better(tag: str) -> bool:
+    """Tell whether a metric measures an error or a distance, by its name or its tag in the scalars."""
+    return tag.rsplit("/", 1)[-1].lower().startswith(LOWER_IS_BETTER)
+
+
+def decimals(tag: str) -> int:
+    """Return the number of digits after the point to show of a metric, by its name or tag."""
+    return 2 if "psnr" in tag.lower() else 4
+
+
+def format_metric(metric: str, value: float | None, sign: str = "") -> str:
+    """Write a metric's value for readers; '–' if there is none. With sign '+', differences above zero get one."""
+    if value is None or math.isnan(value):
+        return "–"
+    return f"{value:{sign}.{decimals(metric)}f}".replace("inf", "∞").replace("-", "−")
 
 
 class MetricTable:
-    """Metrics per image and their mean, the average of the images' values as is the field's custom.
+    """Metrics of each image of a dataset and their mean, which weighs all images equally, as is usual in the field.
 
     Args:
-        dataset: Its name.
-        iteration: Training iteration that the images are from, if they are from training.
+        dataset: Name of the dataset.
+        iteration: Training iteration of the network; None outside of training.
         show_bicubic: Whether text and files show the metrics of bicubic upscaling.
     """
 
@@ -31,7 +56,7 @@ class MetricTable:
 
     @classmethod
     def joined(cls, parts: Iterable["MetricTable"]) -> "MetricTable":
-        """The table of all images, from tables of some; in the order of names."""
+        """Merge tables of different images of a dataset, sorted by name."""
         parts = list(parts)
         table = cls(parts[0].dataset, parts[0].iteration, parts[0].show_bicubic)
         for part in parts:
@@ -53,19 +78,19 @@ class MetricTable:
         self.bicubic[image] = values
 
     def fail(self, path: str, reason: str) -> None:
-        """Record a file that could not be processed."""
+        """Record why a file could not be processed."""
         self.failed[path] = reason
 
     def mean(self) -> dict[str, float]:
-        """Mean over images, by metric."""
+        """Return the mean over the images by metric."""
         return _mean(self.images)
 
     def mean_bicubic(self) -> dict[str, float]:
-        """Mean of bicubic upscaling over images, by metric."""
+        """Return the mean of bicubic upscaling over the images by metric."""
         return _mean(self.bicubic)
 
     def text(self) -> str:
-        """The table for people, one line per image and one for the mean."""
+        """Format the table for the log, with one line per image and one for the mean."""
         header, rows = self._rows()
         cells = [header] + [[row[0]] + [f"{value:.4f}" for value in row[1:]] for row in rows]
         widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
@@ -83,7 +108,7 @@ class MetricTable:
         writer.writerows(rows)
         stem = Path(folder, f"metrics_{self.dataset}{suffix}")
         if rows:
-            write_atomically(f"{stem}.csv", lambda file: file.write(text.getvalue().encode()))
+            write_text(f"{stem}.csv", text.getvalue())
         content: dict[str, Any] = {
             "dataset": self.dataset,
             "mean": self.mean(),
@@ -95,7 +120,7 @@ class MetricTable:
         if self.bicubic and self.show_bicubic:
             content |= {"bicubic": {"mean": self.mean_bicubic(), "images": self.bicubic}}
         data = json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False)
-        write_atomically(f"{stem}.json", lambda file: file.write(data.encode()))
+        write_text(f"{stem}.json", data)
 
     def _rows(self) -> tuple[list[str], list[list[Any]]]:
         metrics = list(next(iter(self.images.values()), {}))
@@ -113,35 +138,9 @@ def _mean(images: dict[str, dict[str, float]]) -> dict[str, float]:
 
 
 def _finite(content: Any) -> Any:
-    """JSON has no infinities (the PSNR of equal images) and no NaN (an image smaller than the cropped border)."""
+    """Replace what JSON cannot hold: infinities, such as the PSNR of equal images, by text, and NaN by null."""
     if isinstance(content, dict):
         return {key: _finite(value) for key, value in content.items()}
     if isinstance(content, float) and not math.isfinite(content):
         return None if math.isnan(content) else str(content)
     return content
-
-
-LOWER_IS_BETTER = ("niqe", "lpips", "dists", "fid", "mae", "mse", "rmse")
-
-
-def lower_is_better(tag: str) -> bool:
-    """Whether a metric measures an error or a distance, by its name."""
-    return tag.rsplit("/", 1)[-1].lower().startswith(LOWER_IS_BETTER)
-
-
-def decimals(tag: str) -> int:
-    """Digits after the point that a metric is given with, by its name."""
-    return 2 if "psnr" in tag.lower() else 4
-
-
-def is_lower_better(metric: str, options: dict[str, Any]) -> bool:
-    """Whether a metric is an error or a distance: by its options, or else by its name."""
-    better = options.get("better")
-    return better == "lower" if better else lower_is_better(metric)
-
-
-def format_metric(metric: str, value: float | None, sign: str = "") -> str:
-    """Write a metric's value for readers; '–' if there is none. With sign '+', differences above zero get one."""
-    if value is None or math.isnan(value):
-        return "–"
-    return f"{value:{sign}.{decimals(metric)}f}".replace("inf", "∞").replace("-", "−")

@@ -1,4 +1,4 @@
-"""Metrics of an image, by the names of an option file: BasicSR's, and those of pyiqa where it is installed."""
+"""Metrics of single images: BasicSR's, and those of pyiqa where it is installed."""
 
 import math
 from typing import Any
@@ -10,14 +10,23 @@ from basicsr.metrics import calculate_metric
 from basicsr.utils.registry import METRIC_REGISTRY
 
 from drct.errors import DRCTError, did_you_mean
+from drct.text import first_line
 
-WITHOUT_TRUTH = {"calculate_niqe"}  # of BasicSR's
-OF_SETS = {"fid", "sfid", "fid_dinov2", "inception_score"}  # pyiqa's that measure no single image
-OWN_KEYS = {"type", "better", "crop_border"}  # the others are pyiqa's
+NO_REFERENCE = {"calculate_niqe"}  # BasicSR's metrics that need no ground truth
+SET_METRICS = {"fid", "sfid", "fid_dinov2", "inception_score"}  # pyiqa's metrics that compare sets of images
+OWN_KEYS = {"type", "better", "crop_border"}  # all other keys are passed to pyiqa
 
 
 def check_type(where: str, kind: str) -> None:
-    """Check a metric's `type`, without making its network. Raises `DRCTError` that begins with `where`."""
+    """Check that a metric exists, without building its network.
+
+    Args:
+        where: Key of the option file, at the start of error messages.
+        kind: The metric's `type`.
+
+    Raises:
+        DRCTError: if neither BasicSR nor pyiqa has the metric, or if it does not measure single images.
+    """
     if kind in METRIC_REGISTRY:
         return
     own = sorted(name for name, _ in METRIC_REGISTRY)
@@ -34,19 +43,20 @@ def check_type(where: str, kind: str) -> None:
     if kind not in theirs:
         hint = did_you_mean(kind, own + theirs) or hint + ", and those that pyiqa.list_models() lists"
         raise DRCTError(f"{where} {kind!r} is unknown{hint}")
-    if kind in OF_SETS:
+    if kind in SET_METRICS:
         raise DRCTError(f"{where} {kind!r} measures sets of images, not an image: remove it")
 
 
-class Measures:
-    """The metrics of an option file. pyiqa's networks are made here, once, and their weights downloaded.
+class ImageMetrics:
+    """The metrics of an option file. Networks of pyiqa are built once, which may download their weights.
 
     Args:
-        options: `val.metrics`: by name, `type` and arguments. A metric of pyiqa that says nothing of `better` gets it.
-        device: Where pyiqa computes.
+        options: `val.metrics`: the `type` and arguments of each metric by name. For a metric of pyiqa without `better`,
+            `better` is set.
+        device: Where the networks of pyiqa run.
 
     Raises:
-        DRCTError: if a metric of pyiqa cannot be made.
+        DRCTError: if pyiqa cannot build a metric.
     """
 
     def __init__(self, options: dict[str, dict[str, Any]], device: torch.device) -> None:
@@ -55,18 +65,21 @@ class Measures:
         for name, opt in options.items():
             if opt["type"] not in METRIC_REGISTRY:
                 check_type(f"val.metrics.{name}.type", opt["type"])
-                self.networks[name] = network = _make(name, opt, device)
+                self.networks[name] = network = _pyiqa_metric(name, opt, device)
                 opt.setdefault("better", "lower" if network.lower_better else "higher")
 
     def measure(self, image: np.ndarray, truth: np.ndarray | None) -> dict[str, float]:
-        """Measure an image, with the metrics that need no ground truth if there is none.
+        """Measure an image; without ground truth, only by the metrics that need none.
 
         Args:
             image: (H, W, 3), BGR, uint8.
-            truth: Of the same shape, or None.
+            truth: Ground truth, (H, W, 3), BGR, uint8, or None.
+
+        Returns:
+            Value of each metric by name.
 
         Raises:
-            ValueError: if a metric is undefined for such images; what else a metric raises passes through.
+            ValueError: if a metric is undefined for the images. Other errors of a metric pass through.
         """
         return {
             name: self._value(name, opt, image, truth)
@@ -77,12 +90,12 @@ class Measures:
     def _needs_no_truth(self, name: str, opt: dict[str, Any]) -> bool:
         if name in self.networks:
             return self.networks[name].metric_mode == "NR"
-        return opt["type"] in WITHOUT_TRUTH
+        return opt["type"] in NO_REFERENCE
 
     def _value(self, name: str, opt: dict[str, Any], image: np.ndarray, truth: np.ndarray | None) -> float:
         try:
             if name in self.networks:
-                value = self._by_pyiqa(name, opt, image, truth)
+                value = self._pyiqa_value(name, opt, image, truth)
             else:
                 value = float(calculate_metric({"img": image, "img2": truth}, opt))
         except cv2.error:
@@ -92,7 +105,7 @@ class Measures:
             raise ValueError(f"{name} is undefined: the image of {size} is too small, less crop_border")
         return value
 
-    def _by_pyiqa(self, name: str, opt: dict[str, Any], image: np.ndarray, truth: np.ndarray | None) -> float:
+    def _pyiqa_value(self, name: str, opt: dict[str, Any], image: np.ndarray, truth: np.ndarray | None) -> float:
         network, border = self.networks[name], opt.get("crop_border") or 0
         if truth is not None and truth.shape != image.shape:
             raise ValueError(f"{name}: image shapes are different: {image.shape}, {truth.shape}")
@@ -104,30 +117,26 @@ class Measures:
             with torch.no_grad():
                 value = float(network(*pictures))
         except Exception as error:  # networks raise anything, as for an image that is too small for them
-            raise ValueError(f"{name} of an image of {size}: {_first_line(error)}") from error
+            raise ValueError(f"{name} of an image of {size}: {first_line(error)}") from error
         if math.isnan(value):
             raise ValueError(f"{name} of an image of {size} is not a number")
         return value
 
 
-def _make(name: str, opt: dict[str, Any], device: torch.device) -> Any:
+def _pyiqa_metric(name: str, opt: dict[str, Any], device: torch.device) -> Any:
     import pyiqa
 
     arguments = {key: value for key, value in opt.items() if key not in OWN_KEYS}
     try:
         return pyiqa.create_metric(opt["type"], device=device, **arguments)
-    except Exception as error:  # whatever its networks and its downloads raise
+    except Exception as error:  # networks and downloads raise anything
         raise DRCTError(
-            f"val.metrics.{name}: pyiqa cannot make {opt['type']}: {_first_line(error)}. The first time, it downloads "
+            f"val.metrics.{name}: pyiqa cannot make {opt['type']}: {first_line(error)}. The first time, it downloads "
             "weights from the internet"
         ) from error
 
 
 def _tensor(image: np.ndarray, border: int) -> torch.Tensor:
-    """BGR uint8 to RGB in [0, 1], without the border: (1, 3, H, W)."""
+    """Convert (H, W, 3), BGR, uint8, without its border, to (1, 3, H, W), RGB in [0, 1]."""
     cropped = image[border : image.shape[0] - border, border : image.shape[1] - border, ::-1]
     return torch.from_numpy(cropped.transpose(2, 0, 1).astype(np.float32) / 255)[None]
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [""])[0] or type(error).__name__

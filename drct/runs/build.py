@@ -1,4 +1,4 @@
-"""Making what an option file names: datasets, loaders, the model."""
+"""Build the datasets, loaders and model of an option file."""
 
 import signal
 import warnings
@@ -22,7 +22,15 @@ from drct.runtime import distributed
 
 
 def make_dataset(phase: str, options: dict[str, Any]) -> Any:
-    """Build a dataset. Raises `DRCTError` naming it when its files do not make one."""
+    """Build a dataset of BasicSR.
+
+    Args:
+        phase: Its key in `datasets`, for error messages.
+        options: Its section of the option file.
+
+    Raises:
+        DRCTError: if its files are missing or do not pair, or if it is empty.
+    """
     try:
         dataset = build_dataset(options)
     except (AssertionError, OSError, ValueError, KeyError, TypeError) as error:
@@ -37,7 +45,7 @@ def make_dataset(phase: str, options: dict[str, Any]) -> Any:
 
 
 def make_model(opt: dict[str, Any]) -> Any:
-    """Build the model with its network, losses and optimizer. Raises `DRCTError` for options that make none."""
+    """Build the model with its network, losses and optimizer. Raises `DRCTError` for options that do not work."""
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
@@ -46,28 +54,37 @@ def make_model(opt: dict[str, Any]) -> Any:
             get_root_logger().warning(str(warning.message))
         if not isinstance(model, DRCTModel):
             raise DRCTError(
-                f"model_type {opt['model_type']} is not made from DRCTModel: BasicSR's own train.py and test.py "
-                "run it, after `import drct` too"
+                f"model_type {opt['model_type']} is not derived from DRCTModel: run it with BasicSR's own train.py and "
+                "test.py, which work after `import drct` too"
             )
         return model
     except (AssertionError, KeyError, NotImplementedError, TypeError, ValueError) as error:
         problem = f"there is no {error}" if isinstance(error, KeyError) else str(error)
-        raise DRCTError(f"the options make no {opt['model_type']}: {problem}") from error
+        raise DRCTError(f"cannot build {opt['model_type']} from these options: {problem}") from error
 
 
 def batch_size(opt: dict[str, Any]) -> int:
-    """Images that this process takes per step: per GPU, for all GPUs that it feeds, and for all parts of a step."""
+    """Return the number of images per step in this process, on all its GPUs and in all parts of the step."""
     options = TrainingOptions.model_validate(opt)
     return options.datasets.train.batch_size_per_gpu * _gpus(opt) * options.train.accumulation
 
 
 def _gpus(opt: dict[str, Any]) -> int:
-    """How many GPUs this process feeds: with DataParallel all, else one."""
+    """Return the number of GPUs that this process feeds: all with DataParallel, else one."""
     return 1 if opt["dist"] else max(1, opt["num_gpu"])
 
 
 def training_loader(opt: dict[str, Any], seed: int, start: int) -> tuple[DataLoader, int]:
-    """The endless loader of this process's batches, from the sample that the run has come to, and an epoch's size."""
+    """Build the endless loader of this process's training batches.
+
+    Args:
+        opt: Options of the run.
+        seed: Seed of the order and of the augmentation of samples.
+        start: Number of samples that the run has seen in all processes.
+
+    Returns:
+        The loader, and the number of samples in an epoch.
+    """
     options = TrainingOptions.model_validate(opt).datasets.train
     images = make_dataset("train", dict(opt["datasets"]["train"]))
     if options.cache:
@@ -85,17 +102,17 @@ def training_loader(opt: dict[str, Any], seed: int, start: int) -> tuple[DataLoa
 
 
 def _leave_signals_to_parent(worker: int) -> None:
-    """Ctrl-C and the signals of a job scheduler reach loader workers too, which must serve until the run has saved."""
+    """Let a loader worker ignore Ctrl-C and the job scheduler's signals, as it must serve until the run has saved."""
     for number in stop_signals():
         signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
 def batches_of(loader: DataLoader) -> Iterator[Iterator[Any]]:
-    """Iterate over a loader, whose workers end with the block, whatever ends it.
+    """Iterate over a loader, and end its workers with the `with` block, even after an error.
 
-    By themselves they end when the iterator is collected. An error's traceback may keep it until the interpreter
-    exits, which then waits for workers that leave signals to their parent, and would wait for ever.
+    On their own, workers end when the iterator is collected. The traceback of an error may keep it until the
+    interpreter exits, which then waits forever for workers that ignore signals.
     """
     batches = iter(loader)
     try:
@@ -104,12 +121,12 @@ def batches_of(loader: DataLoader) -> Iterator[Iterator[Any]]:
         if loader.num_workers:
             batches._shutdown_workers()  # type: ignore[attr-defined]  # PyTorch has no public way
             for worker in batches._workers:  # type: ignore[attr-defined]
-                worker.kill()  # one that waits for a disk does not hear
+                worker.kill()  # terminate() does not end a worker that waits for a disk
                 worker.join()
 
 
 def evaluation_loaders(opt: dict[str, Any], phase: str) -> list[DataLoader]:
-    """Loaders of the datasets `val`, `val_1`, .. or `test`, `test_1`, .., one image at a time."""
+    """Build loaders of the datasets `val`, `val_1`, ... or `test`, `test_1`, ..., one image at a time."""
     return [
         DataLoader(make_dataset(name, options), batch_size=1)
         for name, options in sorted(opt["datasets"].items())

@@ -1,4 +1,4 @@
-"""Folders of runs, and what to call them."""
+"""Names of training runs, from their folders."""
 
 import os
 from collections.abc import Iterable
@@ -8,13 +8,13 @@ from drct.runs.scalars import FILE_NAME
 
 
 def run_names(paths: Iterable[str | os.PathLike]) -> dict[str, Path]:
-    """Name runs by their folders, with as many of the folders above as it takes to tell equal names apart.
+    """Name runs by their folders, with as many parent folders as it takes to tell equal names apart.
 
     Args:
-        paths: Folders of runs, or csv files. One given twice counts once.
+        paths: Folders of runs, or CSV files of scalars. Duplicates count once.
 
     Returns:
-        Path per name, in the order given.
+        Path by name, in the order given.
     """
     folders: dict[Path, Path] = {}
     for path in map(Path, paths):
@@ -23,8 +23,8 @@ def run_names(paths: Iterable[str | os.PathLike]) -> dict[str, Path]:
 
 
 def _folder(path: Path) -> Path:
-    """The folder of a run; of a csv file by another name, what would be its folder by that name."""
-    absolute = Path(os.path.abspath(path))  # noqa: PTH100 - a linked run goes by the name of its link
+    """Return the folder of a run; for a CSV file not named scalars.csv, its path without the suffix."""
+    absolute = Path(os.path.abspath(path))  # noqa: PTH100 - keeps the name of a symbolic link
     if absolute.name == FILE_NAME:
         return absolute.parent
     return absolute.with_suffix("") if absolute.suffix == ".csv" else absolute

@@ -4,29 +4,29 @@ import logging
 import logging.handlers
 from pathlib import Path
 
+from basicsr.utils import get_root_logger
+
 from drct.runtime import distributed
 
 LOGGERS = ("basicsr", "drct")  # BasicSR's classes write to the first
 
 
 class RunLog:
-    """Keeps what is logged from the start of a run until there is a file for it, then writes to the file.
+    """Log that holds messages in memory until the run has a folder, and then writes them to a file there.
 
-    Of several processes, the first logs; the others only tell of errors and of what goes wrong with their data.
+    In several processes, only the first logs everything; the others log errors and problems with their data.
     """
 
     def __init__(self) -> None:
-        from basicsr.utils import get_root_logger
-
         get_root_logger()  # BasicSR gives its logger a handler for the terminal when first asked for it
         self._terminal = logging.StreamHandler()
         self._terminal.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
-        self._terminal.addFilter(_is_for_everybody)
+        self._terminal.addFilter(_is_shown)
         logging.getLogger("drct").addHandler(self._terminal)
         self._others = list(logging.getLogger("basicsr").handlers)  # not only this run's
         for handler in self._others:
             handler.setLevel(logging.INFO)
-            handler.addFilter(_is_for_everybody)
+            handler.addFilter(_is_shown)
         self._buffer = logging.handlers.MemoryHandler(capacity=100_000, flushLevel=logging.CRITICAL + 1)
         for name in LOGGERS:
             logging.getLogger(name).setLevel(logging.DEBUG)
@@ -42,13 +42,13 @@ class RunLog:
             logging.getLogger(name).removeHandler(self._buffer)
         logging.getLogger("drct").removeHandler(self._terminal)
         for handler in self._others:
-            handler.removeFilter(_is_for_everybody)
+            handler.removeFilter(_is_shown)
         self._buffer.close()
         if self._file:
             self._file.close()
 
     def write_to(self, path: Path) -> None:
-        """Write all messages, earlier ones too and more detailed than on the terminal, to a file."""
+        """Write all messages to a file from now on, starting with those so far; it also gets debug messages."""
         if distributed.rank() != 0:
             return
         self._file = logging.FileHandler(path, "a", encoding="utf-8")
@@ -58,5 +58,5 @@ class RunLog:
         self._buffer.flushLevel = logging.NOTSET  # from now on at once
 
 
-def _is_for_everybody(record: logging.LogRecord) -> bool:
+def _is_shown(record: logging.LogRecord) -> bool:
     return distributed.rank() == 0 or record.levelno >= logging.ERROR or record.name == "drct.data"

@@ -1,4 +1,4 @@
-"""Seeing a training run: progress bar, log lines, TensorBoard, Weights & Biases, scalars.csv."""
+"""Progress of a training run: progress bar, log lines, TensorBoard, Weights & Biases, scalars.csv."""
 
 import logging
 import math
@@ -11,42 +11,50 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from basicsr.utils import init_wandb_logger
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from drct.errors import DRCTError
-from drct.files import archive, write_atomically
+from drct.files import archive, write_text
 from drct.runs.log import LOGGERS
 from drct.runs.scalars import FILE_NAME, Scalars
 from drct.runtime import distributed
 
 
 def open_scalars(opt: dict[str, Any], iteration: int, metrics_again: bool) -> Scalars | None:
-    """The scalars of a run, with TensorBoard and Weights & Biases as `logger` says; None but in the first process."""
+    """Open the scalars of a run, with TensorBoard and Weights & Biases as the section `logger` says.
+
+    Args:
+        opt: Options of the run.
+        iteration: Iteration that the run starts from.
+        metrics_again: Whether the run is about to repeat the validation of this iteration.
+
+    Returns:
+        The scalars; None in all processes but the first.
+    """
     if distributed.rank() != 0:
         return None
     root = Path(opt["path"]["experiments_root"])
     tensorboard = None
     if opt["logger"]["use_tb_logger"] and not opt["name"].startswith("debug"):
-        from torch.utils.tensorboard import SummaryWriter
+        from torch.utils.tensorboard import SummaryWriter  # optional, and slow to import
 
         folder = root.parents[1] / "tb_logger" / opt["name"]
         if iteration == 0:
             archive(folder)
         if (opt["logger"].get("wandb") or {}).get("project"):
             _start_wandb(opt, root / "wandb_id.txt")
-        # What the run is about to repeat is hidden
+        # purge_step hides the steps that the run is about to repeat
         tensorboard = SummaryWriter(log_dir=str(folder), purge_step=iteration + 1 if iteration else None)
     return Scalars(root / FILE_NAME, iteration, metrics_again, tensorboard)
 
 
 def _start_wandb(opt: dict[str, Any], id_file: Path) -> None:
-    """Let Weights & Biases follow TensorBoard, in one run of theirs for all parts of one of ours."""
-    from basicsr.utils import init_wandb_logger
-
+    """Let Weights & Biases follow TensorBoard, in the same run of theirs each time our run is resumed."""
     if not id_file.exists():
         identifier = opt["logger"]["wandb"].get("resume_id") or secrets.token_hex(4)
-        write_atomically(id_file, lambda file: file.write(identifier.encode()))
+        write_text(id_file, identifier)
     opt["logger"]["wandb"]["resume_id"] = id_file.read_text(encoding="utf-8")
     try:
         init_wandb_logger(opt)
@@ -55,13 +63,13 @@ def _start_wandb(opt: dict[str, Any], id_file: Path) -> None:
 
 
 class Monitor:
-    """Measures the steps of a run and reports on them.
+    """Times the steps of a run and reports its progress.
 
     Args:
-        opt: Options.
-        iteration: Steps done before.
-        samples_per_step: Images that a step of all processes takes.
-        scalars: Where the numbers go; None in all processes but the first, which do not report.
+        opt: Options of the run.
+        iteration: Iteration that the run starts from.
+        samples_per_step: Number of images in a step of all processes.
+        scalars: Receives the numbers; None in all processes but the first, which do not report.
     """
 
     def __init__(self, opt: dict[str, Any], iteration: int, samples_per_step: int, scalars: Scalars | None) -> None:
@@ -91,30 +99,30 @@ class Monitor:
                 self.bar.close()
 
     def start_step(self) -> None:
-        """What happened before, such as validation, belongs to no step."""
+        """Start the clock of a step. Time spent before, such as on validation, is not counted."""
         self._last = time.perf_counter()
 
     def data_ready(self) -> None:
-        """The batch is there."""
+        """Record that the batch has been loaded."""
         self._data_time += time.perf_counter() - self._last
 
     def end_step(self) -> None:
-        """The weights are updated."""
+        """Record that the step is done."""
         self._step_time += time.perf_counter() - self._last
         self.iteration += 1
         self._steps += 1
         self.bar.update()
 
     def report_is_due(self) -> bool:
-        """Whether this is an iteration to report on."""
+        """Tell whether this iteration is to be reported."""
         return self.iteration % self.print_freq == 0
 
     def report(self, epoch: int, rates: list[float], log: dict[str, float]) -> None:
-        """Write a line to the log, and all numbers to the CSV and TensorBoard.
+        """Write a line to the log, and all numbers to the scalars.
 
         Args:
             epoch: The epoch.
-            rates: Learning rates.
+            rates: Learning rate of each parameter group.
             log: Losses (`l_...`) and other numbers of the last step.
         """
         if self.scalars is None:

@@ -1,4 +1,4 @@
-"""The numbers of a training run, one `iteration,tag,value` per line of its scalars.csv: writing and reading."""
+"""Numbers of a training run in its scalars.csv, with one `iteration,tag,value` per line: writing and reading."""
 
 import csv
 import io
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from drct.errors import DRCTError, did_you_mean
-from drct.files import write_atomically
+from drct.files import write_text
 
 FILE_NAME = "scalars.csv"
 HEADER = ["iteration", "tag", "value"]
@@ -20,10 +20,10 @@ class Scalars:
     """Named numbers by iteration, written to a CSV and to TensorBoard.
 
     Args:
-        path: The CSV, one line `iteration,tag,value` per number, with TensorBoard's tags. What an earlier part of the
-            run wrote up to `iteration` is kept, later lines, which the run is about to repeat, are dropped.
-        iteration: The run's.
-        metrics_again: Whether the run is about to validate at this iteration again.
+        path: The CSV. Lines up to `iteration` from an earlier part of the run are kept; later lines, which the run is
+            about to repeat, are dropped.
+        iteration: Iteration that the run starts from.
+        metrics_again: Whether the run is about to repeat the validation of this iteration.
         tensorboard: A `SummaryWriter`, or None.
 
     Raises:
@@ -37,10 +37,10 @@ class Scalars:
         rows = [row for row in _rows(path) if int(row[0]) <= (last_metrics if "metrics/" in row[1] else iteration)]
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([HEADER, *rows])
-        write_atomically(path, lambda file: file.write(text.getvalue().encode()))
+        write_text(path, text.getvalue())
 
     def add_scalar(self, tag: str, value: float, iteration: int) -> None:
-        """Record a number. The method has the name and arguments of TensorBoard's."""
+        """Record a number; name and arguments are those of TensorBoard's `SummaryWriter`."""
         try:
             with open(self.path, "a", encoding="utf-8", newline="") as file:
                 csv.writer(file, lineterminator="\n").writerow([iteration, tag, float(value)])
@@ -50,13 +50,13 @@ class Scalars:
             self.tensorboard.add_scalar(tag, value, iteration)
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write the numbers that TensorBoard still holds in memory."""
         if self.tensorboard:
             self.tensorboard.close()
 
 
 def _rows(path: Path) -> list[list[str]]:
-    """The whole lines of a CSV of scalars; a process that was killed may have left a part of one."""
+    """Read the complete lines of a scalars.csv, as a killed process may have left part of a line."""
     if not path.exists():
         return []
     with open(path, encoding="utf-8", newline="") as file:
@@ -65,19 +65,18 @@ def _rows(path: Path) -> list[list[str]]:
 
 
 def read_scalars(path: str | os.PathLike) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Read what a training run has logged.
+    """Read the scalars of a training run.
 
-    A line that a crash has cut short is left out, and of an iteration that a resumed run logged once more the later
-    value counts.
+    Lines that a crash has cut short are left out. If an iteration was logged twice, its later value is taken.
 
     Args:
         path: Folder of the run, or its `scalars.csv`.
 
     Returns:
-        Per tag, in order of appearance: iterations, (N,), int64, ascending, and values, (N,), float64.
+        For each tag, in order of appearance: iterations, (N,), int64, ascending, and values, (N,), float64.
 
     Raises:
-        DRCTError: if there is no such file or it is of another kind.
+        DRCTError: if the file does not exist or holds something else.
     """
     path = _scalars_file(Path(path))
     try:

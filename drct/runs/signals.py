@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and the end of a terminal: asking a run to stop between two steps."""
+"""Signals that ask a run to stop between two steps: Ctrl-C, SIGTERM and the end of the terminal."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from drct.runtime import distributed
 
 
 def stop_signals() -> list[int]:
-    """Ctrl-C, SIGTERM, and SIGHUP, the end of the terminal, unless `nohup` has made this process outlast it."""
+    """Return the signals that stop a run: Ctrl-C, SIGTERM, and SIGHUP (end of the terminal) unless under `nohup`."""
     signals = [signal.SIGINT, signal.SIGTERM]
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # Windows has none
         signals.append(signal.SIGHUP)
@@ -17,10 +17,10 @@ def stop_signals() -> list[int]:
 
 
 class Stopped(Exception):  # noqa: N818 - not an error
-    """The run was asked to stop, and has saved what it had.
+    """Raised when a run has stopped on request, after it has saved a checkpoint.
 
     Args:
-        signal_number: The signal that asked.
+        signal_number: The signal that asked the run to stop.
     """
 
     def __init__(self, signal_number: int) -> None:
@@ -29,11 +29,11 @@ class Stopped(Exception):  # noqa: N818 - not an error
 
 
 class StopRequest:
-    """While active, the first of `stop_signals` asks for a stop; a second Ctrl-C ends the process at once."""
+    """True once one of `stop_signals` has arrived within its `with` block. A second Ctrl-C ends the process at once."""
 
     def __init__(self) -> None:
         self.signal_number: int | None = None
-        # torchrun passes Ctrl-C on to processes that the terminal has already told
+        # torchrun passes on Ctrl-C to processes that already got it from the terminal
         self._echoes = 1 if distributed.under_torchrun() else 0
         self._previous: dict[int, Any] = {}
 
@@ -44,7 +44,7 @@ class StopRequest:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind and distributed.world_size() > 1:
-            return  # the launcher, too, ends this process when another one has died; first it tells why
+            return  # when another process has died, the launcher sends SIGTERM: the error must be printed before
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
@@ -56,7 +56,7 @@ class StopRequest:
             self.signal_number = number
             if distributed.rank() == 0:
                 again = b"; Ctrl-C again ends at once" if number == signal.SIGINT else b""
-                os.write(2, b"\nstopping after this step and saving" + again + b"\n")  # print might be at work itself
+                os.write(2, b"\nstopping after this step and saving" + again + b"\n")  # print is not reentrant
         elif number == signal.SIGINT and self._echoes:
             self._echoes -= 1
         elif number == signal.SIGINT:

@@ -1,37 +1,44 @@
-"""The test run: upscale the images of an option file's datasets, measure them where there is ground truth."""
+"""A test run: upscale the images of an option file's datasets, and measure them where there is ground truth."""
 
 import json
+import logging
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from basicsr.utils import get_root_logger, get_time_str
+import numpy as np
+from basicsr.utils import get_time_str
 
 from drct.errors import DRCTError
 from drct.evaluation.comparison_sheet import ComparisonSheet
+from drct.evaluation.metric_table import MetricTable
 from drct.evaluation.run_report import RunReport
 from drct.evaluation.run_settings import run_settings
-from drct.files import archive, write_atomically
+from drct.files import archive, write_bytes
 from drct.runs.build import evaluation_loaders, make_model
 from drct.runs.log import RunLog
 from drct.runs.options import options_text
 from drct.runs.schema import Options
 from drct.runtime import distributed
 
+logger = logging.getLogger("basicsr")
+
 
 def run(opt: dict[str, Any], log: RunLog) -> int:
-    """Test as the options say, into `results/<name>`.
+    """Test as the options say, and write the results to `results/<name>`.
 
     Args:
         opt: Options, as `read_options` returns them.
-        log: The `RunLog`.
+        log: Log of the run.
 
     Returns:
-        How many images could not be processed.
+        The number of images that could not be processed.
+
+    Raises:
+        DRCTError: if the test could not start.
     """
-    logger = get_root_logger()
     options = Options.model_validate(opt)
     results = Path(opt["path"]["results_root"])
     loaders = evaluation_loaders(opt, "test")
@@ -40,18 +47,11 @@ def run(opt: dict[str, Any], log: RunLog) -> int:
     if options.path.pretrain_network_g is None:
         logger.warning("path.pretrain_network_g is not set: the network has random weights")
     model = make_model(opt)
-    settings = run_settings(model.opt, model.device)  # which knows what its metrics say of themselves
+    settings = run_settings(model.opt, model.device)  # after the model has completed the options of metrics
 
-    # Nothing is moved or written before here, where most mistakes have been found
+    # Nothing is moved or written before this point, since most mistakes have been found by now
     if distributed.rank() == 0:
-        archived = archive(results)
-        results.mkdir(parents=True)
-        log.write_to(results / f"test_{opt['name']}_{get_time_str()}.log")
-        logger.debug(options_text(opt))
-        text = json.dumps(settings, indent=2, default=str)
-        write_atomically(results / "settings.json", lambda file: file.write(text.encode()))
-        if archived:
-            logger.info(f"Moved the earlier results to {archived}")
+        _make_folder(results, opt, settings, log)
     distributed.barrier()
 
     failures = 0
@@ -60,9 +60,7 @@ def run(opt: dict[str, Any], log: RunLog) -> int:
             sheet = ComparisonSheet(settings["network"]) if options.val.comparison else None
             viewers = [viewer.add for viewer in (sheet, report) if viewer]
             on_image = partial(_show, viewers) if viewers else None
-            table = model.validation(loader, opt["name"], None, options.val.save_img, on_image)
-            if table is None:
-                raise RuntimeError("validation stopped, though nobody asked it to")
+            table = model.validation(loader, opt["name"], None, options.val.save_img, on_image=on_image)
             failures += len(table.failed)
             if sheet and sheet.collect():
                 path = results / f"comparison_{table.dataset}.png"
@@ -77,6 +75,16 @@ def run(opt: dict[str, Any], log: RunLog) -> int:
     return failures
 
 
-def _show(viewers: list[Callable], *image: Any) -> None:
+def _make_folder(results: Path, opt: dict[str, Any], settings: dict[str, Any], log: RunLog) -> None:
+    archived = archive(results)
+    results.mkdir(parents=True)
+    log.write_to(results / f"test_{opt['name']}_{get_time_str()}.log")
+    logger.debug(options_text(opt))
+    write_bytes(results / "settings.json", json.dumps(settings, indent=2, default=str).encode())
+    if archived:
+        logger.info(f"Moved the earlier results to {archived}")
+
+
+def _show(viewers: list[Callable], name: str, pictures: dict[str, np.ndarray], table: MetricTable) -> None:
     for viewer in viewers:
-        viewer(*image)
+        viewer(name, pictures, table)

@@ -1,1 +1,1 @@
-"""What a process runs on: devices, other processes, checkpoint files."""
+"""Surroundings of a process: devices, other processes, checkpoint files."""

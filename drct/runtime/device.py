@@ -1,14 +1,16 @@
-"""Choosing where to compute."""
+"""Choice of the device and the precision to compute with."""
+
+import logging
 
 import torch
 
 from drct.errors import DRCTError
 
-PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}  # what autocast computes in
+PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}  # data type of autocast
 
 
 def accelerator() -> str | None:
-    """Type of the accelerator that this machine has: 'cuda', 'mps' or None."""
+    """Return the type of the accelerator of this machine: 'cuda', 'mps' or None."""
     if torch.cuda.is_available():
         return "cuda"
     if torch.backends.mps.is_available():
@@ -17,9 +19,9 @@ def accelerator() -> str | None:
 
 
 def fastest_precision(device: torch.device) -> str:
-    """The precision to upscale in where none is asked for: bf16 where the device multiplies such numbers fast.
+    """Return the precision that is fastest on a device: bf16 or fp16 where the hardware supports it, else fp32.
 
-    Results then agree with fp32 to about 50 dB PSNR or better.
+    Results agree with those in fp32 to about 50 dB PSNR or better.
     """
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability(device)[0] >= 8 else "fp16"
@@ -29,11 +31,17 @@ def fastest_precision(device: torch.device) -> str:
     return "fp32"
 
 
-def resolve_num_gpu(requested: int | str, logger, several_processes: bool = False) -> int:
-    """The number of GPUs to use for an option file's `num_gpu` (a number or 'auto'): 0 means the CPU.
+def resolve_num_gpu(requested: int | str, logger: logging.Logger, several_processes: bool = False) -> int:
+    """Return the number of GPUs to use for an option file's `num_gpu`.
 
-    Asking for more than there are is answered with a warning, not an error, so that option files written for a GPU
-    run anywhere. Of several processes each has one GPU, and the number only says whether to use them.
+    Args:
+        requested: A number, 0 for the CPU, or 'auto'. More than there are is a warning, not an error, so that option
+            files written for a GPU run anywhere.
+        logger: Receives the warning.
+        several_processes: Whether each process has one GPU, so that the number only decides between GPU and CPU.
+
+    Raises:
+        DRCTError: if `requested` is neither a number from 0 nor 'auto'.
     """
     if requested != "auto" and (not isinstance(requested, int) or requested < 0):
         raise DRCTError(f"num_gpu must be 0 (CPU), a number of GPUs or auto, not {requested!r}")
@@ -52,5 +60,5 @@ def resolve_num_gpu(requested: int | str, logger, several_processes: bool = Fals
 
 
 def device_for(num_gpu: int) -> torch.device:
-    """The device to put a network on, for a resolved `num_gpu`."""
+    """Return the device of a network for a `num_gpu` from `resolve_num_gpu`."""
     return torch.device(accelerator() or "cpu") if num_gpu else torch.device("cpu")

@@ -1,6 +1,6 @@
-"""Several processes that train or test as one: who they are, how they start, agree and end.
+"""Several processes that train or test together: their ranks, how they start, exchange values and end.
 
-All of it works, and does nothing, in a single process. Where a process is alone, no process group exists.
+In a single process, everything works without a process group: `barrier` returns at once, `gather` returns one part.
 """
 
 import logging
@@ -12,31 +12,34 @@ import traceback
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import wraps
-from typing import Any
+from typing import Any, ParamSpec
 
 import torch
 from torch import distributed as dist
 
 from drct.errors import DRCTError, report
+from drct.text import first_line
 
-LOST_PEER = 75  # exit status after which trying again may help, unlike after 2
-RENDEZVOUS_TIMEOUT = timedelta(minutes=30)  # the processes of a cluster do not start at once
+P = ParamSpec("P")
 
-_store: "dist.Store | None" = None  # shared by the processes; tells which of them failed first
+LOST_PEER = 75  # exit status if another process was lost: unlike after 2, another try may succeed
+RENDEZVOUS_TIMEOUT = timedelta(minutes=30)  # processes of a cluster may start minutes apart
+
+_store: "dist.Store | None" = None  # key-value store shared by the processes
 
 
 def rank() -> int:
-    """Number of this process, from 0."""
+    """Return the number of this process, from 0."""
     return int(os.environ["RANK"]) if _launched() else 0
 
 
 def world_size() -> int:
-    """Number of processes."""
+    """Return the number of processes."""
     return int(os.environ["WORLD_SIZE"]) if _launched() else 1
 
 
 def local_rank() -> int:
-    """Number of this process on its machine, from 0: the GPU it uses."""
+    """Return the number of this process on its machine, from 0, which is also that of its GPU."""
     return int(os.environ.get("LOCAL_RANK", 0)) if _launched() else 0
 
 
@@ -45,24 +48,24 @@ def _launched() -> bool:
 
 
 def restarted() -> bool:
-    """Whether torchrun started this process again after a failure of the group (`--max-restarts`)."""
+    """Tell whether torchrun has restarted this process after a failure of the group (`--max-restarts`)."""
     return _launched() and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
 
 
 def under_torchrun() -> bool:
-    """Whether a torchrun agent watches over this process; it passes on the signals it gets."""
+    """Tell whether this process was started by torchrun, which passes on the signals that it gets."""
     return _launched() and "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def identify(launcher: str) -> None:
-    """Find out which process this is.
+    """Set the rank of this process from the environment of its launcher.
 
     Args:
-        launcher: 'pytorch' (`torchrun`, `torch.distributed.launch`), 'slurm' (`srun`), or 'none', with which the
-            environment of `torchrun` is heeded too.
+        launcher: 'pytorch' (`torchrun`, `torch.distributed.launch`), 'slurm' (`srun`), or 'none', which takes the
+            environment of `torchrun` if there is one.
 
     Raises:
-        DRCTError: if the launcher's environment is not there.
+        DRCTError: if the process was not started by this launcher.
     """
     if launcher == "slurm":
         _read_slurm()
@@ -74,7 +77,7 @@ def identify(launcher: str) -> None:
 
 
 def _read_slurm() -> None:
-    """Translate SLURM's environment to PyTorch's."""
+    """Set the environment variables that PyTorch expects from those of SLURM."""
     try:
         numbers = {name: os.environ[f"SLURM_{name}"] for name in ("PROCID", "NTASKS", "LOCALID")}
     except KeyError as error:
@@ -88,17 +91,17 @@ def _read_slurm() -> None:
         names = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()  # noqa: S603
         os.environ["MASTER_ADDR"] = names[0]
     except (OSError, subprocess.CalledProcessError, IndexError) as error:
-        raise DRCTError(f"`{' '.join(command)}` does not tell the first machine; set MASTER_ADDR") from error
+        raise DRCTError(f"`{' '.join(command)}` does not name the first machine; set MASTER_ADDR") from error
 
 
 def meet(port: int | None = None) -> None:
-    """Meet the other processes. Does nothing in a single process.
+    """Connect to the other processes. Do nothing in a single process.
 
     Args:
-        port: Of the first process's machine, if the launcher has not chosen one; 29500 if None.
+        port: Port of the first process's machine, if the launcher has not chosen one; 29500 if None.
 
     Raises:
-        DRCTError: if the processes do not meet.
+        DRCTError: if the processes cannot connect.
     """
     global _store
     if world_size() == 1 or _store is not None:
@@ -106,21 +109,24 @@ def meet(port: int | None = None) -> None:
     os.environ.setdefault("MASTER_PORT", str(port or 29500))
     try:
         store, _, _ = next(iter(dist.rendezvous("env://", timeout=RENDEZVOUS_TIMEOUT)))
-        # A group that torchrun restarts may get the store of the one before, and must not read what that left
+        # A group that torchrun has restarted may get the store of its predecessor, and must not read old values
         group = (store.add("arrivals", 1) - 1) // world_size()
         _store = dist.PrefixStore(f"group {group}", store)
     except (ValueError, RuntimeError, OSError) as error:
         where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
-        raise DRCTError(f"the {world_size()} processes cannot meet at {where}: {_first_line(error)}") from error
+        raise DRCTError(f"the {world_size()} processes cannot meet at {where}: {first_line(error)}") from error
 
 
 def start(backend: str, num_gpu: int, logger: logging.Logger) -> None:
-    """Start the process group and choose this process's GPU. Does nothing in a single process.
+    """Start the process group and choose this process's GPU. Do nothing in a single process.
 
     Args:
-        backend: 'nccl' or 'gloo'. On the CPU, which NCCL cannot serve, it is always gloo.
-        num_gpu: 0 for the CPU.
-        logger: Told when another backend is taken.
+        backend: 'nccl' or 'gloo'; gloo replaces nccl on the CPU and where NCCL is missing.
+        num_gpu: Number of GPUs, 0 for the CPU.
+        logger: Receives a message if the backend is replaced.
+
+    Raises:
+        DRCTError: if there are too few GPUs, or the group cannot start.
     """
     if world_size() == 1:
         return
@@ -135,18 +141,18 @@ def start(backend: str, num_gpu: int, logger: logging.Logger) -> None:
         if backend == "nccl" and not dist.is_nccl_available():  # on Windows
             logger.info("dist_params.backend: nccl is not there: taking gloo")
             backend = "gloo"
-        # Small messages between the steps go by gloo, which does not wait for the GPU
+        # Small messages between steps use gloo, which does not wait for the GPU
         backend = "cpu:gloo,cuda:nccl" if backend == "nccl" else backend
     elif backend != "gloo":
         logger.info(f"dist_params.backend: {backend} is for CUDA: taking gloo")
         backend = "gloo"
     if _store is None:
-        raise RuntimeError("meet() comes first")
+        raise RuntimeError("call meet() first")
     try:
         group_store = dist.PrefixStore("group", _store)
         dist.init_process_group(backend, store=group_store, rank=rank(), world_size=world_size())
     except (ValueError, RuntimeError) as error:
-        raise DRCTError(f"cannot start {world_size()} processes with {backend}: {_first_line(error)}") from error
+        raise DRCTError(f"cannot start {world_size()} processes with {backend}: {first_line(error)}") from error
 
 
 def _grouped() -> bool:
@@ -154,7 +160,7 @@ def _grouped() -> bool:
 
 
 def finish() -> None:
-    """Leave the process group, when all is done."""
+    """Leave the process group once all processes are done."""
     global _store
     if _grouped():
         barrier()
@@ -164,11 +170,11 @@ def finish() -> None:
 
 def barrier() -> None:
     """Wait for all processes."""
-    any_process(False)  # on the CPU, whatever the backend
+    any_process(False)  # unlike dist.barrier, on the CPU with every backend
 
 
 def any_process(flag: bool) -> bool:
-    """Whether the flag is set in any process. All must ask."""
+    """Tell whether the flag is set in any process. Must be called in all."""
     if not _grouped():
         return flag
     value = torch.tensor([flag], dtype=torch.int32)
@@ -177,7 +183,7 @@ def any_process(flag: bool) -> bool:
 
 
 def average(values: torch.Tensor) -> torch.Tensor:
-    """Mean of a float tensor over the processes. All must ask."""
+    """Return the mean of a float tensor over the processes. Must be called in all."""
     if not _grouped():
         return values
     values = values.detach().cpu().double()
@@ -186,7 +192,7 @@ def average(values: torch.Tensor) -> torch.Tensor:
 
 
 def gather(part: Any) -> list[Any]:
-    """The parts of all processes, in the order of their numbers. All must ask."""
+    """Return the parts of all processes, ordered by rank. Must be called in all."""
     if not _grouped():
         return [part]
     parts: list[Any] = [None] * world_size()
@@ -195,12 +201,12 @@ def gather(part: Any) -> list[Any]:
 
 
 def from_first(value: Any) -> Any:
-    """The first process's value. All must ask."""
+    """Return the value of the first process. Must be called in all."""
     return gather(value)[0]
 
 
 def shared(count: int) -> Iterator[int]:
-    """The numbers below `count`, each for one of the processes: the one that asks first, as some work faster."""
+    """Distribute the numbers below `count` over the processes: each gets the next number when it asks for one."""
     if _store is None:
         yield from range(count)
         return
@@ -209,20 +215,20 @@ def shared(count: int) -> Iterator[int]:
 
 
 def failed_first() -> bool:
-    """Whether this process is the one to report a failure: the first to fail."""
-    if _store is None:  # the processes have not met: one of each machine
+    """Tell whether this process is the first to fail and so has to report the failure."""
+    if _store is None:  # the processes are not connected: one of each machine reports
         return local_rank() == 0
     try:
         return _store.add("failed", 1) == 1
-    except RuntimeError:  # the first process, which keeps the store, has gone, perhaps without a word
+    except RuntimeError:  # the first process, which keeps the store, has ended, perhaps without a report
         return local_rank() == 0
 
 
-def reported_once(main: Callable[..., int]) -> Callable[..., int]:
-    """Make a command of several processes tell once why it failed, and none of them wait for one that has failed."""
+def reported_once(main: Callable[P, int]) -> Callable[P, int]:
+    """Make a command of several processes report a failure once and end all processes, instead of waiting forever."""
 
     @wraps(main)
-    def wrapper(*args, **kwargs) -> int:
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> int:
         try:
             status = main(*args, **kwargs)
             finish()
@@ -234,8 +240,8 @@ def reported_once(main: Callable[..., int]) -> Callable[..., int]:
             if lost_peer(error):
                 status = LOST_PEER
                 error = DRCTError(
-                    "another process ended without a word or cannot be reached: out of memory, killed, or a network "
-                    f"failure ({_first_line(error)}). Start again; a training run with --auto_resume goes on"
+                    "another process ended without a message or cannot be reached: out of memory, killed, or a network "
+                    f"failure ({first_line(error)}). Start again; a training run with --auto_resume goes on"
                 )
             if failed_first():
                 if isinstance(error, DRCTError) and rank() != 0:
@@ -244,17 +250,13 @@ def reported_once(main: Callable[..., int]) -> Callable[..., int]:
                     traceback.print_exception(error)
             sys.stdout.flush()
             sys.stderr.flush()
-            os._exit(status)  # leaving in order waits for the others, who may wait for this one
+            os._exit(status)  # an orderly exit waits for the others, which may wait for this one
 
     return wrapper
 
 
 def lost_peer(error: BaseException) -> bool:
-    """Whether an error says that another process cannot be reached any more."""
+    """Tell whether an error means that another process cannot be reached any more."""
     text = str(error).lower()
     signs = ("connection closed", "connection reset", "broken pipe", "timed out", "timeout", "remote process")
     return _grouped() and isinstance(error, RuntimeError) and "cuda error" not in text and any(s in text for s in signs)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

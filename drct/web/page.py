@@ -1,4 +1,4 @@
-"""The page: what is on it, and what its button does."""
+"""Layout of the web page, and the function behind its button."""
 
 import html
 from pathlib import Path
@@ -10,24 +10,31 @@ from drct.errors import DRCTError
 from drct.web.service import Service
 
 QUEUE = 16  # images that may wait; more are refused
-KEEP = 3600  # seconds for which uploads and results are kept
+KEEP = 3600  # seconds between deletions of uploads and results that are older than this
+
+Shown = tuple[tuple[Path, Path], str, gr.DownloadButton]  # what fills the slider, the summary and the download button
 
 
 def build_page(service: Service, weights: list[str], examples: list[Path]) -> gr.Blocks:
-    """The page.
+    """Return the page, ready to be launched.
 
     Args:
         service: Does the work.
-        weights: Names to choose from, the first is chosen.
-        examples: Picture files to try it on.
+        weights: Names to choose from; the first is selected.
+        examples: Picture files to try the page with.
     """
 
-    def upscale(uploaded: dict[str, Any] | None, name: str, self_ensemble: bool, progress=gr.Progress()):  # noqa: B008
+    def upscale(
+        uploaded: dict[str, Any] | None,
+        name: str,
+        self_ensemble: bool,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008 - Gradio finds it by its default value
+    ) -> Shown:
         try:
             if uploaded is None:
                 raise DRCTError("choose an image first")
             path = Path(uploaded["path"]).resolve()
-            # What a browser sends is no other, but what is sent need not come from a browser
+            # The page sends only paths of uploads, but requests need not come from the page
             if not path.is_relative_to(Path(picture.GRADIO_CACHE).resolve()) or name not in weights:
                 raise DRCTError("there is no such file here, or no such weights")
             result = service.upscale(path, name, self_ensemble, lambda share: progress(share, desc="Computing"))
@@ -36,7 +43,7 @@ def build_page(service: Service, weights: list[str], examples: list[Path]) -> gr
         download = gr.DownloadButton(f"Download {result.file.name}", value=result.file, interactive=True)
         return (result.before, result.after), result.summary, download
 
-    def clear():
+    def clear() -> tuple[None, str, gr.DownloadButton]:
         return None, "", gr.DownloadButton("Download", value=None, interactive=False)
 
     with gr.Blocks(title="DRCT", analytics_enabled=False, delete_cache=(KEEP, KEEP)) as page:
@@ -59,7 +66,7 @@ def build_page(service: Service, weights: list[str], examples: list[Path]) -> gr
                     label="Left: bicubic, right: DRCT",
                     type="filepath",
                     interactive=False,
-                    buttons=["fullscreen"],  # its download would be of what is shown, not of the file
+                    buttons=["fullscreen"],  # without its download button, which gives the preview instead of the file
                     max_height=720,
                 )
                 summary = gr.Markdown()
@@ -70,8 +77,8 @@ def build_page(service: Service, weights: list[str], examples: list[Path]) -> gr
             upscale,
             [picture, name, self_ensemble],
             results,
-            preprocess=False,  # which would decode the file, and lose its alpha and 16 bits
-            concurrency_limit=1,  # several users need no more memory than one
+            preprocess=False,  # preprocessing would decode the file, and lose its alpha and 16 bits
+            concurrency_limit=1,  # several users should need no more memory than one
             show_progress_on=slider,
         )
     return page.queue(max_size=QUEUE)

@@ -1,4 +1,4 @@
-"""What the web page does with an uploaded file, without the page."""
+"""Upscaling of uploaded files for the web page."""
 
 import tempfile
 import threading
@@ -17,18 +17,18 @@ from drct.inference.upscaler import Upscaler
 from drct.inference.weights import read_network
 
 NETWORKS_KEPT = 2
-PREVIEW_SIDE = 2048  # pixels; a larger result is reduced for the page, not for the file to download
+PREVIEW_SIDE = 2048  # pixels; larger results are reduced to be shown, not in the file to download
 
 
 @dataclass
-class Result:
-    """What the page shows of an upscaled file.
+class UpscaledFile:
+    """An upscaled file and its previews.
 
     Attributes:
-        before: JPEG of the file, bicubically resized to the size of `after`.
+        before: JPEG of the input, bicubically resized to the size of `after`.
         after: JPEG of the result, reduced if a side is above `PREVIEW_SIDE`.
         file: The result itself: PNG, or TIFF if its pixels are floats.
-        summary: One line: sizes, time, and what the user should know.
+        summary: One line with sizes, time and notes for the user.
     """
 
     before: Path
@@ -41,9 +41,9 @@ class Service:
     """Upscales uploaded files, one at a time.
 
     Args:
-        folder: Where results are written. Its owner deletes them.
+        folder: Folder for the results. The caller deletes it.
         max_megapixels: Larger files are refused.
-        device, precision: As `drct.load` takes them.
+        device, precision: See `drct.load`.
     """
 
     def __init__(self, folder: Path, max_megapixels: float, device: str | None = None, precision: str = "auto") -> None:
@@ -56,7 +56,7 @@ class Service:
         self._stopped = False
 
     def upscaler(self, weights: str, self_ensemble: bool = False) -> Upscaler:
-        """The upscaler of weights as `drct.load` takes them. The networks used last are kept in memory."""
+        """Return an upscaler with these weights (see `drct.load`). The networks used last are kept in memory."""
         loaded = self._network(weights)
         return Upscaler(loaded.network, self.device, self.precision, self_ensemble=self_ensemble, traits=loaded.traits)
 
@@ -66,16 +66,16 @@ class Service:
         weights: str,
         self_ensemble: bool = False,
         progress: Callable[[float], object] = lambda _: None,
-    ) -> Result:
+    ) -> UpscaledFile:
         """Upscale a picture file.
 
         Args:
-            path: Messages have only its name.
-            weights, self_ensemble: As `drct.load` takes them.
-            progress: Is called with the share of the work that is done, from 0 to 1.
+            path: The file. Error messages contain its name without the folder.
+            weights, self_ensemble: See `drct.load`.
+            progress: Called with the share of the work that is done, from 0 to 1.
 
         Raises:
-            DRCTError: if the file is too large or no picture, or the service was stopped.
+            DRCTError: if the file is too large or not a picture, or the service was stopped.
         """
         try:
             picture = self._read(path)
@@ -94,16 +94,16 @@ class Service:
             with progress_of.watched(report):
                 result = upscaler.upscale_picture(picture)
             seconds = time.perf_counter() - start
-        return self._written(f"{path.stem}_x{upscaler.scale}", picture, result, seconds)
+        return self._write(f"{path.stem}_x{upscaler.scale}", picture, result, seconds)
 
     def stop(self) -> None:
-        """End what is being computed: a thread that computes while Python exits makes it crash."""
+        """Abort the computation that is going on: Python crashes if a thread computes while it exits."""
         self._stopped = True
         with self._computing:
             pass
 
     def _read(self, path: Path) -> Picture:
-        """The picture, which is not decoded if its header says that it is too large."""
+        """Read a picture, but refuse it before it is decoded if its header says that it is too large."""
         size = _size_in_header(path)
         picture = None
         if size is None:
@@ -117,7 +117,7 @@ class Service:
             )
         return picture or read_picture(path)
 
-    def _written(self, name: str, picture: Picture, result: Picture, seconds: float) -> Result:
+    def _write(self, name: str, picture: Picture, result: Picture, seconds: float) -> UpscaledFile:
         folder = Path(tempfile.mkdtemp(dir=self.folder))
         file = folder / f"{name}{'.tif' if result.pixels.dtype.kind == 'f' else '.png'}"
         lost = write_picture(file, result)
@@ -133,11 +133,11 @@ class Service:
             picture.note,
             lost,
         )
-        return Result(folder / "before.jpg", folder / "after.jpg", file, "; ".join(filter(None, notes)))
+        return UpscaledFile(folder / "before.jpg", folder / "after.jpg", file, "; ".join(filter(None, notes)))
 
 
 def preview(picture: Picture, size: tuple[int, int]) -> Image.Image:
-    """Image of 8 bits, gray or RGB, to look at: without alpha, on white, bicubically resized to (width, height)."""
+    """Return an 8-bit gray or RGB image to show: on white if it has alpha, bicubically resized to (width, height)."""
     image = to_pil(picture)
     if image.mode in ("LA", "RGBA"):
         opaque = Image.new(image.mode[:-1], image.size, "white")
@@ -147,9 +147,9 @@ def preview(picture: Picture, size: tuple[int, int]) -> Image.Image:
 
 
 def _size_in_header(path: Path) -> tuple[int, int] | None:
-    """Width and height; None if Pillow finds none: `read_picture` tells why, or knows better."""
+    """Return width and height; None if Pillow cannot read the header, which `read_picture` perhaps can."""
     try:
         with Image.open(path, formats=READABLE) as image:
             return image.size
-    except Exception:  # Pillow raises whatever a broken file makes it raise
+    except Exception:  # a broken file may make Pillow raise anything
         return None

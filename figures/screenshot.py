@@ -1,15 +1,18 @@
-"""The web page in a real browser, for its tests. Run as a script, it draws the README's picture of the page."""
+"""Operate the web page in Chromium: for its tests and, run as a script, for the README's picture of the page."""
 
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 ROOT = Path(__file__).resolve().parents[1]
 FLAGS = [
@@ -28,36 +31,12 @@ def find_chromium() -> str | None:
     return next((path for name in names if (path := shutil.which(name))), None)
 
 
-def chromium() -> str:
-    """Path of Chromium, which is installed on Debian where that is possible; skips the test where there is none."""
-    if find_chromium() is None and shutil.which("apt-get") and os.geteuid() == 0:
-        _install()
-    path = find_chromium()
-    if path is None:
-        pytest.skip("there is no Chromium, and it could not be installed with apt-get")
-    return path
-
-
-def _install() -> None:
-    import fcntl
-
-    with open(Path(tempfile.gettempdir(), "drct_tests_chromium.lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # tests run in several processes
-        if find_chromium() is not None:
-            return
-        for command in ("apt-get -qq update", "apt-get -qq -y --no-install-recommends install chromium"):
-            environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-            try:
-                subprocess.run(command.split(), capture_output=True, timeout=300, env=environment)
-            except subprocess.TimeoutExpired:
-                break
-
-
 @contextmanager
 def served(*arguments: str, cwd: Path = ROOT) -> Iterator[str]:
-    """Address of a page of `drct serve` in a process of its own, which must end well."""
+    """Run `drct serve` in a process of its own, which must end well, and yield the address of the page."""
     command = [sys.executable, "-m", "drct", "serve", "--no-browser", "--port", "0", *arguments]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "http_proxy": "http://127.0.0.1:9"}  # where nobody listens
+    # The proxy does not exist: requests to other machines would fail
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "http_proxy": "http://127.0.0.1:9"}
     process = subprocess.Popen(command, cwd=cwd, env=environment, stdout=subprocess.PIPE, text=True)
     try:
         line = process.stdout.readline()  # type: ignore[union-attr]
@@ -70,10 +49,12 @@ def served(*arguments: str, cwd: Path = ROOT) -> Iterator[str]:
 
 
 @contextmanager
-def browser():
-    """Chromium, with a new profile."""
+def browser() -> Iterator["Browser"]:
+    """Yield Chromium with a new profile; skip the test if there is no Chromium or Playwright."""
     playwright = pytest.importorskip("playwright.sync_api")
-    path = chromium()
+    path = find_chromium()
+    if path is None:
+        pytest.skip("Chromium is not installed")
     with playwright.sync_playwright() as driver:
         window = driver.chromium.launch(executable_path=path, args=FLAGS)  # headless and without a sandbox
         try:
@@ -82,8 +63,8 @@ def browser():
             window.close()
 
 
-def open_page(window, url: str):
-    """The page, ready to use, and the list of all addresses that it asks for."""
+def open_page(window: "Browser", url: str) -> tuple["Page", list[str]]:
+    """Return the page, ready to use, and a list to which all addresses that it requests are added."""
     page = window.new_page(viewport={"width": 1200, "height": 845})
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
@@ -92,7 +73,7 @@ def open_page(window, url: str):
     return page, asked
 
 
-def upscale(page, path: Path) -> None:
+def upscale(page: "Page", path: Path) -> None:
     """Upload a file and press the button."""
     with page.expect_response(lambda response: "/upload?" in response.url):
         page.locator("input[type=file]").first.set_input_files(path)
@@ -101,12 +82,12 @@ def upscale(page, path: Path) -> None:
 
 
 def main() -> None:
-    """`python tests/browser.py picture.png`"""
+    """Upscale the astronaut and write a picture of the page: `python figures/screenshot.py picture.png`."""
     with served("--max-megapixels", "4") as url, browser() as window:
         page, _ = open_page(window, url)
         upscale(page, ROOT / "datasets" / "demo" / "LRbicx4" / "astronaut.png")
         page.get_by_text("megapixels/s").wait_for(timeout=120_000)
-        page.wait_for_timeout(1000)  # images appear
+        page.wait_for_timeout(1000)  # until the images are drawn
         page.screenshot(path=sys.argv[1])
 
 

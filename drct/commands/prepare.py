@@ -1,0 +1,123 @@
+"""Prepare folders of images: low-resolution images, sub-images for training, benchmark layouts, lists of files, LMDBs.
+
+Low-resolution images are MATLAB's antialiased bicubic (BasicSR's `imresize`) of the float image, rounded to 8 bits:
+published super-resolution results are measured on such images.
+"""
+
+import os
+import sys
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from drct.commands.common import command_parser, print_failures
+from drct.errors import DRCTError, one_line_errors
+
+if TYPE_CHECKING:
+    from drct.data.prepare import PreparedImages
+
+EXAMPLES = """examples:
+  %(prog)s benchmark ~/Set5_HR -o datasets/Set5              GTmod12/ and LRbicx2/ LRbicx3/ LRbicx4/
+  %(prog)s subimages ~/DF2K_HR -o datasets/DF2K              DF2K_HR_sub/, DF2K_bicx2_sub/ ..., a list
+  %(prog)s lr datasets/mine/HR -o datasets/mine --scales 4   LRbicx4/
+  %(prog)s meta-info datasets/ImageNet/GT -o datasets/ImageNet/meta_info_ImageNet_GT.txt
+  %(prog)s lmdb datasets/ImageNet/GT -o datasets/ImageNet/GT.lmdb    all images in one file
+"""
+
+
+def argument_parser() -> ArgumentParser:
+    """Return the parser of `drct prepare`."""
+    parser = command_parser(__doc__, EXAMPLES)
+    commands = parser.add_subparsers(dest="command", required=True)
+    images = ArgumentParser(add_help=False)
+    images.add_argument("source", type=Path, help="folder of high-resolution images, or of *HR.png and *LR.png files")
+    images.add_argument("-o", "--output", type=Path, required=True, help="folder to write to")
+    images.add_argument("--scales", type=int, nargs="+", default=[2, 3, 4], choices=[2, 3, 4], help="default: 2 3 4")
+    common = ArgumentParser(add_help=False)
+    common.add_argument("--overwrite", action="store_true", help="replace existing files instead of keeping them")
+    common.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="default: one per core")
+    copies = ArgumentParser(add_help=False)
+    factors = "also make copies of each image reduced by these: more and sharper images to train on; default 1"
+    copies.add_argument("--factors", type=_factor, nargs="+", default=[1.0], help=factors)
+
+    layout = "crop HR images and reduce them: the layout of benchmarks"
+    commands.add_parser("benchmark", parents=[images, copies, common], help=layout)
+    commands.add_parser("lr", parents=[images, common], help="only reduce images")
+    cut = "reduce and cut into patches for training"
+    sub = commands.add_parser("subimages", parents=[images, copies, common], help=cut)
+    sub.add_argument("--name", help="prefix of the folders; default: the name of the output folder")
+    sub.add_argument("--size", type=int, default=480, help="side of a patch in HR pixels, default 480")
+    sub.add_argument("--step", type=int, default=240, help="distance of patches in HR pixels, default 240")
+    meta = commands.add_parser("meta-info", parents=[common], help="list the images of a folder and their sizes")
+    meta.add_argument("source", type=Path, help="folder, searched recursively")
+    meta.add_argument("-o", "--output", type=Path, required=True, help="text file to write")
+    store = commands.add_parser("lmdb", parents=[common], help="store the images of a folder in an LMDB of BasicSR")
+    store.add_argument("source", type=Path, help="folder, searched recursively; the files are stored as they are")
+    store.add_argument("-o", "--output", type=Path, required=True, help="name.lmdb, a folder to make")
+    return parser
+
+
+def _factor(text: str) -> float:
+    factor = float(text)
+    if not 0 < factor <= 1:
+        raise ArgumentTypeError(f"{text} is not in (0, 1]")
+    return factor
+
+
+@one_line_errors
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of `drct prepare`. Returns 0, 1 if some files failed, 2 if nothing could be done."""
+    args = argument_parser().parse_args(argv)
+    if args.command == "meta-info":
+        return _list_images(args.source, args.output, args)
+    if args.command == "lmdb":
+        return _store(args)
+
+    from drct.data import prepare  # BasicSR takes seconds, --help and the other commands should not
+
+    how = {"overwrite": args.overwrite, "processes": args.processes}
+    if args.command == "lr":
+        return _report(prepare.prepare_lr(args.source, args.output, args.scales, **how), args.output)
+    how["factors"] = args.factors
+    if args.command == "benchmark":
+        return _report(prepare.prepare_benchmark(args.source, args.output, args.scales, **how), args.output)
+    prefix = args.name or args.output.resolve().name
+    how |= {"size": args.size, "step": args.step}
+    status = _report(prepare.prepare_subimages(args.source, args.output, prefix, args.scales, **how), args.output)
+    folder = args.output / f"{prefix}_HR_sub"
+    if not folder.is_dir():  # every image failed
+        return status
+    return max(status, _list_images(folder, args.output / f"meta_info_{prefix}_HR_sub.txt", args))
+
+
+def _report(images: "PreparedImages", output: Path) -> int:
+    kept = f", {images.kept} that existed kept (--overwrite replaces them)" if images.kept else ""
+    print(f"{images.prepared} of {images.found} images prepared in {output}: {images.written} files written{kept}")
+    print_failures(images.failures, "failed")
+    return int(bool(images.failures))
+
+
+def _list_images(folder: Path, output: Path, args: Namespace) -> int:
+    from drct.data import image_lists  # with PyTorch
+
+    image_lists.check_list_path(output)
+    sizes, failures = image_lists.measure_folder(folder, args.processes)
+    print_failures(failures, "failed")
+    image_lists.write_meta_info(output, sizes, args.overwrite)
+    print(f"{len(sizes)} images listed in {output}")
+    return int(bool(failures))
+
+
+def _store(args: Namespace) -> int:
+    from drct.data.image_lists import store_in_lmdb  # with PyTorch
+
+    images = store_in_lmdb(args.source, args.output, args.overwrite, args.processes)
+    print_failures(images.failures, "failed")
+    if not images.stored:
+        raise DRCTError(f"none of the images of {args.source} can be stored")
+    print(f"{images.stored} of {images.found} images stored in {args.output}")
+    return int(bool(images.failures))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

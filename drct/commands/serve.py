@@ -1,0 +1,49 @@
+"""Upscale images in the browser: drop one, compare before and after, download the result."""
+
+import sys
+from argparse import ArgumentParser
+
+from drct.commands.common import add_device, add_precision, command_parser
+from drct.errors import DRCTError, one_line_errors
+
+
+def argument_parser() -> ArgumentParser:
+    """Return the parser of `drct serve`."""
+    parser = command_parser(
+        __doc__, "Nothing leaves this machine. Uploads and results are deleted within two hours and at the end."
+    )
+    host = "address to listen on, default 127.0.0.1, this machine only"
+    parser.add_argument("--host", default="127.0.0.1", help=host)
+    parser.add_argument("--port", type=int, default=7860, help="default 7860; 0 takes one that is free")
+    weights = "files or names to choose from, besides those that are found"
+    parser.add_argument("--weights", nargs="+", default=[], metavar="NAME", help=weights)
+    parser.add_argument("--max-megapixels", type=float, default=4, metavar="N", help="refuse larger images, default 4")
+    add_device(parser)
+    add_precision(parser)
+    parser.add_argument("--no-browser", action="store_true", help="do not open the page")
+    return parser
+
+
+@one_line_errors
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of `drct serve`. Returns 0 when it is ended by Ctrl-C, 2 if it could not start."""
+    args = argument_parser().parse_args(argv)
+    if not args.max_megapixels > 0:
+        raise DRCTError(f"--max-megapixels must be above 0, not {args.max_megapixels:g}")
+
+    from drct.web.server import serve  # PyTorch takes seconds, --help should not
+
+    serve(
+        args.host,
+        args.port,
+        weights=args.weights,
+        max_megapixels=args.max_megapixels,
+        device=args.device,
+        precision=args.precision,
+        open_browser=not args.no_browser,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+"""Running one job per file in several processes."""
+
+import multiprocessing
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import TypeVar
+
+import cv2
+import torch
+from tqdm import tqdm
+
+Result = TypeVar("Result")
+
+
+def run_parallel(
+    jobs: Mapping[Path, Callable[[], Result]], processes: int, title: str
+) -> tuple[dict[Path, Result], dict[Path, str]]:
+    """Run one job per file in several processes, with a progress bar.
+
+    Args:
+        jobs: Functions by the file that each works on. They must be picklable if there are several processes.
+        processes: Number of processes; 1 runs the jobs in this one.
+        title: Label of the progress bar.
+
+    Returns:
+        Results by file and, for the files whose job failed, the reasons. A failure does not stop the other jobs.
+    """
+    results: dict[Path, Result] = {}
+    failed: dict[Path, str] = {}
+
+    def finish(source: Path, get: Callable[[], Result]) -> None:
+        try:
+            results[source] = get()
+        except Exception as error:  # an odd file may raise anything
+            failed[source] = str(error) if str(source) in str(error) else f"{source}: {error}"
+
+    if processes <= 1 or len(jobs) <= 1:
+        for source, job in tqdm(jobs.items(), title, unit="image"):
+            finish(source, job)
+        return results, failed
+    # A fork of a process in which PyTorch has computed with several threads can hang
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(processes, len(jobs)), context, initializer=_use_single_thread) as pool:
+        futures: dict[Future[Result], Path] = {pool.submit(job): source for source, job in jobs.items()}
+        try:
+            for future in tqdm(as_completed(futures), title, total=len(futures), unit="image"):
+                finish(futures[future], future.result)
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return results, failed
+
+
+def _use_single_thread() -> None:
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)

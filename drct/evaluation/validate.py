@@ -1,0 +1,198 @@
+"""Validation: upscale the images of a dataset, save and measure them, and keep the best mean of each metric."""
+
+import logging
+import math
+import re
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from basicsr.utils import tensor2img
+from basicsr.utils.matlab_functions import imresize
+from torch import Tensor
+from torch.utils.data import default_collate
+from tqdm import tqdm
+
+from drct.errors import DRCTError
+from drct.evaluation import metrics  # not its names: importing BasicSR imports DRCT's models, perhaps amid this line
+from drct.evaluation.metric_table import MetricTable, is_lower_better
+from drct.images.bgr import read_image, write_png
+from drct.images.listing import IMAGE_SUFFIXES
+from drct.runtime import distributed
+
+logger = logging.getLogger("basicsr")
+
+
+class Validator:
+    """Upscales datasets, saves and measures their images, and keeps the best mean of each metric.
+
+    Args:
+        opt: Options of the run, of which `scale`, `name`, `is_train`, `val` and the folders of `path` are used.
+        upscale: Maps an image (1, C, H, W), RGB in [0, 1], to (1, C, H * scale, W * scale), which need not be clamped.
+        device: Where metrics that are networks run.
+    """
+
+    def __init__(self, opt: dict[str, Any], upscale: Callable[[Tensor], Tensor], device: torch.device) -> None:
+        self.opt = opt
+        self.options: dict[str, Any] = opt.get("val") or {}
+        self.upscale = upscale
+        self.metrics = metrics.ImageMetrics(self.options.get("metrics") or {}, device)
+        self.best: dict[str, dict[str, dict[str, Any]]] = {}  # dataset -> metric -> better, val, iter, as BasicSR's
+
+    def run(
+        self,
+        dataset: Any,
+        iteration: int | str,
+        scalars: Any = None,
+        save_images: bool = False,
+        on_image: Callable[[str, dict[str, np.ndarray], MetricTable], None] | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> MetricTable | None:
+        """Upscale and measure every image of a dataset, and write the metrics to the folder of the run.
+
+        An image that cannot be read or processed is reported in the log and in the table, and left out. Several
+        processes share the images and end with the same table.
+
+        Args:
+            dataset: Dataset of BasicSR.
+            iteration: Training iteration, or the name of a test run.
+            scalars: Writer with TensorBoard's `add_scalar`, or None.
+            save_images: Whether to save the upscaled images.
+            on_image: Called with the name of each image, its pictures and the table so far. The pictures are `lq`,
+                `img` (the result) and, with ground truth, `img2` (the ground truth) and `bicubic`; (H, W, 3), BGR,
+                uint8.
+            should_stop: Called before each image; a true result ends the validation in all processes.
+
+        Returns:
+            The table, which is also written as `metrics_<dataset>.csv` and `.json`; None after a stop.
+
+        Raises:
+            DRCTError: if the GPU's memory does not suffice.
+        """
+        show_bicubic = any(self.options.get(key) for key in ("bicubic", "comparison"))
+        table = MetricTable(dataset.opt["name"], int(iteration) if self.opt["is_train"] else None, show_bicubic)
+        paths = _image_paths(dataset)
+        names = _unique_names(paths)
+        order = sorted(range(len(dataset)), key=lambda index: names[index])  # not the file system's
+        mine = order[distributed.rank() :: distributed.world_size()]
+        progress = tqdm(mine, table.dataset, unit="image", leave=False, disable=True if distributed.rank() else None)
+        for index in progress:
+            if should_stop():
+                break
+            progress.set_postfix_str(names[index])
+            pictures = self._pictures(dataset, index, paths[index], show_bicubic or on_image is not None, table)
+            if pictures is None:
+                continue
+            if save_images:
+                write_png(self._image_file(table.dataset, names[index], iteration), pictures["img"])
+            self._measure(pictures, names[index], paths[index], table)
+            if on_image:
+                on_image(names[index], pictures, table)
+        progress.close()
+        if distributed.any_process(should_stop()):
+            return None
+        table = MetricTable.joined(distributed.gather(table))
+        self._report(table, scalars)
+        return table
+
+    def _pictures(
+        self, dataset: Any, index: int, path: str, with_bicubic: bool, table: MetricTable
+    ) -> dict[str, np.ndarray] | None:
+        """Read and upscale an image. Return its pictures, or None if it is skipped or failed."""
+        if Path(path).is_file() and Path(path).suffix.lower() not in IMAGE_SUFFIXES:
+            logger.info(f"{path} is not an image by its name: skipped")
+            return None
+        try:
+            item = _read_item(dataset, index)
+            lq = item["lq"]
+            pictures = {"lq": tensor2img(lq), "img": tensor2img(self.upscale(lq))}
+            if "gt" in item:
+                pictures["img2"] = tensor2img(item["gt"])
+                if with_bicubic:
+                    pictures["bicubic"] = tensor2img(imresize(lq[0].float(), self.opt["scale"]))
+            return pictures
+        except torch.cuda.OutOfMemoryError as error:
+            raise DRCTError(
+                f"out of memory on {path}, {tuple(lq.shape[-2:])} pixels: set tile: auto, or tile: "
+                "{tile_size: 256, tile_pad: 32} or a smaller tile_size, in the option file"
+            ) from error
+        except Exception as error:  # a broken file raises whatever its decoder raises
+            table.fail(path, str(error) or type(error).__name__)
+            return None
+
+    def _measure(self, pictures: dict[str, np.ndarray], name: str, path: str, table: MetricTable) -> None:
+        truth = pictures.get("img2")
+        try:
+            if values := self.metrics.measure(pictures["img"], truth):
+                table.add(name, values)
+                if "bicubic" in pictures:
+                    table.add_bicubic(name, self.metrics.measure(pictures["bicubic"], truth))
+        except Exception as error:  # a metric raises anything, such as for a ground truth of another size
+            table.fail(path, str(error))
+
+    def _image_file(self, dataset: str, name: str, iteration: int | str) -> Path:
+        """Return the path to save a result to, as BasicSR names it."""
+        folder = Path(self.opt["path"]["visualization"])
+        if self.opt["is_train"]:
+            return folder / name / f"{name}_{iteration}.png"
+        return folder / dataset / f"{name}_{self.options.get('suffix') or self.opt['name']}.png"
+
+    def _report(self, table: MetricTable, scalars: Any) -> None:
+        """Write the table to files, log and scalars, and update the best values."""
+        for path, reason in table.failed.items():
+            logger.error(f"{path} was left out: {reason.replace(f'cannot read image {path}: ', 'cannot be read: ')}")
+        mean = table.mean()
+        if distributed.rank() == 0 and (mean or table.failed):
+            if self.opt["is_train"]:
+                table.write(Path(self.opt["path"]["experiments_root"], "metrics"), suffix=f"_{table.iteration}")
+            else:
+                table.write(Path(self.opt["path"]["results_root"]))
+        if mean:
+            logger.info(f"{table.dataset}\n{table.text()}")
+        for metric, value in mean.items():
+            best = self._update_best(table.dataset, metric, value, table.iteration)
+            if self.opt["is_train"]:
+                logger.info(f"{table.dataset} {metric}: {value:.4f}, best {best['val']:.4f} at {best['iter']}")
+            if scalars:
+                scalars.add_scalar(f"metrics/{table.dataset}/{metric}", value, table.iteration)
+
+    def _update_best(self, dataset: str, metric: str, value: float, iteration: int | None) -> dict[str, Any]:
+        """Replace the best value of a metric if this one is at least as good. Return the best."""
+        better = "lower" if is_lower_better(metric, self.options["metrics"][metric]) else "higher"
+        worst = {"better": better, "val": math.inf if better == "lower" else -math.inf, "iter": -1}
+        best = self.best.setdefault(dataset, {}).setdefault(metric, worst)
+        improved = value <= best["val"] if best["better"] == "lower" else value >= best["val"]
+        if improved:
+            best |= {"val": value, "iter": iteration}
+        return best
+
+
+def _image_paths(dataset: Any) -> list[str]:
+    """List the files of a dataset of BasicSR without reading them."""
+    return [path.get("lq_path") or path["gt_path"] if isinstance(path, dict) else path for path in dataset.paths]
+
+
+def _unique_names(paths: list[str]) -> list[str]:
+    """Return file names without suffix; where two would be equal, with the suffix, or with the folders too."""
+    stems = Counter(Path(path).stem for path in paths)
+    names = [Path(path).stem if stems[Path(path).stem] == 1 else _flat(Path(path).name) for path in paths]
+    return names if len(set(names)) == len(names) else [_flat(Path(path).as_posix()) for path in paths]
+
+
+def _flat(path: str) -> str:
+    return re.sub(r"[/.:]+", "_", path).strip("_")
+
+
+def _read_item(dataset: Any, index: int) -> dict[str, Any]:
+    """Read an image as a batch of one. Raises `DRCTError` with the reason if its file is broken."""
+    try:
+        return default_collate([dataset[index]])
+    except Exception:  # BasicSR's datasets stumble over what a decoder returned for a broken file
+        entry = dataset.paths[index]
+        for path in entry.values() if isinstance(entry, dict) else [entry]:
+            if Path(path).is_file():
+                read_image(path)  # raises the reason
+        raise

@@ -1,0 +1,140 @@
+"""Upscaling many files, in one process or in several that share them."""
+
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from drct.errors import DRCTError
+from drct.images.pictures import check_size, read_picture, write_picture
+from drct.inference.batch_plan import Job, ResultOptions, plan
+from drct.inference.memory import is_out_of_memory
+from drct.inference.upscaler import Upscaler, load
+from drct.runtime import distributed
+from drct.text import first_line
+
+
+@dataclass(frozen=True)
+class UpscalerOptions:
+    """Arguments of `drct.load`, of which each process makes its upscaler."""
+
+    weights: str
+    device: str | None = None
+    precision: str = "auto"
+    tile: int | str | None = "auto"
+    self_ensemble: bool = False
+
+
+@dataclass
+class Tally:
+    """What became of the images of a batch.
+
+    Attributes:
+        planned: Number of images that were found and have a file for their result.
+        upscaled: Number of results written.
+        skipped: Number of images whose result existed.
+        failed: Number of inputs and images that could not be upscaled.
+        pixels: Number of pixels of the results written.
+    """
+
+    planned: int = 0
+    upscaled: int = 0
+    skipped: int = 0
+    failed: int = 0
+    pixels: int = 0
+
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
+
+
+def upscale_files(inputs: Sequence[str], results: ResultOptions, upscaler: UpscalerOptions) -> Tally:
+    """Upscale files, folders and what patterns match, together with the other processes if there are several.
+
+    Each failure is one line on stderr, and does not stop the other images.
+
+    Args:
+        inputs: Files, folders (searched recursively) and patterns such as '*.png'.
+        results: Where results go, and how they are written.
+        upscaler: The network and the way it is run. It is loaded only if there is something to do.
+
+    Returns:
+        The numbers of all processes together.
+
+    Raises:
+        DRCTError: if nothing can be done: no such weights or device, or an output that cannot be written.
+    """
+    distributed.meet()
+    distributed.start("gloo", 0, logging.getLogger("drct"))
+    first = distributed.rank() == 0
+    jobs, failures = distributed.from_first(plan(inputs, results) if first else None)
+    for failure in failures if first else []:
+        print(f"error: {failure}", file=sys.stderr)
+    tally = Tally(planned=len(jobs), failed=len(failures))
+    if not jobs:
+        return tally
+    return sum(distributed.gather(_upscale_share(jobs, _load_upscaler(upscaler), results)), tally)
+
+
+def _load_upscaler(options: UpscalerOptions) -> Upscaler:
+    device = options.device
+    if device in (None, "cuda") and distributed.world_size() > 1 and torch.cuda.is_available():
+        device = f"cuda:{distributed.local_rank() % torch.cuda.device_count()}"
+    upscaler = load(options.weights, device, options.precision, options.tile, options.self_ensemble)
+    upscaler.check_pictures()
+    return upscaler
+
+
+def _upscale_share(jobs: Sequence[Job], upscaler: Upscaler, options: ResultOptions) -> Tally:
+    """Upscale the images that this process gets to, taking one at a time from those that no process has taken."""
+    tally, start = Tally(), time.monotonic()
+    with tqdm(total=len(jobs), unit="image", disable=True if distributed.rank() else None) as progress:
+        for number in distributed.shared(len(jobs)):
+            job = jobs[number]
+            progress.update(number - progress.n)
+            speed = tally.pixels / 1e6 / max(time.monotonic() - start, 1e-3)
+            progress.set_postfix_str(f"{speed:.2f} megapixels/s, {job.source.name}")
+            try:
+                if options.existing == "skip" and job.target.exists():
+                    tally.skipped += 1
+                    continue
+                pixels, notes = _upscale_file(job, upscaler, options)
+                tally.upscaled += 1
+                tally.pixels += pixels
+                for note in notes:
+                    progress.write(f"note: {job.source}: {note}", file=sys.stderr)
+            except KeyboardInterrupt:
+                done = f"{tally.upscaled} of {len(jobs)} images"
+                print(f"interrupted after {done}; --skip-existing goes on", file=sys.stderr)
+                raise
+            except Exception as error:  # one bad file does not stop the others
+                tally.failed += 1
+                progress.write(f"error: {_reason(error, job.source)}", file=sys.stderr)
+        progress.update(len(jobs) - progress.n)
+    return tally
+
+
+def _upscale_file(job: Job, upscaler: Upscaler, options: ResultOptions) -> tuple[int, list[str]]:
+    """Upscale a file. Returns the number of pixels of the result, and notes for the user."""
+    if job.target.exists() and options.existing != "replace":
+        raise DRCTError(f"{job.source}: {job.target} exists: --overwrite replaces it, --skip-existing leaves it")
+    picture = read_picture(job.source)
+    height, width = picture.pixels.shape[:2]
+    check_size(job.target, *upscaler.size(height, width, options.outscale))
+    result = upscaler.upscale_picture(picture, options.outscale)
+    lost = write_picture(job.target, result, options.quality)
+    return result.pixels.shape[0] * result.pixels.shape[1], [note for note in (result.note, lost) if note]
+
+
+def _reason(error: Exception, source: Path) -> str:
+    """Return one line, with the name of the file, about an error."""
+    if isinstance(error, DRCTError):
+        message = " ".join(str(error).splitlines())  # names of files may contain line breaks
+        return message if str(source) in str(error) else f"{source}: {message}"
+    if is_out_of_memory(error):
+        return f"{source}: out of memory: try --tile 256, or less"
+    return f"{source}: {type(error).__name__}: {first_line(error)}"

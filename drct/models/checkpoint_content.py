@@ -1,0 +1,68 @@
+"""Content of the checkpoints of a model: weights of its networks, state of its optimizers and schedules."""
+
+import logging
+import math
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import nn
+
+# Entries of the state of a schedule that change during training; all others are options
+PROGRESS = {"last_epoch", "_step_count", "_last_lr", "T_cur", "T_i", "_is_initial"}
+PROGRESS |= {"_get_lr_called_within_step", "base_lrs", "verbose"}
+
+
+def weights_content(networks: dict[str, nn.Module]) -> dict[str, dict[str, torch.Tensor]]:
+    """Return the state dicts of networks on the CPU by key: `params` and perhaps `params_ema`.
+
+    Tensors that are equal in both, such as those that are computed from the options, become one, which `torch.save`
+    writes once.
+    """
+    content = {key: {name: t.cpu() for name, t in network.state_dict().items()} for key, network in networks.items()}
+    ema = content.get("params_ema", {})
+    for name in ema:
+        if torch.equal(content["params"][name], ema[name]):
+            ema[name] = content["params"][name]
+    return content
+
+
+def optimization_state(optimizers: list[Any], schedules: list[Any]) -> dict[str, Any]:
+    """Return the entries of a training state for optimizers and schedules, and their classes as `kinds`."""
+    return {
+        "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+        "schedulers": [_schedule_state(schedule) for schedule in schedules],
+        "kinds": _kinds(optimizers, schedules),
+    }
+
+
+def check_training_state(state: dict[str, Any], optimizers: list[Any], schedules: list[Any], total_iter: int) -> None:
+    """Check that a training state fits optimizers and schedules, and warn where a schedule had other options.
+
+    Raises:
+        ValueError: if it is the state of other classes, or of a schedule that ends before `total_iter`.
+    """
+    own, theirs = _kinds(optimizers, schedules), state.get("kinds")
+    if theirs not in (None, own):
+        raise ValueError(f"{', '.join(theirs)} is not {', '.join(own)}")
+    for schedule, saved in zip(schedules, state["schedulers"], strict=True):
+        current = _schedule_state(schedule)
+        changed = [
+            f"{key} {value} (the option file: {current[key]})"
+            for key, value in saved.items()
+            if key in current and key not in PROGRESS and current[key] != value
+        ]
+        if changed:
+            logging.getLogger("basicsr").warning(f"the schedule of the training state goes on: {', '.join(changed)}")
+        if saved.get("total_steps", math.inf) < total_iter:
+            raise ValueError(f"its schedule ends after total_steps {saved['total_steps']}, before train.total_iter")
+
+
+def _kinds(optimizers: list[Any], schedules: list[Any]) -> list[str]:
+    return [type(thing).__name__ for thing in (*optimizers, *schedules)]
+
+
+def _schedule_state(schedule: Any) -> dict[str, Any]:
+    """Return the state of a schedule without Counters, which some versions of PyTorch refuse to load."""
+    state = schedule.state_dict()
+    return {key: dict(value) if isinstance(value, dict) else deepcopy(value) for key, value in state.items()}

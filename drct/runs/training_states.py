@@ -1,0 +1,123 @@
+"""Training states of a run: choosing the one to resume from, setting aside and deleting the others."""
+
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from drct.errors import DRCTError
+from drct.files import make_folder
+from drct.runtime import checkpoint, distributed
+
+logger = logging.getLogger("drct")
+
+
+def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
+    """Read the training state to resume from, and make `opt` load the network that was saved with it.
+
+    This replaces `basicsr.train.load_resume_state`. `--auto_resume` takes the newest state of the experiment that is
+    whole; otherwise `path.resume_state` names a state. The first process chooses for all.
+
+    Args:
+        opt: Options of the run. `path.resume_state` and the keys of the network's weights in `path` are set.
+
+    Returns:
+        The training state, or None if the run starts anew.
+
+    Raises:
+        DRCTError: if the state or its weight file is damaged, or if there are states and none is whole.
+    """
+    path = distributed.from_first(_state_to_resume(opt) if distributed.rank() == 0 else None)
+    if path is None:
+        return None
+    state = _read_state(path)
+    opt["path"]["resume_state"] = str(path)
+    # A state belongs to the network saved at the same iteration; its EMA is loaded beside it
+    opt["path"]["pretrain_network_g"] = str(weights_beside(path, state["iter"]))
+    opt["path"]["param_key_g"] = "params"
+    opt["path"]["strict_load_g"] = True
+    return state
+
+
+def set_aside(folder: str | os.PathLike, iteration: int) -> Path | None:
+    """Move the checkpoints of iterations after `iteration` to a new folder `set_aside_<time>` beside their own.
+
+    They are damaged or belong to a course of training that is given up; left in place, the run would take them for
+    its own.
+
+    Args:
+        folder: Folder of the training states.
+        iteration: Iteration that the run resumes from.
+
+    Returns:
+        The new folder, or None if there were no later checkpoints.
+    """
+    later = [path for path in _states(folder) if int(path.stem) > iteration]
+    if not later:
+        return None
+    target = make_folder(Path(folder).parent / f"set_aside_{time.strftime('%Y%m%d_%H%M%S')}")
+    for path in later:
+        for file in (path, weights_beside(path, path.stem)):
+            if file.exists():
+                file.rename(target / file.name)
+    return target
+
+
+def prune(folder: str | os.PathLike, keep: int) -> None:
+    """Delete all but the newest `keep` training states of a folder, and the weight files saved with them."""
+    for path in _states(folder)[keep:]:
+        try:
+            path.unlink(missing_ok=True)  # first, since weights without a state resume nothing
+            weights_beside(path, path.stem).unlink(missing_ok=True)
+        except OSError as error:
+            logger.warning(f"cannot delete {path} or its weights: {error.strerror or error}")
+
+
+def weights_beside(state: str | os.PathLike, iteration: int | str) -> Path:
+    """Return the path of the weight file that was saved together with a training state."""
+    return Path(state).resolve().parents[1] / "models" / f"net_g_{iteration}.pth"
+
+
+def _states(folder: str | os.PathLike) -> list[Path]:
+    """List the training states (`<iter>.state`) of a folder, newest first."""
+    found = [path for path in Path(folder).glob("*.state") if path.stem.isdigit()]
+    return sorted(found, key=lambda path: int(path.stem), reverse=True)
+
+
+def _state_to_resume(opt: dict[str, Any]) -> str | os.PathLike | None:
+    newest = _newest_whole_state(opt["path"]["training_states"]) if opt["auto_resume"] else None
+    given = opt["path"].get("resume_state")
+    if newest is None and given is not None:
+        checkpoint.verify(given)
+    return newest or given
+
+
+def _newest_whole_state(folder: str | os.PathLike) -> Path | None:
+    """Return the newest training state that, with its weight file, is whole; None if the folder has no states.
+
+    Each damaged state is reported in the log. If all are damaged, a `DRCTError` keeps the run from starting anew over
+    them.
+    """
+    candidates = _states(folder)
+    for path in candidates:
+        try:
+            checkpoint.verify(path)
+            checkpoint.verify(weights_beside(path, path.stem))
+            _read_state(path)
+            return path
+        except DRCTError as error:
+            logger.warning(f"not resuming from iteration {path.stem}: {error}")
+    if candidates:
+        raise DRCTError(
+            f"none of the {len(candidates)} training states in {folder} is whole. Move the experiment away to start "
+            "anew, or start from weights with path.pretrain_network_g"
+        )
+    return None
+
+
+def _read_state(path: str | os.PathLike) -> dict[str, Any]:
+    state = checkpoint.load(path)
+    if not isinstance(state, dict) or not {"epoch", "iter", "optimizers", "schedulers"} <= state.keys():
+        raise DRCTError(f"{path} is not a training state")
+    return state
