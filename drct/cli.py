@@ -15,7 +15,7 @@ COMMANDS: Commands = {
     "train": ("drct.commands.train", "train a network by an option file"),
     "prepare": ("drct.commands.prepare", "make training and test data from images"),
     "curves": ("drct.commands.curves", "draw losses and metrics of training runs"),
-    "report": ("drct.evaluation.compare_runs", "compare the results of test runs"),
+    "report": ("drct.commands.report", "compare the results of test runs"),
     "analyze": ("drct.commands.analyze", "look into networks: features through their depth, what a patch depends on"),
     "complexity": ("drct.commands.complexity", "parameters, operations and memory of networks"),
     "bench": ("drct.commands.bench", "time and memory beside other networks and runtimes"),

@@ -29,7 +29,8 @@ from drct.analysis.speed_report import read_speed, speed_table
 from drct.archs.drct_arch import DRCT
 from drct.archs.variants import VARIANTS
 from drct.errors import DRCTError, did_you_mean, one_line_errors
-from drct.evaluation.compare_runs import compare, markdown, read_run
+from drct.evaluation.compare_runs import compare, comparison_markdown
+from drct.evaluation.results import read_run
 from drct.files import write_bytes
 from drct.text import markdown_table
 
@@ -89,7 +90,7 @@ def _results(figures: Path) -> str:
     for run in runs:
         known = {name: run.datasets[name] for name in BENCHMARKS if name in run.datasets}
         run.datasets = known | run.datasets  # in the order of published tables
-    return markdown(runs, compare(runs))
+    return comparison_markdown(runs, compare(runs))
 
 
 def _features(figures: Path) -> str:
@@ -185,7 +186,7 @@ def keep_results(folder: Path, figures: Path) -> None:
     if run.options is None:
         raise DRCTError(f"{folder} has no settings.json, which test runs write: its scale and borders are not known")
     target = figures / "results" / run.name
-    settings = {"options": {"scale": run.options["scale"], "val": {"metrics": run.options["metrics"]}}}
+    settings = {"options": {"scale": run.options.scale, "val": {"metrics": run.options.metrics}}}
     contents = {file.name: file.read_bytes() for file in sorted(folder.glob("metrics_*.json"))}
     contents["settings.json"] = (json.dumps(settings, indent=2) + "\n").encode()
     for earlier in target.glob("metrics_*.json"):

@@ -16,11 +16,13 @@ from basicsr.metrics import calculate_psnr, calculate_ssim
 from basicsr.utils.matlab_functions import imresize
 from conftest import photo, test_options, write_options
 
+from drct.commands import report as report_command
 from drct.commands import test as test_run
-from drct.evaluation import compare_runs as report_command
 from drct.evaluation import comparison_sheet as sheet
-from drct.evaluation import run_report as report
+from drct.evaluation import run_report
 from drct.evaluation.metric_table import MetricTable
+from drct.evaluation.pages import pictures as report_pictures
+from drct.evaluation.run_settings import run_settings
 from drct.images.bgr import read_image, write_png
 from drct.models.drct_model import DRCTModel
 
@@ -174,16 +176,16 @@ def report_of(folder, pictures, table=None):
     """A page of pictures, by name, without a run."""
     options = {"network_g": {"type": "DRCT"}, "scale": 2, "path": {}, "datasets": {}, "val": {}, "name": "run"}
     table = table or MetricTable("set")
-    with report.RunReport(folder, report.run_settings(options, torch.device("cpu"))) as run_report:
+    with run_report.RunReport(folder, run_settings(options, torch.device("cpu"))) as report:
         for name, views in pictures.items():
-            run_report.add(name, views, table)
-        run_report.tables.append(table)
-        run_report.write()
+            report.add(name, views, table)
+        report.tables.append(table)
+        report.write()
     return Page(folder / "report.html")
 
 
 def test_of_a_large_picture_the_part_of_most_detail_is_shown(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "SIDE", 64)
+    monkeypatch.setattr(report_pictures, "MAX_SIDE", 64)
     lr = np.full((60, 90, 3), 128, np.uint8)
     lr[5:25, 40:62] = np.random.default_rng(0).integers(0, 256, (20, 22, 3), dtype=np.uint8)
     truth = cv2.resize(lr, None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)
@@ -201,7 +203,7 @@ def test_of_a_large_picture_the_part_of_most_detail_is_shown(tmp_path, monkeypat
 def test_bicubic_of_a_part_is_the_part_of_bicubic(area):
     lr = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
     y, x, height, width = area
-    part = report._bicubic(lr, *area, scale=2)
+    part = report_pictures.bicubic_of_area(lr, *area, scale=2)
     assert np.array_equal(part, bicubic_of(lr)[2 * y : 2 * (y + height), 2 * x : 2 * (x + width)])
 
 
@@ -213,9 +215,8 @@ def test_error_maps_have_the_colours_of_the_legend(tmp_path):
     lq = truth[::2, ::2]
     page = report_of(tmp_path, {"a": {"lq": lq, "img": result, "img2": truth, "bicubic": bicubic}})
     maps = [decoded(attrs["data-map"]).astype(int) for attrs in page.of_class("img", "map")]
-    first, middle, last = (
-        [int(colour[i : i + 2], 16) for i in (5, 3, 1)] for colour in (report._legend()[i] for i in (0, 8, 16))
-    )
+    colours = [report_pictures.legend_colours()[i] for i in (0, 8, 16)]
+    first, middle, last = ([int(colour[i : i + 2], 16) for i in (5, 3, 1)] for colour in colours)
     assert np.abs(maps[0] - middle).max() < 6
     assert np.abs(maps[1][:12] - last).max() < 6
     assert np.abs(maps[1][20:] - first).max() < 6
@@ -224,7 +225,7 @@ def test_error_maps_have_the_colours_of_the_legend(tmp_path):
 
 
 def test_a_page_shows_a_limited_number_of_pictures_and_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "PICTURES", 2)
+    monkeypatch.setattr(run_report, "MAX_PICTURES", 2)
     table = MetricTable("set")
     for i in range(5):
         table.add(f"{i}", {"psnr": float(i)})
@@ -232,7 +233,7 @@ def test_a_page_shows_a_limited_number_of_pictures_and_says_so(tmp_path, monkeyp
     page = report_of(tmp_path, {f"{i}": {"lq": lq, "img": img} for i in range(5)}, table)
     assert len(page.of_class("figure", "compare")) == 2
     assert len(page.tables[-1]) == 1 + 5 + 1
-    assert "Those of 3 more images are left out" in page.text
+    assert "at most 2 images of a dataset; the pictures of 3 more are left out" in page.text
 
 
 def test_an_interrupted_run_leaves_no_parts(weights, pairs, monkeypatch):
@@ -474,7 +475,7 @@ def test_runs_are_compared_in_one_page_and_one_markdown_table(workplace, capsys)
     table = capsys.readouterr().out
     assert table.splitlines() == [
         "| dataset | metric | bicubic | one | two |",
-        "|---|---|---:|---:|---:|",
+        "| --- | --- | ---: | ---: | ---: |",
         "| Set5 | psnr ↑ | 28.00 | 31.00 | **31.75** |",
         "| Set5 | lpips ↓ | 0.5000 | 0.3000 | **0.2000** |",
         "| Set14 | psnr ↑ | – | – | 25.00 |",
@@ -504,8 +505,11 @@ def test_means_are_over_common_images_and_it_is_said(workplace, capsys):
 @pytest.mark.parametrize(
     ("change", "note"),
     [
-        ({"crop_border": 0}, "psnr was not measured alike and is not to be compared: crop\\_border 4, type calculate"),
-        ({"scale": 2}, "the scales differ and are not to be compared: ×4 in one, ×2 in two"),
+        (
+            {"crop_border": 0},
+            "psnr was measured differently, so the runs cannot be compared: crop\\_border 4, type calculate",
+        ),
+        ({"scale": 2}, "the scales differ, so the runs cannot be compared: ×4 in one, ×2 in two"),
     ],
 )
 def test_what_was_measured_otherwise_is_not_ranked(workplace, capsys, change, note):
@@ -525,8 +529,8 @@ def test_other_notes_on_comparability(workplace, capsys):
     ]
     assert report_command.main(runs) == 0
     out = capsys.readouterr().out
-    assert "Set5: psnr of bicubic upscaling differs, so images or settings are not the same: 25.00 in one, 26.00" in out
-    assert "three: no settings.json tells the scale and the borders" in out
+    assert "Set5: psnr of bicubic upscaling differs, so images or settings do too: 25.00 in one, 26.00" in out
+    assert "three: scale and cropped borders are unknown, because settings.json is missing" in out
     assert "new: 0 of 2 images are in all runs, there is nothing to compare: three lacks y; four lacks x" in out
     assert Page("comparison.html").tables[-1][1:] == [["x", "∞", "–"], ["y", "–", "–"]]
 
@@ -545,9 +549,9 @@ def test_names_from_files_are_no_code_in_page_or_markdown(workplace, capsys):
     [
         (None, "results/bad has no metrics_<dataset>.json: name folders such as"),
         ("{", "cannot read results/bad/metrics_x.json: "),
-        ("[1]", "cannot read results/bad/metrics_x.json: it is not a file that a test run wrote"),
-        ('{"dataset": "x"}', "the files in results/bad are not what a test run writes: KeyError: 'failed'"),
-        ('{"dataset": "x", "failed": {}, "images": {"a": 1}}', "the files in results/bad are not what"),
+        ("[1]", "cannot read results/bad/metrics_x.json: it was not written by a test run"),
+        ('{"dataset": "x"}', "the files in results/bad were not written by a test run: KeyError: 'failed'"),
+        ('{"dataset": "x", "failed": {}, "images": {"a": 1}}', "the files in results/bad were not"),
         ('{"dataset": "x", "failed": {}, "images": {}}', "no image was measured"),
     ],
 )

@@ -1,6 +1,5 @@
 """Training that goes on exactly where it stopped, in one process or several, whatever ends it."""
 
-import contextlib
 import copy
 import csv
 import errno
@@ -11,7 +10,6 @@ import random
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,6 +21,7 @@ import pytest
 import torch
 import torchvision
 from conftest import ROOT, TINY, OriginalDRCT, pair, photo, rescale_, test_options, train_options, write_options
+from forked import Forked, free_port
 
 from drct.commands import test as test_run
 from drct.commands import train as train_run
@@ -50,6 +49,27 @@ def images(workplace: Path) -> Path:
     return workplace
 
 
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory):
+    return tmp_path_factory.mktemp("whole")
+
+
+@pytest.fixture
+def train_whole(images, shelf):
+    """Trains `options()` undisturbed to `experiments/whole`: in earnest the first time, then by a copy of that."""
+
+    def train_or_copy(processes=1):
+        kept = shelf / str(processes)
+        if kept.exists():
+            shutil.copytree(kept, "experiments/whole")
+            return
+        opt = options() | {"name": "whole"}
+        assert (run_here(opt) if processes == 1 else train(opt, processes=processes)[0]) == 0
+        shutil.copytree("experiments/whole", kept)
+
+    return train_or_copy
+
+
 def options(workers=0, **train):
     """A run of 30 iterations with everything random that a run can have, and a checkpoint at every third."""
     schedule = {"scheduler": {"type": "CosineAnnealingLR", "T_max": 30}, "warmup_iter": 5}
@@ -59,12 +79,6 @@ def options(workers=0, **train):
     opt["val"]["val_freq"] = 4
     opt["logger"] |= {"save_checkpoint_freq": 3, "save_best": "psnr"}
     return opt
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return probe.getsockname()[1]
 
 
 def launcher_of(processes):
@@ -78,29 +92,24 @@ def command(opt, *arguments, processes=1):
     return [*launch, TRAIN, "-opt", write_options(Path(f"{opt['name']}.yml"), opt), *launcher, *arguments]
 
 
-def start(*arguments, **keywords):
-    """Start training in a process group of its own."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    with open("output.txt", "a") as output:
-        return subprocess.Popen(
-            command(*arguments, **keywords), env=environment, stdout=output, stderr=output, start_new_session=True
-        )
+def train_as_users_do(*arguments, **keywords):
+    """Train to the end by the command of the README; the exit status and what was printed."""
+    line, environment = command(*arguments, **keywords), os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=300)
+    return done.returncode, done.stdout + done.stderr
+
+
+def start(opt, *arguments, processes=1, script=TRAIN):
+    """Start training in processes of its own, without their imports."""
+    launcher = ["--launcher", "pytorch"] if processes > 1 else []
+    file = write_options(Path(f"{opt['name']}.yml"), opt)
+    return Forked(script, "-opt", file, *launcher, *arguments, processes=processes)
 
 
 def train(*arguments, **keywords):
     """Train to the end; the exit status and what was printed."""
     process = start(*arguments, **keywords)
-    try:
-        return process.wait(timeout=300), Path("output.txt").read_text()
-    finally:
-        kill_group(process)
-
-
-def kill_group(process):
-    """SIGKILL a process and its children."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    return process.wait(), process.output.read_text()
 
 
 def scalars(name):
@@ -146,7 +155,7 @@ def last_iteration(name):
 @pytest.mark.parametrize(("processes", "workers"), [(1, 0), (1, 2), (2, 0), (2, 2)])
 def test_a_run_that_is_killed_again_and_again_ends_bit_identical(images, processes, workers):
     """20 kills in all: five each, at random moments, with loader workers or without, of one process or two."""
-    assert train(options(workers, precision="fp32") | {"name": "whole"}, processes=processes)[0] == 0
+    assert train_as_users_do(options(workers, precision="fp32") | {"name": "whole"}, processes=processes)[0] == 0
     rng = random.Random(10 * processes + workers)
     for kill in range(5):
         process = start(options(workers) | {"name": "killed"}, "--auto_resume", processes=processes)
@@ -156,7 +165,7 @@ def test_a_run_that_is_killed_again_and_again_ends_bit_identical(images, process
             assert process.poll() is None and time.monotonic() < deadline, f"kill {kill} of {processes}, {workers}"
             time.sleep(0.001)
         time.sleep(rng.uniform(0, 0.05))  # in a step, in validation, while saving
-        kill_group(process)
+        process.kill()
     status, output = train(options(workers) | {"name": "killed"}, "--auto_resume", processes=processes)
     assert status == 0, output
     assert_same_run("whole", "killed")
@@ -180,13 +189,14 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("file", ["net_g_6.pth", "6.state"])
-def test_a_run_that_is_killed_while_it_writes_ends_bit_identical(images, file):
+def test_a_run_that_is_killed_while_it_writes_ends_bit_identical(images, train_whole, file):
     Path("killed.py").write_text(KILLED_WRITING.format(root=str(ROOT), file=file))
     opt = write_options(Path("run.yml"), options())
-    assert subprocess.run([sys.executable, "killed.py", "-opt", opt], check=False).returncode == -signal.SIGKILL
+    killed = Forked("killed.py", "-opt", opt, OMP_NUM_THREADS=str(torch.get_num_threads()))
+    assert killed.wait() == -signal.SIGKILL
     assert list(Path("experiments").rglob(f".{file}.*.tmp"))
     assert run_here(options(), "--auto_resume") == 0
-    assert run_here(options() | {"name": "whole"}) == 0
+    train_whole()
     assert_same_run("run", "whole")
     assert not list(Path("experiments").rglob(".*.tmp"))
 
@@ -207,8 +217,8 @@ def test_the_number_of_processes_may_change_on_resuming(images):
     assert max(alone[1]) > 1.05 * min(alone[1])  # other images would show
 
 
-def test_a_run_stopped_while_it_validates_validates_again(images, capfd):
-    assert run_here(options() | {"name": "whole"}) == 0
+def test_a_run_stopped_while_it_validates_validates_again(images, train_whole, capfd):
+    train_whole()
     original = DRCTModel.test
     seen = []
 
@@ -227,7 +237,7 @@ def test_a_run_stopped_while_it_validates_validates_again(images, capfd):
     assert_same_run("run", "whole")
 
 
-def test_states_of_basicsr_are_resumed(images):
+def test_states_of_basicsr_are_resumed(images, train_whole):
     """They hold neither samples nor seed, nor what else is ours."""
     opt = options()
     opt["train"]["total_iter"] = 6
@@ -238,7 +248,7 @@ def test_states_of_basicsr_are_resumed(images):
     torch.save(theirs, path)
     opt["train"]["total_iter"] = 30
     assert run_here(opt, "--auto_resume") == 0
-    assert run_here(options() | {"name": "whole"}) == 0
+    train_whole()
     a, b = (torch.load(f"experiments/{run}/models/net_g_30.pth", weights_only=True) for run in ("run", "whole"))
     assert_equal(a, b, "weights")
 
@@ -275,15 +285,19 @@ def test_a_schedule_that_the_state_overrules_is_told(images, capfd):
 # ------------------------------------------------------------------------------------------------------------- faults
 
 
-def stopped_run(iterations=7, **train_more):
-    """Train for some iterations only, with checkpoints at 3 and 6, as if killed after."""
-    opt = options(**train_more)
-    opt["train"]["total_iter"] = iterations
+@pytest.fixture
+def stopped_run(images, shelf, capfd):
+    """Options of a run that has checkpoints at 3 and 6, as if killed at iteration 7. Its output is captured."""
+    opt, kept = options(), shelf / "stopped"
+    if kept.exists():
+        shutil.copytree(kept, "experiments/run")
+        return opt
+    opt["train"]["total_iter"] = 7
     assert run_here(opt) == 0
     Path("experiments/run/models/net_g_7.pth").unlink()
     Path("experiments/run/training_states/7.state").unlink()
-    opt["train"]["total_iter"] = 30
-    return opt
+    shutil.copytree("experiments/run", kept)
+    return options()
 
 
 def run_here(opt, *arguments):
@@ -304,8 +318,8 @@ def spoil(path, how):
 
 @pytest.mark.parametrize("file", ["training_states/6.state", "models/net_g_6.pth"])
 @pytest.mark.parametrize("how", ["truncated", "empty", "one bit"])
-def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_used(images, capfd, file, how):
-    opt = stopped_run()
+def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_used(images, stopped_run, capfd, file, how):
+    opt = stopped_run
     spoil(Path("experiments/run", file), how)
     opt["train"]["total_iter"] = 8
     assert run_here(opt, "--auto_resume") == 0
@@ -314,8 +328,8 @@ def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_used(images,
     assert "Resuming from iteration 3" in output
 
 
-def test_if_no_checkpoint_is_whole_nothing_is_overwritten(images, capfd):
-    opt = stopped_run()
+def test_if_no_checkpoint_is_whole_nothing_is_overwritten(images, stopped_run, capfd):
+    opt = stopped_run
     for path in Path("experiments/run/training_states").iterdir():
         spoil(path, "truncated")
     assert run_here(opt, "--auto_resume") == 2
@@ -323,8 +337,8 @@ def test_if_no_checkpoint_is_whole_nothing_is_overwritten(images, capfd):
     assert len(list(Path("experiments").iterdir())) == 1
 
 
-def test_a_missing_weight_file_is_not_resumed_from(images, capfd):
-    opt = stopped_run()
+def test_a_missing_weight_file_is_not_resumed_from(images, stopped_run, capfd):
+    opt = stopped_run
     Path("experiments/run/models/net_g_6.pth").unlink()
     opt["train"]["total_iter"] = 8
     assert run_here(opt, "--auto_resume") == 0
@@ -332,7 +346,7 @@ def test_a_missing_weight_file_is_not_resumed_from(images, capfd):
 
 
 @pytest.mark.parametrize("file", ["net_g_6.pth", "6.state", "net_g_best.pth"])
-def test_a_full_disk_ends_the_run_and_leaves_the_checkpoints_before(images, capfd, file):
+def test_a_full_disk_ends_the_run_and_leaves_the_checkpoints_before(images, train_whole, capfd, file):
     """The device runs out of space as the file is written out."""
     real = checkpoint.write_atomically
 
@@ -353,7 +367,7 @@ def test_a_full_disk_ends_the_run_and_leaves_the_checkpoints_before(images, capf
     assert Path("experiments/run/training_states/3.state").exists()
     assert not [path for path in Path("experiments/run").rglob("*") if path.suffix == ".tmp"]
     assert run_here(options(), "--auto_resume") == 0
-    assert run_here(options() | {"name": "whole"}) == 0
+    train_whole()
     assert_same_run("run", "whole")
 
 
@@ -482,9 +496,13 @@ if __name__ == "__main__":
 """
 
 
+def write_faulty(fault, rank="1"):
+    Path("faulty.py").write_text(FAULTY.format(root=str(ROOT), fault=fault, rank=rank))
+
+
 def train_with_fault(fault, *arguments, rank="1", launch=(), **more):
     """Two processes, one of which does something at iteration 5. Exit status and output."""
-    Path("faulty.py").write_text(FAULTY.format(root=str(ROOT), fault=fault, rank=rank))
+    write_faulty(fault, rank)
     opt = write_options(Path("run.yml"), options() | more)
     launch = launch or launcher_of(2)
     done = subprocess.run(
@@ -519,12 +537,12 @@ def test_a_process_that_dies_ends_the_others(images):
 
 
 def test_a_mistake_in_the_option_file_is_told_once(images):
-    status, output = train_with_fault("pass", scale="two")
-    assert status != 0
-    assert output.count("scale must be a whole number") == 1
+    process = start(options() | {"scale": "two"}, processes=2)
+    assert process.wait() == 2
+    assert process.output.read_text().count("scale must be a whole number") == 1
 
 
-def test_torchrun_restarts_a_group_that_resumes_by_itself(images):
+def test_torchrun_restarts_a_group_that_resumes_by_itself(images, train_whole):
     """Without --auto_resume on the command line."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={free_port()}"]
     status, output = train_with_fault(
@@ -534,18 +552,19 @@ def test_torchrun_restarts_a_group_that_resumes_by_itself(images):
     # The state at 3 was written before; that at 4 is written if the other process was between two steps when it noticed
     resumed = re.findall(r"Resuming from iteration (\d+)", output)
     assert resumed in (["3"], ["4"]), output
-    assert train(options() | {"name": "whole"}, processes=2)[0] == 0
+    train_whole(processes=2)
     assert_same_run("restarted", "whole")
 
 
 def test_a_nan_in_the_batch_of_one_process_skips_the_step_of_all(images):
-    status, output = train_with_fault("self.gt.fill_(float('nan'))")
-    assert status == 0
-    assert output.count("iteration 5 changes nothing") == 1
+    write_faulty("self.gt.fill_(float('nan'))")
+    process = start(options(), processes=2, script="faulty.py")
+    assert process.wait() == 0
+    assert process.output.read_text().count("iteration 5 changes nothing") == 1
 
 
 @pytest.mark.parametrize("target", ["one process", "terminal"])
-def test_a_signal_to_one_process_or_to_all_saves_and_stops_all(images, target):
+def test_a_signal_to_one_process_or_to_all_saves_and_stops_all(images, train_whole, target):
     """Ctrl-C reaches the launcher and all processes, and the launcher passes it on; SIGTERM may reach one."""
     fault = {
         "one process": "os.kill(os.getpid(), signal.SIGTERM)",
@@ -557,27 +576,24 @@ def test_a_signal_to_one_process_or_to_all_saves_and_stops_all(images, target):
     assert output.count("Stopped at iteration 5, which is saved") == 1, output
     assert "TypeError" not in output
     assert train(options(), "--auto_resume", processes=2)[0] == 0
-    assert train(options() | {"name": "whole"}, processes=2)[0] == 0
+    train_whole(processes=2)
     assert_same_run("run", "whole")
 
 
 def test_a_second_ctrl_c_ends_at_once(images):
-    fault = "print('waiting', flush=True); __import__('time').sleep(60); __import__('time').sleep(60)"
-    Path("faulty.py").write_text(FAULTY.format(root=str(ROOT), fault=fault, rank="0"))
-    command_line = [sys.executable, "faulty.py", "-opt", write_options(Path("run.yml"), options())]
-    environment = os.environ | {"RANK": "0", "WORLD_SIZE": "1"}
-    process = subprocess.Popen(command_line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    assert process.stdout is not None
-    while b"waiting" not in (line := process.stdout.readline()):
-        assert line, "ended too early"
-    process.send_signal(signal.SIGINT)
-    while b"Ctrl-C again ends at once" not in (line := process.stdout.readline()):
-        assert line, "ended too early"
-    process.send_signal(signal.SIGINT)
+    write_faulty("print('waiting', flush=True); __import__('time').sleep(60); __import__('time').sleep(60)", rank="0")
+    opt = write_options(Path("run.yml"), options())
+    process = Forked("faulty.py", "-opt", opt, RANK="0", WORLD_SIZE="1")
+    for words in ("waiting", "Ctrl-C again ends at once"):
+        deadline = time.monotonic() + 50
+        while words not in process.output.read_text():
+            assert process.poll() is None and time.monotonic() < deadline, "ended too early"
+            time.sleep(0.01)
+        os.kill(process.processes[0].pid, signal.SIGINT)
     assert process.wait(timeout=10) == 130
 
 
-def test_slurm_starts_the_same_run(images):
+def test_slurm_starts_the_same_run(images, train_whole):
     """With srun's environment, and the tool that tells the names of its machines."""
     scontrol = Path("bin/scontrol")
     scontrol.parent.mkdir()
@@ -589,7 +605,7 @@ def test_slurm_starts_the_same_run(images):
     line = [sys.executable, TRAIN, "-opt", write_options(Path("slurm.yml"), opt), "--launcher", "slurm"]
     processes = [subprocess.Popen(line, env=environment | {"SLURM_PROCID": str(i)}) for i in range(2)]
     assert [process.wait(timeout=120) for process in processes] == [0, 0]
-    assert train(options() | {"name": "whole"}, processes=2)[0] == 0
+    train_whole(processes=2)
     assert_same_run("slurm", "whole")
 
 
@@ -668,10 +684,8 @@ def gradients(name, processes, batch, accumulation=1):
     opt["datasets"]["train"]["batch_size_per_gpu"] = batch
     opt["path"]["pretrain_network_g"] = "start.pth"
     del opt["logger"]["save_best"]
-    line = command(opt, processes=processes)
-    line[line.index(TRAIN)] = "gradients.py"
-    done = subprocess.run(line, capture_output=True, text=True, timeout=120, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    assert done.returncode == 0, done.stderr
+    process = start(opt, processes=processes, script="gradients.py")
+    assert process.wait() == 0, process.output.read_text()
     return torch.load(f"{name}.gradients", weights_only=True)
 
 
@@ -784,12 +798,11 @@ def test_two_processes_measure_what_one_does(images):
     """Images, their metrics, the picture and the report of a test run, to the last digit."""
     original, _ = pair(2, **TINY)
     torch.save({"params_ema": original.state_dict()}, "weights.pth")
-    for name, launch in (("one", []), ("two", launcher_of(2)[1:])):
+    for name, processes in (("one", 1), ("two", 2)):
         opt = write_options(Path("test.yml"), test_options("weights.pth", name=name))
         opt_arguments = ["--force_yml", "val:comparison=true", "val:suffix=x"]
-        line = [sys.executable, *launch, str(ROOT / "drct" / "test.py"), "-opt", opt, *opt_arguments]
-        done = subprocess.run(line, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, done.stderr
+        process = Forked(ROOT / "drct" / "test.py", "-opt", opt, *opt_arguments, processes=processes)
+        assert process.wait() == 0, process.output.read_text()
     files = sorted(
         path.relative_to("results/one") for path in Path("results/one").rglob("*.*") if path.suffix != ".log"
     )

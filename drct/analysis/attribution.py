@@ -12,8 +12,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from drct.errors import DRCTError
-from drct.evaluation.comparison_sheet import most_detailed_area
 from drct.images.bgr import as_float
+from drct.images.crops import most_detailed_area
 from drct.inference.memory import is_out_of_memory
 from drct.inference.tiling import pad_to_multiple
 from drct.inference.upscaler import Upscaler

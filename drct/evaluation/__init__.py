@@ -1,1 +1,1 @@
-"""How good results are: metrics, validation, reports and their comparison."""
+"""Measuring results: metrics, validation, reports of test runs and their comparison."""

@@ -16,7 +16,7 @@ PANEL = 2 * AREA  # side of a panel; an area has its own size where a README sho
 LABEL_HEIGHT = 54  # pixels above the panels, for two lines of text
 LABEL_FONT = 22  # pixels; they become 11 in such a README
 PANEL_GAP = 6
-COLOURS = {"most": (0, 158, 115), "least": (213, 94, 0)}  # RGB, distinct in all kinds of colour vision
+AREA_COLOURS = {"most": (0, 158, 115), "least": (213, 94, 0)}  # RGB, distinct in all kinds of colour vision
 
 
 class ComparisonSheet:
@@ -69,7 +69,7 @@ class ComparisonSheet:
             labels = (f"bicubic {before:.2f} dB", f"{self.network} {after:.2f} dB", "ground truth")
             headings = (_heading(which, before, after), "", "")
             for heading, label, crop in zip(headings, labels, crops, strict=True):
-                panels.append(_panel(heading, label, _zoom(crop), COLOURS[which]))
+                panels.append(_panel(heading, label, _zoom(crop), AREA_COLOURS[which]))
         return np.concatenate(panels, axis=1)
 
 
@@ -128,15 +128,6 @@ def _psnr(image: np.ndarray, truth: np.ndarray) -> float:
     return 10 * np.log10(255**2 / error) if error else np.inf
 
 
-def most_detailed_area(image: np.ndarray, height: int, width: int) -> tuple[int, int]:
-    """Row and column of the area with the most fine detail, by the image alone, not by how well it was restored."""
-    detail = np.abs(cv2.Laplacian(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.CV_32F))
-    mean = cv2.boxFilter(detail, -1, (width, height), anchor=(0, 0), borderType=cv2.BORDER_REFLECT)
-    inside = mean[: image.shape[0] - height + 1, : image.shape[1] - width + 1]
-    y, x = np.unravel_index(inside.argmax(), inside.shape)
-    return int(y), int(x)
-
-
 def _zoom(crop: np.ndarray) -> np.ndarray:
     return cv2.resize(crop, (PANEL, PANEL), interpolation=cv2.INTER_NEAREST)
 
@@ -149,7 +140,7 @@ def _overview(image: np.ndarray, areas: dict[str, tuple[int, int]], size: int) -
     for which, (y, x) in areas.items():
         first, last = ([round(u * factor) for u in corner] for corner in ((x, y), (x + size, y + size)))
         cv2.rectangle(small, first, last, (255, 255, 255), 5)
-        cv2.rectangle(small, first, last, COLOURS[which][::-1], 3)
+        cv2.rectangle(small, first, last, AREA_COLOURS[which][::-1], 3)
     panel = np.full((PANEL, PANEL, 3), 255, np.uint8)
     top = (PANEL - height) // 2
     left = (PANEL - width) // 2

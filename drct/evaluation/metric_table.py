@@ -30,6 +30,13 @@ def decimals(tag: str) -> int:
     return 2 if "psnr" in tag.lower() else 4
 
 
+def format_metric(metric: str, value: float | None, sign: str = "") -> str:
+    """Write a metric's value for readers; '–' if there is none. With sign '+', differences above zero get one."""
+    if value is None or math.isnan(value):
+        return "–"
+    return f"{value:{sign}.{decimals(metric)}f}".replace("inf", "∞").replace("-", "−")
+
+
 class MetricTable:
     """Metrics of each image of a dataset and their mean, which weighs all images equally, as is usual in the field.
 

@@ -14,7 +14,8 @@ from basicsr.utils import get_time_str
 from drct.errors import DRCTError
 from drct.evaluation.comparison_sheet import ComparisonSheet
 from drct.evaluation.metric_table import MetricTable
-from drct.evaluation.run_report import RunReport, run_settings
+from drct.evaluation.run_report import RunReport
+from drct.evaluation.run_settings import run_settings
 from drct.files import archive, write_bytes
 from drct.runs.build import evaluation_loaders, make_model
 from drct.runs.log import RunLog

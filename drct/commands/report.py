@@ -1,0 +1,69 @@
+"""Compare the results of test runs: an HTML page with means and the values of each image, and a Markdown table."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from drct.errors import DRCTError, one_line_errors
+from drct.evaluation.compare_runs import compare, comparison_markdown
+from drct.evaluation.pages.comparison import comparison_page
+from drct.evaluation.results import has_metrics, read_run
+from drct.files import write_text
+from drct.runs.folders import run_names
+from drct.text import count
+
+EXAMPLES = """examples:
+  %(prog)s results/DRCT_SRx4 results/DRCT-L_SRx4 -o comparison.html
+  %(prog)s results/* --markdown table.md
+"""
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    """Return the argument parser of `drct report`."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("results", nargs="+", type=Path, metavar="RESULTS", help="folder of a test run's results")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("comparison.html"),
+        metavar="FILE",
+        help="page to write, default comparison.html; replaced if it exists",
+    )
+    parser.add_argument(
+        "--markdown", type=Path, metavar="FILE", help="also write the printed table to FILE; replaced if it exists"
+    )
+    return parser
+
+
+@one_line_errors
+def main(argv: list[str] | None = None) -> int:
+    """Run `drct report`. Returns 0, or 2 if nothing could be compared."""
+    args = argument_parser().parse_args(argv)
+    if args.output.suffix.lower() not in (".html", ".htm"):
+        raise DRCTError(f"the page is HTML, but {args.output} is not: -o {args.output.with_suffix('.html')}")
+    runs = [read_run(name, folder) for name, folder in _with_metrics(run_names(args.results)).items()]
+    comparison = compare(runs)
+    if not comparison.rows:
+        raise DRCTError("the results have no metrics to compare: no image was measured")
+    write_text(args.output, comparison_page(runs, comparison))
+    table = comparison_markdown(runs, comparison)
+    if args.markdown:
+        write_text(args.markdown, table)
+    encoding = sys.stdout.encoding or "utf-8"
+    print(table.encode(encoding, "replace").decode(encoding), end="")  # some terminals have no arrows
+    print(f"report of {count(len(runs), 'run')}: {args.output}", file=sys.stderr)
+    return 0
+
+
+def _with_metrics(folders: dict[str, Path]) -> dict[str, Path]:
+    """Leave out the folders of runs without ground truth, unless no folder has metrics."""
+    measured = {name: folder for name, folder in folders.items() if not folder.is_dir() or has_metrics(folder)}
+    if not measured:
+        return folders
+    for folder in folders.values():
+        if folder not in measured.values():
+            print(f"{folder} is left out: it has no metrics", file=sys.stderr)
+    return measured
