@@ -421,7 +421,7 @@ def definition(network, x):
         {"num_heads": (4, 2), "mlp_ratio": 3.5},
         {"img_size": 4},
     ],
-    ids=str,
+    ids=lambda options: " ".join(options) or "defaults",
 )
 @pytest.mark.parametrize("size", [(16, 16), (20, 28), (72, 4)])
 def test_the_execution_computes_what_the_definition_does(options, size):
