@@ -109,60 +109,39 @@ class DRCT(
         super().__init__()
         _check_arguments(depths, num_heads, upsampler, resi_connection, ignored_options)
         self.input_size = _tokens(img_size, patch_size)
-        fits_one_window = min(self.input_size) <= window_size
-        self.window_size = min(self.input_size) if fits_one_window else window_size
-        self.shift = 0 if fits_one_window else window_size // 2
-        self.upscale = upscale
-        self.img_range = img_range
-        self.upsampler = upsampler
+        self.window_size, self.shift = _window_and_shift(self.input_size, window_size)
+        self.upscale, self.img_range, self.upsampler = upscale, img_range, upsampler
         self.use_checkpoint = use_checkpoint
         mean = RGB_MEAN if in_chans == 3 else (0.0,) * in_chans
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
 
-        # shallow features
         self.conv_first = nn.Conv2d(in_chans, embed_dim, 3, 1, 1)
-
-        # deep features
         self.patch_embed = nn.Sequential(OrderedDict(norm=norm_layer(embed_dim)) if patch_norm else OrderedDict())
         self.absolute_pos_embed = nn.Parameter(torch.zeros(1, math.prod(self.input_size), embed_dim)) if ape else None
         self.pos_drop = nn.Dropout(drop_rate)
-        drop_path_rates = torch.linspace(0, drop_path_rate, sum(depths), device="cpu").tolist()
+        block_options: dict[str, Any] = {"drop": drop_rate, "attn_drop": attn_drop_rate, "norm_layer": norm_layer}
+        block_options |= {"mlp_ratio": mlp_ratio, "qkv_bias": qkv_bias, "qk_scale": qk_scale}
+        rates = torch.linspace(0, drop_path_rate, sum(depths), device="cpu").tolist()
         self.layers = nn.ModuleList(
-            self.make_group(
-                dim=embed_dim,
-                growth=gc,
-                window_size=self.window_size,
-                shift=self.shift,
-                num_heads=heads,
-                mlp_ratio=mlp_ratio,
-                qkv_bias=qkv_bias,
-                qk_scale=qk_scale,
-                drop=drop_rate,
-                attn_drop=attn_drop_rate,
-                drop_path=drop_path_rates[sum(depths[:i])],
-                norm_layer=norm_layer,
-            )
+            self.make_group(embed_dim, gc, heads, drop_path=rates[sum(depths[:i])], **block_options)
             for i, heads in enumerate(num_heads)
         )
         self.norm = norm_layer(embed_dim)
         self.conv_after_body = nn.Conv2d(embed_dim, embed_dim, 3, 1, 1) if resi_connection == "1conv" else nn.Identity()
-
-        # reconstruction
         if upsampler:
             self.conv_before_upsample = nn.Sequential(
                 nn.Conv2d(embed_dim, UPSAMPLER_CHANNELS, 3, 1, 1), nn.LeakyReLU(inplace=True)
             )
             self.upsample = _upsampler(upscale, UPSAMPLER_CHANNELS)
             self.conv_last = nn.Conv2d(UPSAMPLER_CHANNELS, in_chans, 3, 1, 1)
-
         self.apply(_init_linear)
         if self.absolute_pos_embed is not None:
             trunc_normal_(self.absolute_pos_embed)
         self.built = execution.structure(self)
 
-    def make_group(self, **options: Any) -> nn.Module:
-        """Make one of `layers`. A network of other groups overrides this; see `DenseGroup` for the options."""
-        return DenseGroup(**options)
+    def make_group(self, dim: int, growth: int, num_heads: int, **block_options: Any) -> nn.Module:
+        """Make one of `layers`. A network of other groups overrides this."""
+        return DenseGroup(dim, growth, self.window_size, self.shift, num_heads, **block_options)
 
     def forward(self, x: Tensor) -> Tensor:
         """Upscale images: (B, in_chans, H, W) -> (B, in_chans, H * upscale, W * upscale), RGB in [0, 1].
@@ -273,14 +252,8 @@ class DenseGroup(nn.Module):
                     f"block {k} of a dense group is {width} channels wide, which its {heads} heads do not divide: "
                     f"change embed_dim ({dim}), gc ({growth}) or num_heads ({num_heads})"
                 )
-            block = SwinBlock(
-                width,
-                window_size,
-                shift if k in SHIFTED_BLOCKS else 0,
-                heads,
-                mlp_ratio if k <= 3 else 1,
-                **block_options,
-            )
+            block_shift, ratio = shift if k in SHIFTED_BLOCKS else 0, mlp_ratio if k <= 3 else 1
+            block = SwinBlock(width, window_size, block_shift, heads, ratio, **block_options)
             self.add_module(f"swin{k}", block)
             self.add_module(f"adjust{k}", nn.Conv2d(width, growth if k < 5 else dim, 1))
 
@@ -347,6 +320,13 @@ def _tokens(img_size: int | tuple[int, int], patch_size: int | tuple[int, int]) 
     """Return the height and width of an image in tokens."""
     sizes, patches = ((v, v) if isinstance(v, int) else tuple(v) for v in (img_size, patch_size))
     return sizes[0] // patches[0], sizes[1] // patches[1]
+
+
+def _window_and_shift(input_size: tuple[int, int], window_size: int) -> tuple[int, int]:
+    """Return the side of a window and the shift of shifted blocks; an image within one window is not shifted."""
+    if min(input_size) <= window_size:
+        return min(input_size), 0
+    return window_size, window_size // 2
 
 
 def _check_arguments(

@@ -15,18 +15,11 @@ class PlainGroup(nn.Module):
     """Residual group of five Swin blocks, each of which sees only the output of the one before.
 
     It has the blocks, 1x1 convolutions, activations, shifts and residual scaling of a dense group, but C channels
-    everywhere. Takes the arguments of `DenseGroup`; `growth` has no effect.
+    everywhere. See `DenseGroup` for the arguments.
     """
 
     def __init__(
-        self,
-        dim: int,
-        growth: int,
-        window_size: int,
-        shift: int,
-        num_heads: int,
-        mlp_ratio: float,
-        **block_options: Any,
+        self, dim: int, window_size: int, shift: int, num_heads: int, mlp_ratio: float, **block_options: Any
     ) -> None:
         super().__init__()
         for k in range(1, 6):
@@ -47,6 +40,6 @@ class PlainGroup(nn.Module):
 class DRCTPlain(DRCT):
     """DRCT of plain groups, for experiments. Takes the arguments of `DRCT`; `gc` has no effect."""
 
-    def make_group(self, **options: Any) -> PlainGroup:
+    def make_group(self, dim: int, growth: int, num_heads: int, **block_options: Any) -> PlainGroup:
         """Make one of `layers`."""
-        return PlainGroup(**options)
+        return PlainGroup(dim, self.window_size, self.shift, num_heads, **block_options)
