@@ -603,6 +603,9 @@ def test_prepared_weights_are_kept_between_images_and_dropped_when_weights_chang
         for p in network.parameters():
             p.data.mul_(0.9)  # as BasicSR averages weights; PyTorch does not count such changes
         assert (network(x) - definition(network, x)).abs().max() <= 1e-5
+        weight = network.layers[1].swin4.attn.qkv.weight
+        weight.data = weight.data.flip(0)
+        assert (network(x) - definition(network, x)).abs().max() <= 1e-5
         network.load_state_dict(DRCT(**TINY).state_dict())
         assert (network(x) - definition(network, x)).abs().max() <= 1e-5
         double = copy.deepcopy(network)
