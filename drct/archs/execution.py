@@ -44,8 +44,8 @@ HEAD_MULTIPLE = 8  # kernels are made for heads of such sizes
 CPU_TOKENS = 4096  # handed to a block at a time in inference, so that their activations stay in the cache
 GPU_TOKENS = 65536
 
-# Prepared weights by group and number of block, and what they were made from. PyTorch's count of a tensor's changes does
-# not tell whether they still hold: changes through `.data`, as BasicSR's EMA makes them, are not counted
+# Prepared weights by group and number of block, with what they were made from. PyTorch counts the changes of a tensor,
+# but not those through `.data`, as BasicSR's EMA makes them, so its count does not tell whether these weights still hold
 _prepared: "WeakKeyDictionary[nn.Module, dict[int, tuple[Any, BlockWeights]]]" = WeakKeyDictionary()
 
 
