@@ -45,7 +45,7 @@ CPU_TOKENS = 4096  # handed to a block at a time in inference, so that their act
 GPU_TOKENS = 65536
 
 # Prepared weights by group and number of block, with what they were made from. PyTorch counts the changes of a tensor,
-# but not those through `.data`, as BasicSR's EMA makes them, so its count does not tell whether these weights still hold
+# but not those through `.data`, as BasicSR's EMA makes them, so its count does not tell whether they still hold
 _prepared: "WeakKeyDictionary[nn.Module, dict[int, tuple[Any, BlockWeights]]]" = WeakKeyDictionary()
 
 
