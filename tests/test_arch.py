@@ -486,6 +486,17 @@ def test_hooks_on_every_submodule_fire_and_change_nothing(training):
     assert (found - expected).abs().max() <= 1e-5
 
 
+@pytest.mark.parametrize("kind", ["register_forward_pre_hook", "register_full_backward_hook"])
+def test_other_hooks_on_every_submodule_fire(kind):
+    network = DRCT(**TINY | {"drop_path_rate": 0.0}).train()
+    fired = set()
+    submodules = {name: m for name, m in network.named_modules() if not isinstance(m, torch.nn.ModuleList)}
+    for name, module in submodules.items():
+        getattr(module, kind)(lambda module, *_, name=name: fired.add(name))
+    network(torch.rand(1, 3, 8, 12)).sum().backward()
+    assert fired == submodules.keys()
+
+
 class LowRank(torch.nn.Module):
     """A linear layer with an adapter, as LoRA has it."""
 
@@ -520,6 +531,40 @@ def normalized(network):
         network.conv_first.weight_g.mul_(2)
 
 
+def mirrored(network):
+    conv = network.conv_last
+    network.conv_last = torch.nn.Conv2d(conv.in_channels, conv.out_channels, 3, padding=1, padding_mode="reflect")
+
+
+def wider(network):
+    conv = network.conv_first
+    network.conv_first = torch.nn.Conv2d(conv.in_channels, conv.out_channels, 5, padding=2)
+
+
+def wrapped_ends(network):
+    network.conv_first = torch.nn.Sequential(network.conv_first, torch.nn.Tanh())
+    network.conv_last = torch.nn.Sequential(network.conv_last, torch.nn.Tanh())
+
+
+class OwnNorm(torch.nn.LayerNorm):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+def normed(network):
+    network.layers[1].swin2.norm1 = OwnNorm(network.layers[1].swin2.norm1.normalized_shape)
+
+
+def reconstructed(network):
+    network.reconstruct = lambda shallow, features: type(network).reconstruct(network, 2 * shallow, features)
+
+
+def patched_class(network):
+    original = torch.nn.Linear.forward
+    torch.nn.Linear.forward = lambda self, x: 1.1 * original(self, x)
+    return lambda: setattr(torch.nn.Linear, "forward", original)
+
+
 def with_global_hook(network):
     handle = torch.nn.modules.module.register_module_forward_hook(
         lambda module, inputs, output: 2 * output if module is network.layers[0].swin1.mlp else None
@@ -527,13 +572,17 @@ def with_global_hook(network):
     return handle.remove
 
 
-@pytest.mark.parametrize("change", [adapted, overridden, parametrized, normalized, with_global_hook])
+CHANGES = [adapted, overridden, parametrized, normalized, mirrored, wider, wrapped_ends, normed, reconstructed]
+CHANGES += [patched_class, with_global_hook]
+
+
+@pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("training", [False, True])
 def test_replaced_and_parametrized_layers_have_their_effect(change, training):
     """In inference and in training, as in the definition."""
     network = DRCT(**TINY | {"drop_path_rate": 0.0}).train(training)
     rescale_(network)
-    x = torch.rand(1, 3, 8, 12)
+    x = torch.rand(1, 3, 40, 44)  # several tiles
     with torch.set_grad_enabled(training):
         before = network(x)
         undo = change(network)
@@ -574,6 +623,62 @@ def test_subclasses_compute_what_they_define():
     assert (original - doubled).abs().max() > 1e-3
 
 
+def test_a_norm_layer_of_ones_own_is_called():
+    network = DRCT(**TINY | {"norm_layer": OwnNorm}).eval()
+    rescale_(network)
+    x = torch.rand(1, 3, 8, 12)
+    assert execution.takes_over(network)
+    for grad in (False, True):
+        with torch.set_grad_enabled(grad):
+            assert (network(x) - definition(network, x)).abs().max() <= 1e-5
+
+
+def test_modes_of_single_modules_count():
+    network = DRCT(**TINY | {"drop_rate": 0.3, "attn_drop_rate": 0.3, "drop_path_rate": 0.3}).eval()
+    rescale_(network)
+    x = torch.rand(1, 3, 8, 12)
+    dropouts = [m for m in network.modules() if isinstance(m, torch.nn.Dropout)]
+    with torch.no_grad():
+        for module in dropouts:  # Monte Carlo dropout
+            module.train()
+        assert torch.stack([network(x) for _ in range(5)]).std(0).mean() > 1e-2
+        network.train()
+        for module in network.modules():
+            if module in dropouts or type(module).__name__ == "DropPath":
+                module.eval()
+        assert torch.equal(network(x), network(x))
+
+
+def test_a_replica_of_data_parallel_computes_the_same():
+    network = DRCT(**TINY).eval()
+    rescale_(network)
+    x = torch.rand(1, 3, 8, 12)
+
+    def replicate(module):
+        replica = module._replicate_for_data_parallel()
+        for name, p in module._parameters.items():
+            setattr(replica, name, None if p is None else p.view_as(p))
+        for name, child in module._modules.items():
+            replica._modules[name] = None if child is None else replicate(child)
+        return replica
+
+    with torch.no_grad():
+        assert (replicate(network)(x) - network(x)).abs().max() <= 1e-6
+    assert (replicate(network)(x) - network(x)).abs().max() <= 1e-6
+
+
+def test_derivatives_that_the_execution_has_not_go_through_the_definition():
+    network = DRCT(**TINY | {"upscale": 2}).eval().double()
+    rescale_(network)
+    x, tangent = torch.rand(2, 1, 3, 8, 12, dtype=torch.float64)
+    with torch.no_grad(), torch.autograd.forward_ad.dual_level():
+        dual = network(torch.autograd.forward_ad.make_dual(x, tangent))
+        found = torch.autograd.forward_ad.unpack_dual(dual).tangent
+    with torch.no_grad():
+        expected = (network(x + 1e-5 * tangent) - network(x - 1e-5 * tangent)) / 2e-5
+    assert (found - expected).abs().max() <= 1e-6 * expected.abs().max()
+
+
 def test_functional_transforms_go_through_the_definition():
     network = DRCT(**TINY | {"upscale": 2}).eval()
     rescale_(network)
@@ -603,16 +708,19 @@ def test_prepared_weights_are_kept_between_images_and_dropped_when_weights_chang
         for p in network.parameters():
             p.data.mul_(0.9)  # as BasicSR averages weights; PyTorch does not count such changes
         assert (network(x) - definition(network, x)).abs().max() <= 1e-5
+        network.layers[0].adjust5.bias = None
+        network.layers[0].swin3.attn.scale *= 1.5
+        assert (network(x) - definition(network, x)).abs().max() <= 1e-5
         weight = network.layers[1].swin4.attn.qkv.weight
         weight.data = weight.data.flip(0)
         assert (network(x) - definition(network, x)).abs().max() <= 1e-5
-        network.load_state_dict(DRCT(**TINY).state_dict())
+        network.load_state_dict(DRCT(**TINY).state_dict(), strict=False)
         assert (network(x) - definition(network, x)).abs().max() <= 1e-5
         double = copy.deepcopy(network)
         assert torch.equal(double(x), network(x))
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
         assert (network(x).float() - definition(network, x)).abs().max() <= 1e-1
-    network.train()(x)
+    execution.forget_prepared_weights(network)
     assert group not in execution._prepared
     with torch.inference_mode():
         fresh = DRCT(**TINY).eval()

@@ -1,6 +1,8 @@
 """Weights by name, networks from their files, and images of every kind in memory."""
 
+import copy
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from torch.nn import functional as F
 
 import drct
 from drct.archs.drct_arch import DRCT
+from drct.archs.drct_plain_arch import DRCTPlain
 from drct.archs.traits import NetworkTraits
 from drct.archs.variants import drct_options
 from drct.errors import DRCTError
@@ -331,6 +334,30 @@ def test_a_network_of_another_kind_is_run_too():
         drct.Upscaler(Nearest(), "cpu", "fp32", traits=NetworkTraits(scale=3)).upscale(image)
     with pytest.raises(ValueError, match="Nearest declares no traits"):
         drct.Upscaler(Nearest(), "cpu", "fp32")
+
+
+def test_adapted_and_plain_networks_are_run_too():
+    image = photo(20, 30)
+    network = tiny()
+    expected = drct.Upscaler(network, "cpu", "fp32").upscale(image)
+    network.conv_first = nn.Sequential(network.conv_first)
+    network.conv_last = nn.Sequential(network.conv_last)
+    assert np.abs(drct.Upscaler(network, "cpu", "fp32").upscale(image).astype(int) - expected).max() <= 1
+    assert drct.Upscaler(DRCTPlain(**TINY, upscale=2), "cpu", "fp32").upscale(image).shape == (40, 60, 3)
+
+
+def test_hooks_on_the_network_fire():
+    network, seen = tiny(), []
+    network.register_forward_hook(lambda module, inputs, output: seen.append(output.shape))
+    drct.Upscaler(network, "cpu", "fp32", tile=None).upscale(photo(8, 12))
+    assert seen == [(1, 3, 16, 24)]
+
+
+def test_an_upscaler_can_be_pickled_and_copied():
+    upscaler = drct.Upscaler(tiny(), "cpu", "fp32")
+    image = photo(8, 12)
+    for other in (pickle.loads(pickle.dumps(upscaler)), copy.deepcopy(upscaler)):
+        assert np.array_equal(other.upscale(image), upscaler.upscale(image))
 
 
 def test_the_representation_tells_how_an_upscaler_runs():

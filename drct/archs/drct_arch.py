@@ -16,6 +16,7 @@ import math
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import partial
 from inspect import signature
 from typing import Any, cast
 
@@ -52,7 +53,7 @@ class DRCT(
         img_size: Side or (height, width), in pixels, of the images the network is trained on. The network takes any
             size; this one turns shifting off where the image is a single window, and shapes `attn_mask` in the
             state dict.
-        patch_size: Pixels per token side. The network embeds single pixels, so anything but 1 only divides img_size.
+        patch_size: Divides img_size, for the sake of the original; tokens are single pixels whatever it is.
         in_chans: Channels of the input and the output.
         embed_dim: Channels C of the body, a multiple of every entry of `num_heads`.
         depths: One entry per dense group. The entries themselves only spread the stochastic depth rates.
@@ -111,7 +112,7 @@ class DRCT(
         self.input_size = _tokens(img_size, patch_size)
         self.window_size, self.shift = _window_and_shift(self.input_size, window_size)
         self.upscale, self.img_range, self.upsampler = upscale, img_range, upsampler
-        self.use_checkpoint = use_checkpoint
+        self.in_chans, self.embed_dim, self.use_checkpoint = in_chans, embed_dim, use_checkpoint
         mean = RGB_MEAN if in_chans == 3 else (0.0,) * in_chans
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
 
@@ -129,15 +130,13 @@ class DRCT(
         self.norm = norm_layer(embed_dim)
         self.conv_after_body = nn.Conv2d(embed_dim, embed_dim, 3, 1, 1) if resi_connection == "1conv" else nn.Identity()
         if upsampler:
-            self.conv_before_upsample = nn.Sequential(
-                nn.Conv2d(embed_dim, UPSAMPLER_CHANNELS, 3, 1, 1), nn.LeakyReLU(inplace=True)
-            )
+            self.conv_before_upsample = nn.Sequential(nn.Conv2d(embed_dim, UPSAMPLER_CHANNELS, 3, 1, 1), nn.LeakyReLU())
             self.upsample = _upsampler(upscale, UPSAMPLER_CHANNELS)
             self.conv_last = nn.Conv2d(UPSAMPLER_CHANNELS, in_chans, 3, 1, 1)
         self.apply(_init_linear)
         if self.absolute_pos_embed is not None:
             trunc_normal_(self.absolute_pos_embed)
-        self.built = execution.structure(self)
+        self.built_structure = execution.structure(self)  # which `execution` compares with a later one
 
     def make_group(self, dim: int, growth: int, num_heads: int, **block_options: Any) -> nn.Module:
         """Make one of `layers`. A network of other groups overrides this."""
@@ -181,10 +180,10 @@ class DRCT(
         return NetworkTraits(
             scale=self.upscale,
             window=self.window_size,
-            channels=self.conv_first.in_channels,
+            channels=self.in_chans,
             only_size=None if self.absolute_pos_embed is None else self.input_size,
             upscales=bool(self.upsampler),
-            memory=lambda *size_dtype_device: execution.memory_needed(self, *size_dtype_device),
+            memory=partial(execution.memory_needed, self),
         )
 
     def _check_input(self, x: Tensor) -> None:

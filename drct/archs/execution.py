@@ -1,7 +1,7 @@
 """Running a DRCT in less time and memory than its definition takes, with the same result.
 
 Everything between two feature maps of a dense group - normalization, attention, MLP and 1x1 convolution - acts on each
-window alone. So a block is written here once, for any group of windows (B, n, N, C), and one computes as many windows
+window alone. So a block is written here once, for any set of windows (B, n, N, C), and one computes as many windows
 at a time as one likes: in training all of them, and what is cheap is recomputed in the backward pass; in inference a
 few, whose result goes straight into the feature map of the group, so that nothing but this map ever exists for the
 whole image. The convolutions before and after the body are computed tile by tile.
@@ -26,6 +26,7 @@ from torch.utils.checkpoint import checkpoint
 from drct.archs import progress
 from drct.archs.kernels import attention, in_full_precision, linear, linear_of, packed
 from drct.archs.regions import TILE_HALO, Region, autocast_dtype, convolve, pad, read, tile_side, tiles
+from drct.archs.tracing import is_traced, is_transformed
 from drct.archs.windows import (
     read_windows,
     shift_masks,
@@ -44,45 +45,58 @@ HEAD_MULTIPLE = 8  # kernels are made for heads of such sizes
 CPU_TOKENS = 4096  # handed to a block at a time in inference, so that their activations stay in the cache
 GPU_TOKENS = 65536
 
-# Prepared weights by group and number of block, with what they were made from. PyTorch counts the changes of a tensor,
-# but not those through `.data`, as BasicSR's EMA makes them, so its count does not tell whether they still hold
-_prepared: "WeakKeyDictionary[nn.Module, dict[int, tuple[Any, BlockWeights]]]" = WeakKeyDictionary()
-
 
 # ------------------------------------------------------------------------------------------------------- the decision
 
 
 def takes_over(network: "DRCT") -> bool:
-    """Decide whether this execution may replace a network's definition: where nobody can tell the difference.
+    """Decide whether this execution may replace a network's definition.
 
-    The definition runs where
+    It may where the result is the same up to rounding and no code of users is left out. The definition runs if
 
     * a submodule has hooks, or hooks are registered for all modules;
-    * a submodule or its `forward` was replaced, as adapters, quantization and parametrizations do, or a parameter is
-      not a plain tensor;
-    * a subclass has groups of another kind, or its own `embed` or `reconstruct`;
-    * operations are recorded by torch.compile, torch.export or torch.jit, or transformed by torch.func.
-    """
-    from drct.archs.drct_arch import DRCT, DenseGroup  # which imports this module
+    * a submodule has another class than when the network was built, or its `forward` was replaced, as adapters,
+      quantization and parametrizations do; a convolution has other settings; a parameter is no plain tensor;
+    * a subclass has groups of another kind, modules of its own, or its own `embed` or `reconstruct`;
+    * operations are recorded by torch.compile, torch.export or torch.jit, or transformed by torch.func or forward-mode
+      differentiation.
 
-    kind = type(network)
-    if kind.embed is not DRCT.embed or kind.reconstruct is not DRCT.reconstruct:
+    One thing the definition can do cannot be foreseen: gradients of gradients need it, and raise an error here.
+    """
+    if is_traced() or is_transformed():
         return False
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or _is_transformed():
-        return False
-    if nn.modules.module._has_any_global_hook() or structure(network) != network.built:
+    if _overrides_parts(network) or _layers_are_patched() or nn.modules.module._has_any_global_hook():
         return False
     _, *submodules = network.modules()
     return (
-        all(type(group) is DenseGroup for group in network.layers)
+        structure(network) == network.built_structure
         and not any(map(_is_watched, submodules))
         and all(type(p) in (Tensor, nn.Parameter) for p in network.parameters())
     )
 
 
-def structure(network: nn.Module) -> list[type]:
-    """Return the classes of all submodules, which change when one is replaced."""
-    return [type(module) for module in network.modules()][1:]
+def structure(network: nn.Module) -> list[Any]:
+    """Return the classes of all submodules, and the settings of convolutions."""
+    _, *submodules = network.modules()
+    return [
+        (m.kernel_size, m.stride, m.padding, m.dilation, m.groups, m.padding_mode) if type(m) is nn.Conv2d else type(m)
+        for m in submodules
+    ]
+
+
+def _overrides_parts(network: "DRCT") -> bool:
+    from drct.archs.drct_arch import DRCT, DenseGroup  # which imports this module
+
+    for part in ("embed", "reconstruct"):
+        if getattr(type(network), part) is not getattr(DRCT, part) or part in vars(network):
+            return True
+    return any(type(group) is not DenseGroup for group in network.layers)
+
+
+def _layers_are_patched() -> bool:
+    """Return whether a class of PyTorch got another `forward`, as some programs do to add adapters."""
+    kinds = (nn.Linear, nn.Conv2d, nn.LayerNorm)
+    return any(not kind.forward.__module__.startswith("torch.nn.") for kind in kinds)
 
 
 def _is_watched(module: nn.Module) -> bool:
@@ -96,13 +110,10 @@ def _is_watched(module: nn.Module) -> bool:
     )
 
 
-def _is_transformed() -> bool:
-    return torch._C._functorch.peek_interpreter_stack() is not None
-
-
 def run(network: "DRCT", x: Tensor) -> Tensor:
     """Compute what `DRCT.forward` returns."""
-    if torch.is_grad_enabled() or network.training or network.absolute_pos_embed is not None:
+    training = any(module.training for module in network.modules())
+    if torch.is_grad_enabled() or training or network.absolute_pos_embed is not None:
         return _run_at_once(network, x)
     return _run_in_place(network, x)
 
@@ -117,7 +128,6 @@ def _run_at_once(network: "DRCT", x: Tensor) -> Tensor:
     recompute = network.use_checkpoint and torch.is_grad_enabled()
     groups: Any = network.layers
     for group in groups:
-        _prepared.pop(group, None)  # training changes the weights
         features = _run_group(group, features, recompute)
     return network.reconstruct(shallow, features) / network.img_range + network.mean
 
@@ -154,7 +164,7 @@ def _run_in_place(network: "DRCT", x: Tensor) -> Tensor:
     tokens = tokens_at_a_time(x.device)
     whole = list(tiles(height, width, tokens // max(1, batch)))
     centred = (x - network.mean) * network.img_range
-    dim = network.conv_first.out_channels
+    dim = network.embed_dim
     features = x.new_empty((batch, height, width, dense_channels(network)), dtype=autocast_dtype(x))
     body = features[..., :dim]
     for tile in whole:
@@ -188,7 +198,7 @@ def _run_group_in_place(group: "DenseGroup", features: Tensor, tokens: int) -> N
     for k in range(1, 6):
         block: SwinBlock = getattr(group, f"swin{k}")
         w, shift = block.window_size, block.shift
-        at_most = max(1, tokens // (w * w * batch))
+        at_most = max(1, tokens // (w * w * max(1, batch)))
         end = group.dim + (k - 1) * group.growth
         # No other window reads what a window's tokens are written to: block 5, which replaces the input, has no
         # shift, and the others write channels that no block has read yet
@@ -319,6 +329,11 @@ def _padded_heads(attn: "WindowAttention", dtype: torch.dtype) -> tuple[Product,
     return qkv, Product(weight, attn.proj.bias)
 
 
+# Prepared weights by group and number of block, with what they were made from. PyTorch counts the changes of a tensor,
+# but not those through `.data`, as BasicSR's EMA makes them, so its count does not tell whether they still hold
+_prepared: "WeakKeyDictionary[nn.Module, dict[int, tuple[Any, BlockWeights]]]" = WeakKeyDictionary()
+
+
 def _prepared_weights(group: "DenseGroup", k: int, features: Tensor, rows: int) -> BlockWeights:
     """Return the weights of block k of a group, packed for inference; those of earlier images if they still hold.
 
@@ -331,20 +346,29 @@ def _prepared_weights(group: "DenseGroup", k: int, features: Tensor, rows: int) 
     # Comparing weights would make a GPU wait, and stand-ins for tensors have no values to compare
     if features.device.type != "cpu" or type(features) is not Tensor:
         return _packed(block_weights(group, k, features.dtype), rows)
-    parameters = [*getattr(group, f"swin{k}").parameters(), *getattr(group, f"adjust{k}").parameters()]
-    made_from = (features.dtype, rows, [(p.dtype, *_fingerprint(p)) for p in parameters])
+    block: SwinBlock = getattr(group, f"swin{k}")
+    layers = (block.attn.qkv, block.attn.proj, block.mlp.fc1, block.mlp.fc2, getattr(group, f"adjust{k}"))
+    tensors = [t for layer in layers for t in (layer.weight, layer.bias)] + [block.attn.relative_position_bias_table]
+    made_from = (features.dtype, rows, block.attn.scale, [None if t is None else _fingerprint(t) for t in tensors])
     kept = _prepared.setdefault(group, {})
-    if k not in kept or kept[k][0] != made_from:
-        kept[k] = made_from, _packed(block_weights(group, k, features.dtype), rows)
-    return kept[k][1]
+    found = kept.get(k)
+    if found is None or found[0] != made_from:
+        found = kept[k] = made_from, _packed(block_weights(group, k, features.dtype), rows)
+    return found[1]
 
 
-def _fingerprint(parameter: Tensor) -> tuple[int, int]:
-    """Return two sums over the bits of a tensor, modulo 2 ** 64, that a change of a value or a place changes."""
-    bits = parameter.detach().flatten().view(torch.uint8).numpy()
+def forget_prepared_weights(network: nn.Module) -> None:
+    """Free the weights that inference has prepared, of a network that is not run again soon."""
+    for module in network.modules():
+        _prepared.pop(module, None)
+
+
+def _fingerprint(x: Tensor) -> tuple[torch.dtype, int, int]:
+    """Return the dtype of a tensor, and two sums over its bits, modulo 2 ** 64, of which one minds their places."""
+    bits = x.detach().flatten().view(torch.uint8).numpy()
     words = bits.view(np.int64 if len(bits) % 8 == 0 else np.int16 if len(bits) % 2 == 0 else np.int8)
     words = words.astype(np.int64, copy=False)
-    return int(words.sum()), int(np.dot(words, _odd_numbers(len(words))))
+    return x.dtype, int(words.sum()), int(np.dot(words, _odd_numbers(len(words))))
 
 
 @lru_cache(maxsize=64)
@@ -399,14 +423,14 @@ def _attend(block: "SwinBlock", x: Tensor, weights: BlockWeights, mask: Tensor |
     attn = block.attn
     qkv = _linear_of_norm(x, block.norm1, weights.qkv)
     q, k, v = rearrange(qkv, "b n t (three h d) -> three (b n) h t d", three=3, h=attn.num_heads)
-    out = attention(q, k, v, weights.bias, mask, attn.attn_drop.p if block.training else 0.0)
+    out = attention(q, k, v, weights.bias, mask, attn.attn_drop.p if attn.attn_drop.training else 0.0)
     out = rearrange(out, "(b n) h t d -> b n t (h d)", b=x.shape[0])
     return attn.proj_drop(linear(out, *weights.proj))
 
 
 def _adjusted_mlp(block: "SwinBlock", x: Tensor, weights: BlockWeights) -> Tensor:
     """The 1x1 convolution after a block, of the MLP added to its input: (B, n, N, C) -> (B, n, N, gc or C)."""
-    if block.training and block.mlp.drop.p:  # dropout comes between the two layers that make one product
+    if block.mlp.drop.training and block.mlp.drop.p:  # dropout comes between the two layers that make one product
         return linear(x + block.drop_path(block.mlp(block.norm2(x))), *weights.adjust)
     if torch.is_grad_enabled():
         through_mlp = linear_of(F.gelu, _linear_of_norm(x, block.norm2, weights.fc1), *weights.adjusted_fc2)
@@ -417,13 +441,14 @@ def _adjusted_mlp(block: "SwinBlock", x: Tensor, weights: BlockWeights) -> Tenso
 
 def _linear_of_norm(x: Tensor, norm: nn.Module, product: Product) -> Tensor:
     """Apply a linear layer to normalized tokens, of which training keeps only x."""
-    if not isinstance(norm, nn.LayerNorm):  # a norm_layer of one's own
+    if type(norm) is not nn.LayerNorm:  # a norm_layer of one's own
         return linear(norm(x), *product)
 
     def normalized(x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
         return F.layer_norm(x, norm.normalized_shape, weight, bias, norm.eps)
 
-    return linear_of(normalized, x, *product, *norm.parameters())
+    # Not `parameters()`: the replicas of DataParallel have none
+    return linear_of(normalized, x, *product, *(p for p in (norm.weight, norm.bias) if p is not None))
 
 
 # --------------------------------------------------------------------------------------------------------------- costs
@@ -435,9 +460,9 @@ def tokens_at_a_time(device: torch.device) -> int:
 
 
 def dense_channels(network: "DRCT") -> int:
-    """Return the channels of the feature map of a dense group, its input and all it adds."""
-    group: Any = network.layers[0]
-    return group.dim + 4 * group.growth
+    """Return the channels of the widest feature map, the input of a group's last block."""
+    groups: Any = network.layers
+    return max(group.swin5.dim for group in groups)
 
 
 def max_heads(network: "DRCT") -> int:
@@ -455,6 +480,8 @@ def memory_needed(network: "DRCT", height: int, width: int, dtype: torch.dtype, 
         dtype: Dtype of the computation: float32, or that of autocast.
         device: Where it is computed.
     """
+    from drct.archs.drct_arch import UPSAMPLER_CHANNELS  # which imports this module
+
     window = network.window_size
     height, width = (-(-side // window) * window for side in (height, width))
     channels = dense_channels(network)
@@ -462,14 +489,15 @@ def memory_needed(network: "DRCT", height: int, width: int, dtype: torch.dtype, 
     block = 8 * channels * tokens  # queries, keys and values are three of these, the hidden layer of the MLP two
     if device.type == "cpu" and dtype == torch.bfloat16:  # attention matrices of all windows at a time, three times
         block += 3 * tokens * window**2 * max_heads(network)
-    last_conv = network.conv_last
+    if not takes_over(network):  # the definition: all windows of a block at a time, attention matrices three times
+        block = height * width * (8 * channels + 3 * window**2 * max_heads(network))
     tile = (tile_side(height, width, tokens) + TILE_HALO) ** 2
-    tile *= 5 * last_conv.in_channels * network.upscale**2 // 2  # of the largest feature maps there are about 2.5
-    image = network.conv_first.in_channels * height * width * 4
+    tile *= 5 * UPSAMPLER_CHANNELS * network.upscale**2 // 2  # of the largest feature maps there are about 2.5
+    image = network.in_chans * height * width * 4
     tensors = (height * width * channels + max(block, tile)) * dtype.itemsize + image * (2 + network.upscale**2)
-    weights = sum(p.nbytes for p in network.parameters())  # those prepared
+    prepared = sum(p.nbytes for p in network.parameters())  # padded by a few percent
     # Not all memory that is freed is used again
-    return int(1.3 * tensors) + weights + 64 * 2**20
+    return int(1.3 * tensors + 1.2 * prepared) + 64 * 2**20
 
 
 def operations(network: "DRCT", height: int, width: int) -> int:

@@ -16,11 +16,6 @@ LARGE = 2.0**60  # a sum of powers that is neither larger nor smaller than the i
 HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
-def is_traced() -> bool:
-    """Return whether torch.compile, torch.export or torch.jit is recording, which need operations they know."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()
-
-
 def packed(weight: Tensor, rows: int) -> Tensor:
     """Reorder a weight (o, i) for `linear` to read it fastest in inference, on devices that have such an order.
 

@@ -44,7 +44,7 @@ class SwinBlock(nn.Module):
         norm_layer: Callable[[int], nn.Module],
     ) -> None:
         super().__init__()
-        self.window_size, self.shift = window_size, shift
+        self.dim, self.window_size, self.shift = dim, window_size, shift
         self.norm1 = norm_layer(dim)
         self.attn = WindowAttention(dim, window_size, num_heads, qkv_bias, qk_scale, attn_drop, drop)
         self.drop_path = DropPath(drop_path)

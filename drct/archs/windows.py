@@ -12,6 +12,8 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from drct.archs.tracing import is_traced, is_transformed
+
 MASKED = -100.0  # added to the logits of token pairs that must not see each other; not -inf, as the weights expect
 
 
@@ -35,7 +37,7 @@ def _cached(build: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     def build_normal_tensor(*args: Any) -> Tensor:
         # While torch.jit records, sizes are tensors, and what does not depend on them becomes a constant
-        if torch.compiler.is_compiling() or any(isinstance(argument, Tensor) for argument in args):
+        if is_traced() or is_transformed() or any(isinstance(argument, Tensor) for argument in args):
             return build(*args)
         result = remember(*args)
         if type(result) is not Tensor:  # a stand-in, made while a program is recorded

@@ -112,7 +112,7 @@ class NetworkRunner:
         return total / 8
 
     def _run(self, x: Tensor) -> Tensor:
-        forward = self.network.forward  # not the compiled one, which would be compiled anew for every size
+        forward = self.network._call_impl  # with hooks, but not compiled, which it would be anew for every size
         tile = self._tile_as_needed(*x.shape[-2:]) if self.tile == "auto" else self.tile
         dtype = PRECISIONS[self.precision]
         with torch.autocast(self.device.type, dtype) if dtype else nullcontext():

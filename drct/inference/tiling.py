@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from drct.archs.kernels import is_traced
 from drct.archs.progress import part
+from drct.archs.tracing import is_traced
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:

@@ -14,6 +14,7 @@ from basicsr.utils import get_root_logger
 from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 
+from drct.archs.execution import forget_prepared_weights
 from drct.archs.traits import traits_of
 from drct.errors import DRCTError
 from drct.evaluation import validate  # not its names: importing BasicSR imports this module, perhaps amid that one
@@ -119,7 +120,10 @@ class DRCTModel(SRModel):
         self, dataloader: Any, current_iter: int | str, tb_logger: Any, save_img: bool = False, **callbacks: Any
     ) -> MetricTable | None:
         """Upscale and measure the dataset of a loader. See `Validator.run` for the arguments and the result."""
-        return self.validator.run(dataloader.dataset, current_iter, tb_logger, save_img, **callbacks)
+        table = self.validator.run(dataloader.dataset, current_iter, tb_logger, save_img, **callbacks)
+        if self.is_train:
+            forget_prepared_weights(self.runner.network)
+        return table
 
     def nondist_validation(self, dataloader: Any, current_iter: int | str, tb_logger: Any, save_img: bool) -> None:
         """Call `validation`, under the name that BasicSR uses in a single process."""
