@@ -61,11 +61,9 @@ class ImageNetPairedDataset(Dataset):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Return a pair and its path.
+        """Return `lq` (C, h, w) and `gt` (C, h * scale, w * scale), RGB or Y, float32 in about [0, 1].
 
-        Returns:
-            `lq` (C, h, w) and `gt` (C, h * scale, w * scale), RGB or Y, float32 in about [0, 1]; `lq_path` and
-            `gt_path`, both the path of the ground truth.
+        `lq_path` and `gt_path` are both the path of the ground truth.
 
         Raises:
             ValueError: if the image cannot be read.
