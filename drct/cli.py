@@ -34,7 +34,7 @@ examples:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry point of `drct` and `python -m drct`. Returns the command's exit status; 2 if there is no such command."""
+    """Run a command of `drct` or `python -m drct`. Returns its exit status; 2 if there is no such command."""
     arguments = sys.argv[1:] if argv is None else argv
     if arguments and arguments[0] in ("-V", "--version"):
         print(f"drct {__version__}")

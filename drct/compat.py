@@ -2,13 +2,11 @@
 
 BasicSR 1.4.2 is unmaintained. These are its defects, and the repairs:
 
-* It imports `torchvision.transforms.functional_tensor`, which torchvision 0.17 removed: a module with the one function
+* It imports `torchvision.transforms.functional_tensor`, which torchvision 0.17 removed. A module with the one function
   that BasicSR uses takes its place.
 * Its option parser reads YAML with a loader that runs code, passes `--force_yml` to `exec`, does not know the
-  `--local-rank` that `torch.distributed.launch` passes, and answers mistakes with tracebacks: DRCT's parser takes its
-  place.
-* On resuming, it asks CUDA for a device even on the CPU, and unpickles arbitrary objects: DRCT's function takes the
-  place of its own.
+  `--local-rank` of `torch.distributed.launch`, and answers mistakes with tracebacks. DRCT's parser takes its place.
+* On resuming, it asks CUDA for a device even on the CPU, and unpickles arbitrary objects. DRCT's function replaces it.
 
 Repairs are made at the first `import basicsr`, in whatever module, so that `import drct` is fast.
 """
@@ -86,11 +84,8 @@ def _repair_basicsr() -> None:
 
 
 def parse_options(root_path: str | os.PathLike, is_train: bool = True) -> tuple[dict[str, Any], argparse.Namespace]:
-    """Read the process's arguments and its option file, as BasicSR's own train.py and test.py ask for them.
-
-    The import waits for the call, because the modules that it brings import BasicSR.
-    """
-    from drct.commands import run_arguments
+    """Read the process's arguments and its option file, as BasicSR's own train.py and test.py ask for them."""
+    from drct.commands import run_arguments  # only now, because it imports BasicSR
 
     return run_arguments.parse_options(root_path, is_train)
 
@@ -98,9 +93,9 @@ def parse_options(root_path: str | os.PathLike, is_train: bool = True) -> tuple[
 def _register() -> None:
     """Put DRCT's classes into BasicSR's registries.
 
-    A new network is a file `drct/archs/<name>_arch.py` with the class in its `__all__`; networks know nothing of
-    BasicSR. Datasets (`data/*_dataset.py`), metrics (`evaluation/*_metric.py`) and models (`models/*_model.py`)
-    register themselves with BasicSR's decorators.
+    Networks, which do not depend on BasicSR, are the classes in `__all__` of `archs/*_arch.py`. Datasets
+    (`data/*_dataset.py`), metrics (`evaluation/*_metric.py`) and models (`models/*_model.py`) register themselves with
+    BasicSR's decorators.
     """
     from basicsr.utils.registry import ARCH_REGISTRY
 

@@ -12,13 +12,9 @@ from drct.errors import DRCTError
 
 
 def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], object]) -> None:
-    """Create or replace a file, which appears whole or not at all.
+    """Create or replace a file, which appears whole or not at all, and the folders above it.
 
-    A temporary file beside it is written, flushed to the disk and renamed.
-
-    Args:
-        path: File to create. Missing folders are created.
-        write: Writes the content to the binary file that it is called with.
+    `write` is called with a temporary file beside it, which is then flushed to the disk and renamed.
 
     Raises:
         DRCTError: if the file cannot be written. Nothing is left behind, and an existing file stays as it was.
@@ -34,27 +30,25 @@ def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], object
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes private files
         os.replace(temporary, path)
-        temporary = None
         _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:
         cause = _os_error(error)
         if cause is None:
             raise
-        raise DRCTError(
-            f"cannot write {path}: {cause.strerror or cause}. Free space or choose another folder."
-        ) from error
+        reason = cause.strerror or cause
+        raise DRCTError(f"cannot write {path}: {reason}. Free space or choose another folder.") from error
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
 
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:
-    """Create or replace a file by `write_atomically`."""
+    """Create or replace a file with `write_atomically`."""
     write_atomically(path, lambda file: file.write(data))
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """Create a UTF-8 text file by `write_atomically`. Characters UTF-8 cannot hold become question marks."""
+    """Create or replace a text file with `write_atomically`. Characters outside of UTF-8 become question marks."""
     write_bytes(path, text.encode("utf-8", "replace"))
 
 
@@ -105,19 +99,13 @@ def _umask() -> int:
 
 
 def archive(path: str | os.PathLike) -> Path | None:
-    """Rename an existing file or folder to `name_archived_<time>`, as BasicSR does.
-
-    Returns:
-        The new path, or None if there was nothing to rename.
-    """
+    """Rename a file or folder, if it exists, to `name_archived_<time>`, as BasicSR does. Returns the new path."""
     path = Path(path)
     if not path.exists():
         return None
-    stamp = time.strftime("%Y%m%d_%H%M%S")
-    target = path.with_name(f"{path.name}_archived_{stamp}")
-    count = 1
+    target = path.with_name(f"{path.name}_archived_{time.strftime('%Y%m%d_%H%M%S')}")
+    name, count = target.name, 1
     while target.exists():
         count += 1
-        target = path.with_name(f"{path.name}_archived_{stamp}_{count}")
-    path.rename(target)
-    return target
+        target = path.with_name(f"{name}_{count}")
+    return path.rename(target)

@@ -15,9 +15,8 @@ ORDER, SAMPLE, STEP = range(3)  # the purpose of a draw: the order of an epoch, 
 def seed_all(*key: int) -> None:
     """Seed the generators of Python, NumPy and PyTorch, on every device.
 
-    Args:
-        key: Non-negative integers: a purpose (such as `SAMPLE`), the seed of the run, and a position in it. Keys that
-            differ in any number give unrelated draws (`numpy.random.SeedSequence`).
+    The key is a purpose (such as `SAMPLE`), the seed of the run, and a position in it, all non-negative integers. Keys
+    that differ in any number give unrelated draws (`numpy.random.SeedSequence`).
     """
     words = np.random.SeedSequence(key).generate_state(3, np.uint64)
     random.seed(int(words[0]))

@@ -6,10 +6,7 @@ from collections.abc import Iterable, Sequence
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
     """Format a Markdown table, which ends with a newline.
 
-    Args:
-        header: Titles of columns.
-        rows: Cells of each row.
-        left: Number of leading columns aligned to the left; the others, which hold numbers, are aligned to the right.
+    The first `left` columns are aligned to the left; the others, which hold numbers, to the right.
     """
     rule = ["---"] * left + ["---:"] * (len(header) - left)
     return "".join(f"| {' | '.join(cells)} |\n" for cells in (header, rule, *rows))
@@ -17,7 +14,7 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], left: i
 
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or the name of its type if the message is empty."""
-    return (str(error).splitlines() or [""])[0] or type(error).__name__
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def count(number: int, noun: str) -> str:

@@ -1,4 +1,4 @@
-"""Arguments and the choice of a program that several commands share."""
+"""Parts that the commands share: dispatch by name, arguments, and printing of failures."""
 
 import argparse
 import importlib
@@ -33,9 +33,8 @@ def run_command(program: str, commands: Commands, help_text: str, arguments: lis
 
 def command_parser(description: str | None, epilog: str | None = None) -> argparse.ArgumentParser:
     """Return a parser whose help keeps the line breaks of the description and of the epilog."""
-    return argparse.ArgumentParser(
-        description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    as_written = argparse.RawDescriptionHelpFormatter
+    return argparse.ArgumentParser(description=description, epilog=epilog, formatter_class=as_written)
 
 
 def print_failures(failures: Iterable[object], label: str = "error") -> None:
@@ -57,24 +56,14 @@ def add_precision(parser: argparse.ArgumentParser) -> None:
 
 def add_tile(parser: argparse.ArgumentParser) -> None:
     """Add --tile: a size in input pixels, 'auto', or None for 'off'."""
-    parser.add_argument(
-        "--tile",
-        type=_tile_size,
-        default="auto",
-        metavar="SIZE",
-        help="side of tiles in input pixels, auto or off; default: auto, tiles only if memory needs them",
-    )
+    side = "side of tiles in input pixels, auto or off; default: auto, tiles only if memory needs them"
+    parser.add_argument("--tile", type=_tile_size, default="auto", metavar="SIZE", help=side)
 
 
 def add_size(parser: argparse.ArgumentParser) -> None:
     """Add --size: width and height of the image whose cost is reported."""
-    parser.add_argument(
-        "--size",
-        type=_width_and_height,
-        default=(64, 64),
-        metavar="WxH",
-        help="of the image before upscaling; default 64x64, as in published tables",
-    )
+    size = "of the image before upscaling; default 64x64, as in published tables"
+    parser.add_argument("--size", type=_width_and_height, default=(64, 64), metavar="WxH", help=size)
 
 
 def _tile_size(text: str) -> int | str | None:

@@ -1,6 +1,5 @@
 """Write a network for other programs: ONNX, torch.export, safetensors, and weight files of either layout."""
 
-import sys
 from argparse import ArgumentParser, BooleanOptionalAction
 from pathlib import Path
 
@@ -15,7 +14,7 @@ EXPORT_FORMATS = {
     "original": "weights as the original implementation saves them and loads them strictly",
     "compact": "weights without what follows from the network's arguments, for this project only",
 }
-FORMAT_OF_SUFFIX = {
+FORMAT_BY_SUFFIX = {
     ".onnx": "onnx",
     ".pt2": "torch-export",
     ".safetensors": "safetensors",
@@ -39,18 +38,14 @@ def argument_parser() -> ArgumentParser:
     parser = command_parser(__doc__, f"formats:\n{formats}\n{EXAMPLES}")
     parser.add_argument("weights", help="file, folder of save_pretrained, or name such as DRCT-XS_SRx4")
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="FILE", help="file to write")
-    parser.add_argument(
-        "--format", choices=EXPORT_FORMATS, help=f"default: by the suffix, {', '.join(FORMAT_OF_SUFFIX)}"
-    )
+    suffixes = f"default: by the suffix, {', '.join(FORMAT_BY_SUFFIX)}"
+    parser.add_argument("--format", choices=EXPORT_FORMATS, help=suffixes)
     parser.add_argument("--fp16", action="store_true", help="store weights in half precision and compute in it")
     opsets = f"ONNX operator set, {OPSETS[0]} (default) to {OPSETS[-1]}"
     parser.add_argument("--opset", type=int, choices=OPSETS, default=OPSETS[0], metavar="N", help=opsets)
-    parser.add_argument(
-        "--check",
-        action=BooleanOptionalAction,
-        help="run the onnx or torch-export result and compare it with the network; default: for onnx if ONNX Runtime "
-        "is installed",
-    )
+    check = "run the onnx or torch-export result and compare it with the network; default: "
+    check += "for onnx if ONNX Runtime is installed"
+    parser.add_argument("--check", action=BooleanOptionalAction, help=check)
     parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
     return parser
 
@@ -59,10 +54,11 @@ def argument_parser() -> ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Entry point of `drct export`. Returns 0, or 2 if nothing was written."""
     args = argument_parser().parse_args(argv)
-    kind = args.format or FORMAT_OF_SUFFIX.get(args.output.suffix.lower())
+    kind = args.format or FORMAT_BY_SUFFIX.get(args.output.suffix.lower())
     if kind is None:
-        suffixes = ", ".join(FORMAT_OF_SUFFIX)
-        raise DRCTError(f"{args.output} has none of the suffixes {suffixes}: say what it is with --format")
+        raise DRCTError(
+            f"{args.output} has none of the suffixes {', '.join(FORMAT_BY_SUFFIX)}: say what it is with --format"
+        )
     if args.output.exists() and not args.overwrite:
         raise DRCTError(f"{args.output} exists: --overwrite replaces it")
 
@@ -79,7 +75,3 @@ def main(argv: list[str] | None = None) -> int:
     write_bytes(args.output, content)
     print(f"{args.output}: {kind}, {len(content) / 1e6:.1f} MB, {notes}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -17,9 +17,8 @@ EXAMPLES = """examples:
 def argument_parser() -> ArgumentParser:
     """Return the parser of `drct info`."""
     parser = command_parser(__doc__, EXAMPLES)
-    parser.add_argument(
-        "files", nargs="+", metavar="FILE", help="weights, ONNX model, folder of save_pretrained, or name of weights"
-    )
+    files = "weights, ONNX model, folder of save_pretrained, or name of weights"
+    parser.add_argument("files", nargs="+", metavar="FILE", help=files)
     add_size(parser)
     parser.add_argument("--json", action="store_true", help="print a list of objects instead of text")
     return parser
@@ -43,7 +42,3 @@ def main(argv: list[str] | None = None) -> int:
     if args.json:
         print(json.dumps(known, indent=2))
     return 0 if len(known) == len(args.files) else 1 if known else 2
-
-
-if __name__ == "__main__":
-    sys.exit(main())

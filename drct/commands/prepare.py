@@ -5,7 +5,6 @@ published super-resolution results are measured on such images.
 """
 
 import os
-import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,15 +74,14 @@ def main(argv: list[str] | None = None) -> int:
 
     from drct.data import prepare  # BasicSR takes seconds, --help and the other commands should not
 
-    how = {"overwrite": args.overwrite, "processes": args.processes}
+    factors = [1] if args.command == "lr" else args.factors
+    task = prepare.Preparation(args.source, args.output, args.scales, factors, args.overwrite, args.processes)
     if args.command == "lr":
-        return _report(prepare.prepare_lr(args.source, args.output, args.scales, **how), args.output)
-    how["factors"] = args.factors
+        return _report(prepare.prepare_lr(task), args.output)
     if args.command == "benchmark":
-        return _report(prepare.prepare_benchmark(args.source, args.output, args.scales, **how), args.output)
+        return _report(prepare.prepare_benchmark(task), args.output)
     prefix = args.name or args.output.resolve().name
-    how |= {"size": args.size, "step": args.step}
-    status = _report(prepare.prepare_subimages(args.source, args.output, prefix, args.scales, **how), args.output)
+    status = _report(prepare.prepare_subimages(task, prefix, args.size, args.step), args.output)
     folder = args.output / f"{prefix}_HR_sub"
     if not folder.is_dir():  # every image failed
         return status
@@ -117,7 +115,3 @@ def _store(args: Namespace) -> int:
         raise DRCTError(f"none of the images of {args.source} can be stored")
     print(f"{images.stored} of {images.found} images stored in {args.output}")
     return int(bool(images.failures))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

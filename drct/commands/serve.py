@@ -1,6 +1,5 @@
 """Upscale images in the browser: drop one, compare before and after, download the result."""
 
-import sys
 from argparse import ArgumentParser
 
 from drct.commands.common import add_device, add_precision, command_parser
@@ -9,9 +8,8 @@ from drct.errors import DRCTError, one_line_errors
 
 def argument_parser() -> ArgumentParser:
     """Return the parser of `drct serve`."""
-    parser = command_parser(
-        __doc__, "Nothing leaves this machine. Uploads and results are deleted within two hours and at the end."
-    )
+    privacy = "Nothing leaves this machine. Uploads and results are deleted within two hours and at the end."
+    parser = command_parser(__doc__, privacy)
     host = "address to listen on, default 127.0.0.1, this machine only"
     parser.add_argument("--host", default="127.0.0.1", help=host)
     parser.add_argument("--port", type=int, default=7860, help="default 7860; 0 takes one that is free")
@@ -43,7 +41,3 @@ def main(argv: list[str] | None = None) -> int:
         open_browser=not args.no_browser,
     )
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,7 +1,6 @@
-"""Upscale image files, folders with all that is below them, and the files that patterns match."""
+"""Upscale image files, folders with their subfolders, and the files that patterns match."""
 
 import logging
-import sys
 import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
@@ -27,13 +26,11 @@ def argument_parser() -> ArgumentParser:
     """Return the parser of `drct upscale`."""
     parser = command_parser(__doc__, EXAMPLES)
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="image, folder, or pattern such as '*.png'")
-    parser.add_argument(
-        "-o", "--output", type=Path, default=Path("upscaled"), help="folder, or file for one image; default: upscaled"
-    )
+    output = "folder, or file for one image; default: upscaled"
+    parser.add_argument("-o", "--output", type=Path, default=Path("upscaled"), help=output)
     parser.add_argument("--weights", help="file or name; default: those that come with the project")
-    parser.add_argument(
-        "--outscale", type=_factor, metavar="FACTOR", help="resize results to this factor; default: the network's"
-    )
+    outscale = "resize results to this factor; default: the network's"
+    parser.add_argument("--outscale", type=_factor, metavar="FACTOR", help=outscale)
     parser.add_argument("--suffix", default="", help="add this to the names of results, such as _x4")
     parser.add_argument("--format", choices=RESULT_FORMATS, default="auto", help="default: the input's, or png")
     quality = "quality of JPEG and WebP, 1 to 100; default 95"
@@ -66,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _upscale(args: Namespace) -> int:
-    from drct.inference.batch import UpscalerOptions, upscale_files
+    from drct.inference.batch import upscale_files
     from drct.inference.batch_plan import ResultOptions
     from drct.inference.weights import DEFAULT_WEIGHTS
     from drct.runtime.distributed import rank
@@ -80,10 +77,9 @@ def _upscale(args: Namespace) -> int:
         quality=args.quality,
         existing="skip" if args.skip_existing else "replace" if args.overwrite else "refuse",
     )
-    weights = args.weights or DEFAULT_WEIGHTS
-    upscaler = UpscalerOptions(weights, args.device, args.precision, args.tile, args.self_ensemble)
+    settings = {"precision": args.precision, "tile": args.tile, "self_ensemble": args.self_ensemble}
     start = time.monotonic()
-    tally = upscale_files(args.inputs, results, upscaler)
+    tally = upscale_files(args.inputs, results, args.weights or DEFAULT_WEIGHTS, args.device, **settings)
     if rank() == 0:
         words = [f"{count(tally.upscaled, 'image')} upscaled into {results.output}"]
         if tally.upscaled:
@@ -92,7 +88,3 @@ def _upscale(args: Namespace) -> int:
         words += [f"{tally.failed} failed"] * bool(tally.failed)
         print(", ".join(words))
     return 2 if not tally.planned else int(tally.failed > 0)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

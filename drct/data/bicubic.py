@@ -8,8 +8,6 @@ from basicsr.utils.matlab_functions import calculate_weights_indices
 
 from drct.images.bgr import as_float
 
-KERNEL_WIDTH = 4  # source pixels, of the bicubic kernel before the scale widens it
-
 
 def reduce_region(image: np.ndarray, scale: int, top: int, left: int, height: int, width: int) -> np.ndarray:
     """Compute a region of the downscaled image without computing the rest.
@@ -48,7 +46,7 @@ def _filter(length: int, scale: int, start: int, size: int) -> tuple[int, torch.
 def _taps(length: int, scale: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the weights and source pixels of every pixel of a downscaled axis, both (length // scale, taps)."""
     weights, indices, padding, _ = calculate_weights_indices(
-        length, length // scale, 1 / scale, "cubic", KERNEL_WIDTH, True
+        length, length // scale, 1 / scale, kernel="cubic", kernel_width=4, antialiasing=True
     )
     place = (indices.numpy().astype(np.int64) - padding) % (2 * length)  # indices count in the mirrored image
     return weights.numpy(), np.minimum(place, 2 * length - 1 - place)

@@ -13,8 +13,7 @@ class DecodedFiles:
     """A file client that decodes every image once and then returns it uncompressed, as the bytes of a BMP file.
 
     The dataset decodes these bytes like any file, which for BMP is no more than a copy. It gets the same pixels as from
-    the original file: (H, W, 3), BGR, uint8, with gray repeated, alpha dropped and 16 bits reduced to 8, because this
-    is how BasicSR's datasets read images (`imfrombytes` with the flag `color`).
+    the original file, because BasicSR's datasets read images as 8-bit BGR (`imfrombytes` with the flag `color`).
 
     Args:
         client: The client that reads files, or None to create it from `options` when it is first needed.
@@ -31,10 +30,11 @@ class DecodedFiles:
         key = (client_key, str(filepath))
         if key not in self.images:
             data = self._reader().get(filepath, client_key)
-            bitmap = _bitmap(data)
-            if bitmap is None:
+            # Empty files, and keys that are not in the LMDB, have no data
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+            if image is None:
                 return data
-            self.images[key] = bitmap
+            self.images[key] = cv2.imencode(".bmp", image)[1].tobytes()
         return self.images[key]
 
     def get_text(self, filepath: Any) -> str:
@@ -55,9 +55,8 @@ class DecodedFiles:
 def cache_images(dataset: Any) -> None:
     """Make a dataset keep its decoded images in memory, which takes 3 bytes per pixel in each loader worker.
 
-    Args:
-        dataset: A dataset that reads files by `self.file_client.get(path, client_key)`, as BasicSR's do. The client
-            may exist already, or be None until the dataset creates it from `self.io_backend_opt`.
+    It must read files by `self.file_client.get(path, client_key)`, as BasicSR's do. The client may exist already, or be
+    None until the dataset creates it from `self.io_backend_opt`.
 
     Raises:
         DRCTError: if the dataset reads files in another way.
@@ -74,11 +73,3 @@ def cache_images(dataset: Any) -> None:
             "file client: remove `cache: true` from its options"
         )
     dataset.file_client = DecodedFiles(client, options)
-
-
-def _bitmap(data: bytes | None) -> bytes | None:
-    """Convert an image file to BMP; return None if it is not an image."""
-    if not data:  # an empty file, or a key that is not in the LMDB
-        return None
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    return None if image is None else cv2.imencode(".bmp", image)[1].tobytes()

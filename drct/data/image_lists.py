@@ -26,7 +26,7 @@ def find_images(folder: Path, recursive: bool = False) -> list[Path]:
 
 
 def image_size(file: Path) -> Size:
-    """Return height and width of an image, all of which is decoded so that a broken file is found."""
+    """Return height and width of an image, which is decoded to find out whether it is broken."""
     height, width = read_image(file).shape[:2]
     return height, width
 
@@ -36,9 +36,6 @@ def measure_images(files: Iterable[Path], processes: int, title: str) -> tuple[d
     return run_parallel({file: partial(image_size, file) for file in files}, processes, title)
 
 
-# ---------------------------------------------------------------------------------------------------------- meta info
-
-
 def check_list_path(output: Path) -> None:
     """Raise `DRCTError` if a list of images cannot be written to this path because it is a folder."""
     if output.is_dir():
@@ -46,11 +43,7 @@ def check_list_path(output: Path) -> None:
 
 
 def measure_folder(folder: Path, processes: int) -> tuple[dict[str, Size], list[str]]:
-    """Measure the images of a folder and of the folders below it.
-
-    Args:
-        folder: Folder of images.
-        processes: Number of processes that decode them.
+    """Measure the images of a folder and of its subfolders.
 
     Returns:
         Sizes by path relative to the folder, with slashes; and one line for each image that cannot be listed.
@@ -78,12 +71,9 @@ def write_meta_info(output: Path, sizes: Mapping[str, Size], overwrite: bool) ->
     write_text(output, text)
 
 
-# --------------------------------------------------------------------------------------------------------------- LMDB
-
-
 @dataclass(frozen=True)
 class StoredImages:
-    """Numbers of images that were found and that were stored, and one line for each of the others."""
+    """Numbers of images, and one line for each that was not stored."""
 
     found: int
     stored: int
@@ -91,36 +81,29 @@ class StoredImages:
 
 
 def store_in_lmdb(source: Path, output: Path, overwrite: bool, processes: int) -> StoredImages:
-    """Store the files of a folder and of the folders below it in an LMDB of BasicSR's layout, as they are.
+    """Store the image files of a folder and of its subfolders, unchanged, in an LMDB of BasicSR's layout, `name.lmdb`.
 
-    Args:
-        source: Folder of images.
-        output: LMDB to make, `name.lmdb`.
-        overwrite: Replace an LMDB of that name.
-        processes: Number of processes that check whether the images can be decoded.
-
-    Returns:
-        The numbers of images. If none can be stored, no LMDB is made.
+    Images that cannot be decoded are left out. If none can be stored, no LMDB is made.
 
     Raises:
         DRCTError: if there are no images, two would get the same key, or the LMDB cannot be written.
     """
     check_output(output, overwrite)
+    files = find_images(source, recursive=True)
     names: dict[Path, str] = {}
-    unusable: dict[Path, str] = {}
+    unusable: list[str] = []
     by_key: dict[str, Path] = {}
-    for file in find_images(source, recursive=True):
+    for file in files:
         name = file.relative_to(source).as_posix()
         try:
             key = lmdb_key(name)
         except ValueError as error:
-            unusable[file] = f"{file}: {error}"
+            unusable.append(f"{file}: {error}")
             continue
         if key in by_key:
             raise DRCTError(f"{by_key[key]} and {file} would both get the key {key}: rename one of them")
         by_key[key], names[file] = file, name
     sizes, broken = measure_images(names, processes, "check")
-    stored = {file: name for file, name in names.items() if file in sizes}
-    if stored:
-        write_lmdb(output, stored, sizes)
-    return StoredImages(len(names) + len(unusable), len(stored), sorted((broken | unusable).values()))
+    if sizes:
+        write_lmdb(output, {file: name for file, name in names.items() if file in sizes}, sizes)
+    return StoredImages(len(files), len(sizes), sorted([*broken.values(), *unusable]))

@@ -1,6 +1,7 @@
 """ImageNetPairedDataset: training pairs made on the fly from ground truth alone, for pretraining on ImageNet."""
 
 import random
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,18 +61,20 @@ class ImageNetPairedDataset(Dataset):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Return a pair and its path.
+        """Return `lq` (C, h, w) and `gt` (C, h * scale, w * scale), RGB or Y, float32 in about [0, 1].
 
-        Returns:
-            `lq` (C, h, w) and `gt` (C, h * scale, w * scale), RGB or Y, float32 in about [0, 1]; `lq_path` and
-            `gt_path`, both the path of the ground truth.
+        `lq_path` and `gt_path` are both the path of the ground truth.
 
         Raises:
             ValueError: if the image cannot be read.
         """
         path = self.paths[index]
         image = self.prepare(self._read(path))
-        gt, lq = self._random_patch(image) if self.opt["phase"] == "train" else self._whole(image)
+        if self.opt["phase"] == "train":
+            gt, lq = self._random_patch(image)
+        else:
+            gt = as_float(image)
+            lq = imresize(gt, 1 / self.opt["scale"])
         if self.opt.get("color") == "y":
             gt, lq = (bgr2ycbcr(np.ascontiguousarray(image), y_only=True)[..., None] for image in (gt, lq))
         gt, lq = img2tensor([np.ascontiguousarray(gt), np.ascontiguousarray(lq)], bgr2rgb=True, float32=True)
@@ -94,18 +97,12 @@ class ImageNetPairedDataset(Dataset):
         if self.file_client is None:
             options = dict(self.io_backend_opt)
             self.file_client = FileClient(options.pop("type"), **options)
-        data = self.file_client.get(path, "gt")
-        try:
+        data, image = self.file_client.get(path, "gt"), None
+        with suppress(AttributeError, TypeError, cv2.error):  # raised by BasicSR if the file cannot be decoded
             image = imfrombytes(data)
-        except (AttributeError, TypeError, cv2.error) as error:  # what BasicSR raises for undecodable files
-            raise ValueError(f"cannot read image {path}") from error
         if image is None:
             raise ValueError(f"cannot read image {path}")
         return image
-
-    def _whole(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        gt = as_float(image)
-        return gt, imresize(gt, 1 / self.opt["scale"])
 
     def _random_patch(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the same random crop of the image and its downscaled version, flipped and rotated alike, float32.

@@ -1,11 +1,10 @@
 """Writing image files into an LMDB, in BasicSR's layout.
 
-`data.mdb` and `lock.mdb` hold the bytes of the image files. Their keys are paths without suffix. `meta_info.txt` lists
-the files, one `name.ext (h,w,c) compression` per line; BasicSR takes everything before the first dot as the key.
+`data.mdb` holds the bytes of the files, by their paths without suffix. `meta_info.txt` lists the files, one
+`name.ext (h,w,c) compression` per line; BasicSR takes everything before the first dot as the key.
 
-Files are stored unchanged, since BasicSR decodes all formats that OpenCV knows. BasicSR's own `make_lmdb_from_imgs`
-would convert them to PNG, which is several times larger than JPEG, guess the size of the LMDB from the first image, and
-stop half way at a broken one.
+Files are stored unchanged. BasicSR's own `make_lmdb_from_imgs` would convert them to PNG, which is several times larger
+than JPEG, guess the size of the LMDB from the first image, and stop halfway at a broken one.
 """
 
 import os
@@ -22,15 +21,10 @@ from drct.errors import DRCTError
 FILES = {"data.mdb", "lock.mdb", "meta_info.txt"}
 LONGEST_KEY = 511  # bytes, LMDB's limit
 FIRST_MAP_SIZE = 64 << 20  # bytes
-LARGEST_GROWTH = 1 << 30  # bytes
-COMPRESSION = 0  # BasicSR's column for the compression level of its PNG files, of which there are none here
 
 
 def lmdb_key(name: str) -> str:
-    """Return the key of an image.
-
-    Args:
-        name: Path of the image relative to its folder, with slashes.
+    """Return the key of an image by its path relative to the folder, with slashes.
 
     Raises:
         ValueError: if BasicSR could not find an image of this name; the message says why and what to do.
@@ -48,12 +42,7 @@ def lmdb_key(name: str) -> str:
 
 
 def check_output(output: Path, overwrite: bool) -> None:
-    """Check that an LMDB can be written to this path.
-
-    Raises:
-        DRCTError: if BasicSR would not recognize its name, it exists and is not to be overwritten, or something that
-            is not an LMDB is in its place.
-    """
+    """Raise `DRCTError` if an LMDB cannot be written to this path: a wrong suffix, or something in its place."""
     if output.suffix != ".lmdb":
         raise DRCTError(f"{output} must end in .lmdb, by which BasicSR recognizes it: -o {output}.lmdb")
     if not os.path.lexists(output):
@@ -67,7 +56,7 @@ def check_output(output: Path, overwrite: bool) -> None:
 def write_lmdb(output: Path, images: Mapping[Path, str], sizes: Mapping[Path, tuple[int, int]]) -> None:
     """Write an LMDB, which appears whole or not at all and replaces an existing one.
 
-    The same images under the same names give identical files, in whatever order they are passed.
+    The same images under the same names give identical files, regardless of their order.
 
     Args:
         output: Folder to create.
@@ -82,8 +71,12 @@ def write_lmdb(output: Path, images: Mapping[Path, str], sizes: Mapping[Path, tu
     try:
         work.mkdir(parents=True)
         keys = dict(sorted(((path, lmdb_key(name)) for path, name in images.items()), key=lambda item: item[1]))
-        _fill(work, keys)
-        lines = [f"{images[path]} ({sizes[path][0]},{sizes[path][1]},3) {COMPRESSION}\n" for path in keys]
+        with lmdb.open(str(work), map_size=FIRST_MAP_SIZE, mode=0o644, sync=False) as environment:
+            for path, key in tqdm(keys.items(), "lmdb", unit="image"):
+                _put(environment, key.encode("ascii"), path.read_bytes())
+            environment.sync(True)
+        # The last column is the compression level of PNG files that BasicSR encodes itself
+        lines = [f"{images[path]} ({sizes[path][0]},{sizes[path][1]},3) 0\n" for path in keys]
         with (work / "meta_info.txt").open("w", encoding="ascii", newline="\n") as file:
             file.writelines(lines)
             file.flush()
@@ -95,16 +88,8 @@ def write_lmdb(output: Path, images: Mapping[Path, str], sizes: Mapping[Path, tu
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _fill(folder: Path, keys: Mapping[Path, str]) -> None:
-    """Store files under their keys, which must be sorted."""
-    with lmdb.open(str(folder), map_size=FIRST_MAP_SIZE, mode=0o644, sync=False) as environment:
-        for path, key in tqdm(keys.items(), "lmdb", unit="image"):
-            _put(environment, key.encode("ascii"), path.read_bytes())
-        environment.sync(True)
-
-
 def _put(environment: lmdb.Environment, key: bytes, data: bytes) -> None:
-    """Append one item. The map grows only when it is full, because on Windows the file is as large as the map."""
+    """Append an item. The map grows only when it is full, because on Windows the file is as large as the map."""
     while True:
         try:
             with environment.begin(write=True) as transaction:
@@ -112,7 +97,7 @@ def _put(environment: lmdb.Environment, key: bytes, data: bytes) -> None:
             return
         except lmdb.MapFullError:
             size = environment.info()["map_size"]
-            environment.set_mapsize(size + max(min(size, LARGEST_GROWTH), 2 * len(data)))
+            environment.set_mapsize(size + max(min(size, 1 << 30), 2 * len(data)))  # doubled, up to 1 GiB at a time
 
 
 def _replace(work: Path, output: Path) -> None:

@@ -16,12 +16,7 @@ Result = TypeVar("Result")
 def run_parallel(
     jobs: Mapping[Path, Callable[[], Result]], processes: int, title: str
 ) -> tuple[dict[Path, Result], dict[Path, str]]:
-    """Run one job per file in several processes, with a progress bar.
-
-    Args:
-        jobs: Functions by the file that each works on. They must be picklable if there are several processes.
-        processes: Number of processes; 1 runs the jobs in this one.
-        title: Label of the progress bar.
+    """Run one job per file, with a progress bar: in this process, or in several if the jobs can be pickled.
 
     Returns:
         Results by file and, for the files whose job failed, the reasons. A failure does not stop the other jobs.

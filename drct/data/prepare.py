@@ -1,8 +1,4 @@
-"""Preparing folders of images: low-resolution images, benchmark layouts and sub-images for training.
-
-Low-resolution images are MATLAB's antialiased bicubic (BasicSR's `imresize`) of the float image, rounded to 8 bits:
-published super-resolution results are measured on such images.
-"""
+"""Preparing folders of images: low-resolution images, benchmark layouts and sub-images for training."""
 
 import json
 import re
@@ -18,33 +14,35 @@ from drct.data.image_lists import find_images
 from drct.data.parallel import run_parallel
 from drct.errors import DRCTError
 from drct.files import write_text
-from drct.images.bgr import read_image, write_png
+from drct.images.bgr import as_float, read_image, write_png
 
 GT_MULTIPLE = 12  # divisible by the scales 2, 3 and 4
 BENCHMARK_NAME = re.compile(r"(?P<name>.*?)[_-]?(SRF_\d+[_-]?)?(?P<kind>HR|LR)")
 Outputs = dict[Path, Callable[[], np.ndarray]]  # image files to write, and functions that make their pixels
+OutputsOf = Callable[["Preparation", np.ndarray, str], Outputs]  # makes them from an image and its name
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """A folder of images, and what to make of it."""
+
+    source: Path  # folder of high-resolution images, or of `*HR.png` and `*LR.png` files
+    output: Path  # folder to write to
+    scales: Sequence[int]  # by which to reduce the images
+    factors: Sequence[float] = (1,)  # in (0, 1], of the copies to make of each image; 1 is the image itself
+    overwrite: bool = False  # replace files that exist instead of keeping them
+    processes: int = 1
 
 
 @dataclass(frozen=True)
 class PreparedImages:
-    """Result of preparing a folder.
+    """Numbers of images and files."""
 
-    Attributes:
-        found: Number of images in the folder.
-        prepared: Number of those of which all files are there now.
-        written: Number of files written.
-        kept: Number of files that existed and were kept.
-        failures: One line for each image that failed.
-    """
-
-    found: int
-    prepared: int
-    written: int
-    kept: int
-    failures: list[str]
-
-
-# -------------------------------------------------------------------------------------------------------------- pixels
+    found: int  # images in the folder
+    prepared: int  # images whose files all exist now
+    written: int  # files
+    kept: int  # files that existed already
+    failures: list[str]  # one line for each image that failed
 
 
 def reduce_image(image: np.ndarray, scale: int) -> np.ndarray:
@@ -56,16 +54,8 @@ def reduce_image(image: np.ndarray, scale: int) -> np.ndarray:
 
 
 def _resize(image: np.ndarray, factor: float) -> np.ndarray:
-    resized = imresize(image.astype(np.float32) / 255, factor)
+    resized = imresize(as_float(image), factor)
     return (resized * 255).round().clip(0, 255).astype(np.uint8)
-
-
-def crop_to_multiple(image: np.ndarray, multiple: int) -> np.ndarray:
-    """Cut pixels off the right and the bottom until both sides are divisible by `multiple`."""
-    height, width = (side - side % multiple for side in image.shape[:2])
-    if not height or not width:
-        raise DRCTError(f"the image of {image.shape[1]}x{image.shape[0]} is smaller than {multiple} pixels")
-    return image[:height, :width]
 
 
 def copy_name(name: str, factor: float) -> str:
@@ -74,71 +64,34 @@ def copy_name(name: str, factor: float) -> str:
 
 
 def _copies(image: np.ndarray, name: str, factors: Iterable[float]) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield names and copies of an image, reduced by factors in (0, 1]. Sides are rounded up, as MATLAB does."""
+    """Yield names and copies of an image, reduced by factors in (0, 1] and cropped to multiples of `GT_MULTIPLE`."""
     for factor in factors:
-        yield copy_name(name, factor), image if factor == 1 else _resize(image, factor)
+        copy = image if factor == 1 else _resize(image, factor)  # rounds sides up, as MATLAB does
+        height, width = (side - side % GT_MULTIPLE for side in copy.shape[:2])
+        if not height or not width:
+            raise DRCTError(f"the image of {copy.shape[1]}x{copy.shape[0]} is smaller than {GT_MULTIPLE} pixels")
+        yield copy_name(name, factor), copy[:height, :width]
 
 
-# ------------------------------------------------------------------------------------------------------------- folders
+def prepare_lr(task: Preparation) -> PreparedImages:
+    """Write reduced images, `LRbicx<scale>/<name>.png`. Raises `DRCTError` as `prepare_benchmark` does."""
+    return _prepare_images("lr", task, _lr_outputs)
 
 
-def prepare_lr(
-    source: Path, output: Path, scales: Sequence[int], *, overwrite: bool = False, processes: int = 1
-) -> PreparedImages:
-    """Write reduced images: `LRbicx<scale>/<name>.png`.
-
-    Args:
-        source: Folder of high-resolution images, or of `*HR.png` and `*LR.png` files.
-        output: Folder to write to.
-        scales: How many times to reduce the images.
-        overwrite: Replace files that exist instead of keeping them.
-        processes: Number of processes.
-
-    Raises:
-        DRCTError: if there are no images, or two would get the same name.
-    """
-    outputs_of = partial(_lr_outputs, output=output, scales=scales)
-    return _prepare_images("lr", source, outputs_of, [1], overwrite, processes)
-
-
-def prepare_benchmark(
-    source: Path,
-    output: Path,
-    scales: Sequence[int],
-    *,
-    factors: Sequence[float] = (1,),
-    overwrite: bool = False,
-    processes: int = 1,
-) -> PreparedImages:
+def prepare_benchmark(task: Preparation) -> PreparedImages:
     """Write cropped and reduced images, the layout of benchmarks: `GTmod12/<name>.png` and `LRbicx<scale>/<name>.png`.
-
-    Args:
-        source, output, scales, overwrite, processes: See `prepare_lr`.
-        factors: Factors in (0, 1] of the copies to make of each image; 1 is the image itself.
 
     Raises:
         DRCTError: if there are no images, or two images or copies would get the same name.
     """
-    outputs_of = partial(_benchmark_outputs, output=output, scales=scales, factors=factors)
-    return _prepare_images("benchmark", source, outputs_of, factors, overwrite, processes)
+    return _prepare_images("benchmark", task, _benchmark_outputs)
 
 
-def prepare_subimages(
-    source: Path,
-    output: Path,
-    prefix: str,
-    scales: Sequence[int],
-    *,
-    size: int = 480,
-    step: int = 240,
-    factors: Sequence[float] = (1,),
-    overwrite: bool = False,
-    processes: int = 1,
-) -> PreparedImages:
+def prepare_subimages(task: Preparation, prefix: str, size: int, step: int) -> PreparedImages:
     """Write patches for training: `<prefix>_HR_sub/<name>_s001.png` and `<prefix>_bicx<scale>_sub/<name>_s001.png`.
 
     Args:
-        source, output, scales, factors, overwrite, processes: See `prepare_benchmark`.
+        task: What to prepare.
         prefix: Start of the names of the folders.
         size, step: Side and distance of patches in pixels of the high-resolution image, multiples of 12.
 
@@ -149,17 +102,14 @@ def prepare_subimages(
     for key, pixels in (("size", size), ("step", step)):
         if pixels <= 0 or pixels % GT_MULTIPLE:
             raise DRCTError(f"--{key} must be a multiple of {GT_MULTIPLE}, not {pixels}")
-    _check_same_cut(output, prefix, size, step, factors)
-    outputs_of = partial(
-        _subimage_outputs, output=output, scales=scales, factors=factors, prefix=prefix, size=size, step=step
-    )
-    return _prepare_images("subimages", source, outputs_of, factors, overwrite, processes)
+    _check_same_cut(task, prefix, size, step)
+    return _prepare_images("subimages", task, partial(_subimage_outputs, prefix=prefix, size=size, step=step))
 
 
-def _check_same_cut(output: Path, prefix: str, size: int, step: int, factors: Sequence[float]) -> None:
+def _check_same_cut(task: Preparation, prefix: str, size: int, step: int) -> None:
     """Refuse to mix patches of different cuts, whose names are the same; record the cut for the next time."""
-    folder, record = output / f"{prefix}_HR_sub", output / f"{prefix}_HR_sub.json"
-    cut = {"size": size, "step": step} | ({"factors": list(factors)} if list(factors) != [1] else {})
+    folder, record = task.output / f"{prefix}_HR_sub", task.output / f"{prefix}_HR_sub.json"
+    cut = {"size": size, "step": step} | ({"factors": list(task.factors)} if list(task.factors) != [1] else {})
     if folder.is_dir() and any(folder.iterdir()):
         earlier = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else None
         if earlier != cut:
@@ -170,19 +120,12 @@ def _check_same_cut(output: Path, prefix: str, size: int, step: int, factors: Se
     write_text(record, json.dumps(cut))
 
 
-def _prepare_images(
-    title: str,
-    source: Path,
-    outputs_of: Callable[[np.ndarray, str], Outputs],
-    factors: Sequence[float],
-    overwrite: bool,
-    processes: int,
-) -> PreparedImages:
-    """Write the outputs of each ground truth of a folder, as `outputs_of` makes them from its pixels and its name."""
-    names = ground_truths(find_images(source))
-    _check_copies(names, factors)
-    jobs = {file: partial(_write_missing, file, name, outputs_of, overwrite) for file, name in names.items()}
-    results, failed = run_parallel(jobs, processes, title)
+def _prepare_images(title: str, task: Preparation, outputs_of: OutputsOf) -> PreparedImages:
+    """Write the outputs of each ground truth of a folder."""
+    names = ground_truths(find_images(task.source))
+    _check_copies(names, task.factors)
+    jobs = {file: partial(_write_missing, task, outputs_of, file, name) for file, name in names.items()}
+    results, failed = run_parallel(jobs, task.processes, title)
     written, kept = (sum(numbers) for numbers in zip((0, 0), *results.values(), strict=True))
     return PreparedImages(len(jobs), len(results), written, kept, sorted(failed.values()))
 
@@ -229,16 +172,11 @@ def _check_copies(names: Mapping[Path, str], factors: Sequence[float]) -> None:
                 raise DRCTError(f"{other} has the name of a copy of {source} reduced by {factor:g}: rename one of them")
 
 
-# ----------------------------------------------------------------------------------- one file, in a process of its own
-
-
-def _write_missing(
-    source: Path, name: str, outputs_of: Callable[[np.ndarray, str], Outputs], overwrite: bool
-) -> tuple[int, int]:
+def _write_missing(task: Preparation, outputs_of: OutputsOf, source: Path, name: str) -> tuple[int, int]:
     """Write the outputs of a file that do not exist, or all. Returns the numbers of files written and kept."""
     written = kept = 0
-    for path, make in outputs_of(read_image(source), name).items():
-        if path.exists() and not overwrite:
+    for path, make in outputs_of(task, read_image(source), name).items():
+        if path.exists() and not task.overwrite:
             kept += 1
         else:
             write_png(path, make())
@@ -246,48 +184,32 @@ def _write_missing(
     return written, kept
 
 
-def _lr_outputs(image: np.ndarray, name: str, output: Path, scales: Sequence[int]) -> Outputs:
-    return {output / f"LRbicx{s}" / f"{name}.png": partial(reduce_image, image, s) for s in scales}
+def _lr_outputs(task: Preparation, image: np.ndarray, name: str) -> Outputs:
+    return {task.output / f"LRbicx{s}" / f"{name}.png": partial(reduce_image, image, s) for s in task.scales}
 
 
-def _benchmark_outputs(
-    image: np.ndarray, name: str, output: Path, scales: Sequence[int], factors: Sequence[float]
-) -> Outputs:
+def _benchmark_outputs(task: Preparation, image: np.ndarray, name: str) -> Outputs:
     outputs: Outputs = {}
-    for copy, pixels in _copies(image, name, factors):
-        cropped = crop_to_multiple(pixels, GT_MULTIPLE)
-        outputs[output / f"GTmod{GT_MULTIPLE}" / f"{copy}.png"] = partial(np.asarray, cropped)
-        outputs |= _lr_outputs(cropped, copy, output, scales)
+    for copy, cropped in _copies(image, name, task.factors):
+        outputs[task.output / f"GTmod{GT_MULTIPLE}" / f"{copy}.png"] = partial(np.asarray, cropped)
+        outputs |= _lr_outputs(task, cropped, copy)
     return outputs
 
 
-def _subimage_outputs(
-    image: np.ndarray,
-    name: str,
-    output: Path,
-    scales: Sequence[int],
-    factors: Sequence[float],
-    prefix: str,
-    size: int,
-    step: int,
-) -> Outputs:
+def _subimage_outputs(task: Preparation, image: np.ndarray, name: str, prefix: str, size: int, step: int) -> Outputs:
     """Cut the image and its reductions at the same places. Reducing comes first, so that patches have no borders."""
     outputs: Outputs = {}
-    for copy, pixels in _copies(image, name, factors):
-        cropped = crop_to_multiple(pixels, GT_MULTIPLE)
-        reduced = {s: reduce_image(cropped, s) for s in scales}
+    for copy, cropped in _copies(image, name, task.factors):
+        reduced = {s: reduce_image(cropped, s) for s in task.scales}
         height, width = cropped.shape[:2]
         corners = ((y, x) for y in _starts(height, size, step) for x in _starts(width, size, step))
         for number, (y, x) in enumerate(corners, 1):
             file = f"{copy}_s{number:03d}.png"
-            outputs[output / f"{prefix}_HR_sub" / file] = partial(_cut, cropped, y, x, size)
+            outputs[task.output / f"{prefix}_HR_sub" / file] = partial(np.asarray, cropped[y:, x:][:size, :size])
             for s, small in reduced.items():
-                outputs[output / f"{prefix}_bicx{s}_sub" / file] = partial(_cut, small, y // s, x // s, size // s)
+                patch = small[y // s :, x // s :][: size // s, : size // s]
+                outputs[task.output / f"{prefix}_bicx{s}_sub" / file] = partial(np.asarray, patch)
     return outputs
-
-
-def _cut(image: np.ndarray, y: int, x: int, size: int) -> np.ndarray:
-    return image[y : y + size, x : x + size]
 
 
 def _starts(length: int, size: int, step: int) -> list[int]:

@@ -3,10 +3,10 @@
 import logging
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from drct.errors import DRCTError
@@ -15,30 +15,21 @@ from drct.seeding import ORDER, SAMPLE, seed_all
 logger = logging.getLogger("drct.data")  # this logger's messages are shown for every process
 
 
+@dataclass
 class SampleOrder(Sampler[list[tuple[int, int]]]):
     """An endless sequence of batches of (epoch, sample), independent of the number of processes and loader workers.
 
     Sample n of the run is number (n mod `epoch_size`) in the order of its epoch, a permutation drawn from the seed and
     the epoch. Each step takes the next `world_size * batch_size` samples and divides them among the processes, so two
     processes with batches of 2 see the same samples in each step as one process with a batch of 4.
-
-    Args:
-        epoch_size: Number of samples per epoch.
-        batch_size: Batch size of one process.
-        seed: Seed of the run.
-        start: Number of samples that the run, in all processes together, has taken before.
-        rank, world_size: Number of this process, from 0, and number of processes.
     """
 
-    def __init__(
-        self, epoch_size: int, batch_size: int, seed: int, start: int = 0, rank: int = 0, world_size: int = 1
-    ) -> None:
-        self.epoch_size = epoch_size
-        self.batch_size = batch_size
-        self.seed = seed
-        self.start = start
-        self.rank = rank
-        self.world_size = world_size
+    epoch_size: int  # samples
+    batch_size: int  # of one process
+    seed: int  # of the run
+    start: int = 0  # samples that the run has taken before, in all processes together
+    rank: int = 0  # number of this process
+    world_size: int = 1  # number of processes
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         first = self.start + self.rank * self.batch_size
@@ -48,18 +39,15 @@ class SampleOrder(Sampler[list[tuple[int, int]]]):
             for n in range(first, first + self.batch_size):
                 if n // self.epoch_size != epoch:
                     epoch = n // self.epoch_size
-                    order = self._order(epoch)
+                    seed_all(ORDER, self.seed, epoch)
+                    order = torch.randperm(self.epoch_size)
                 batch.append((epoch, int(order[n % self.epoch_size])))
             yield batch
             first += self.world_size * self.batch_size
 
-    def _order(self, epoch: int) -> Tensor:
-        seed_all(ORDER, self.seed, epoch)
-        return torch.randperm(self.epoch_size)
-
 
 class TrainingSet(Dataset):
-    """A wrapper of a dataset that seeds every sample and skips unusable files.
+    """A wrapper around a dataset that seeds every sample and skips unusable files.
 
     The random crop and flips of a sample depend on (seed, epoch, sample) alone, whichever worker makes it. An image
     that cannot be read or is smaller than a patch is replaced by the next usable one, and a warning names the file.
@@ -85,10 +73,7 @@ class TrainingSet(Dataset):
         return math.ceil(len(self.dataset) * self.ratio)
 
     def __getitem__(self, key: tuple[int, int]) -> Any:
-        """Return a sample.
-
-        Args:
-            key: Epoch, and number of the sample in it, from 0 to `len(self) - 1`.
+        """Return a sample by its epoch and its number in that, from 0 to `len(self) - 1`.
 
         Raises:
             DRCTError: if `patience` images in a row cannot be used.

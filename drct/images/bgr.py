@@ -33,11 +33,7 @@ def as_float(image: np.ndarray) -> np.ndarray:
 
 
 def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
-    """Write an image as PNG; the file appears whole or not at all.
-
-    Args:
-        path: File to create or replace.
-        image: (H, W, 3) BGR or (H, W) gray, uint8.
+    """Write (H, W, 3) BGR or (H, W) gray uint8 as PNG; the file appears whole or not at all.
 
     Raises:
         DRCTError: if it cannot be encoded or written.

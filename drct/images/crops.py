@@ -7,13 +7,7 @@ import numpy as np
 def most_detailed_area(image: np.ndarray, height: int, width: int) -> tuple[int, int]:
     """Find the area of an image with the most fine detail, by the mean magnitude of the Laplacian of its luminance.
 
-    Args:
-        image: (H, W, 3), BGR, uint8.
-        height: Rows of the area, at most H.
-        width: Columns of the area, at most W.
-
-    Returns:
-        Row and column of the area's top left pixel.
+    The image is (H, W, 3), BGR, uint8, no smaller than the area. Returns row and column of the area's top left pixel.
     """
     detail = np.abs(cv2.Laplacian(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.CV_32F))
     mean = cv2.boxFilter(detail, -1, (width, height), anchor=(0, 0), borderType=cv2.BORDER_REFLECT)

@@ -26,8 +26,6 @@ def to_float32(pixels: np.ndarray) -> np.ndarray:
         DRCTError: if a value is not in [0, 1].
     """
     if not (pixels.min() >= 0 and pixels.max() <= 1):  # in this form the test refuses NaN too
-        raise DRCTError(
-            f"its floats range from {pixels.min():g} to {pixels.max():g}, not from 0 to 1: divide them by the value "
-            "of white"
-        )
+        found = f"from {pixels.min():g} to {pixels.max():g}"
+        raise DRCTError(f"its floats range {found}, not from 0 to 1: divide them by the value of white")
     return pixels.astype(np.float32)

@@ -8,54 +8,24 @@ from PIL import ExifTags, Image
 
 # Tags about the scene, the camera and the author. The other tags of a file's main directory describe how its pixels
 # are stored, which does not hold for a result.
-_DESCRIPTIVE = {
-    ExifTags.Base.ImageDescription,
-    ExifTags.Base.Make,
-    ExifTags.Base.Model,
-    ExifTags.Base.XResolution,
-    ExifTags.Base.YResolution,
-    ExifTags.Base.ResolutionUnit,
-    ExifTags.Base.Software,
-    ExifTags.Base.DateTime,
-    ExifTags.Base.Artist,
-    ExifTags.Base.HostComputer,
-    ExifTags.Base.Rating,
-    ExifTags.Base.RatingPercent,
-    ExifTags.Base.Copyright,
-    ExifTags.Base.XPTitle,
-    ExifTags.Base.XPComment,
-    ExifTags.Base.XPAuthor,
-    ExifTags.Base.XPKeywords,
-    ExifTags.Base.XPSubject,
-}
+_SCENE = ("ImageDescription", "XResolution", "YResolution", "ResolutionUnit", "DateTime", "Rating", "RatingPercent")
+_CAMERA = ("Make", "Model", "Software", "HostComputer")
+_AUTHOR = ("Artist", "Copyright", "XPTitle", "XPComment", "XPAuthor", "XPKeywords", "XPSubject")
+_DESCRIPTIVE = {ExifTags.Base[name] for name in (*_SCENE, *_CAMERA, *_AUTHOR)}
 # Sizes that would be wrong for a result, and the offset in the file of a directory that is not kept
-_DROPPED = {
-    ExifTags.Base.ExifImageWidth,
-    ExifTags.Base.ExifImageHeight,
-    ExifTags.Base.ExifInteroperabilityOffset,
-}
+_DROPPED = {ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight, ExifTags.Base.ExifInteroperabilityOffset}
 
 
 class Metadata(NamedTuple):
-    """EXIF metadata of a picture file.
+    """EXIF metadata of a picture file."""
 
-    Attributes:
-        orientation: 1 (upright) to 8, still to be applied to the pixels.
-        exif: The metadata that a result keeps, as `PIL.Image.Exif.tobytes` returns it; None if there is none.
-        note: A note for the user if the metadata is damaged, else "".
-    """
-
-    orientation: int = 1
-    exif: bytes | None = None
-    note: str = ""
+    orientation: int = 1  # 1 (upright) to 8, still to be applied to the pixels
+    exif: bytes | None = None  # what a result keeps, as `PIL.Image.Exif.tobytes` returns it
+    note: str = ""  # for the user, if the metadata is damaged
 
 
 def read_metadata(get_tags: Callable[[], Image.Exif]) -> Metadata:
-    """Read EXIF metadata. Damaged metadata is no reason to refuse a picture: it is dropped with a note.
-
-    Args:
-        get_tags: Returns the tags. It is called here because it raises if they are damaged.
-    """
+    """Read EXIF metadata from the tags that `get_tags` returns, or drop it with a note if they are damaged."""
     try:
         tags = get_tags()
         kept = descriptive_tags(tags)

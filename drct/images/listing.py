@@ -10,15 +10,10 @@ IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".p
 def list_images(
     folder: str | os.PathLike, recursive: bool = False, suffixes: Collection[str] = IMAGE_SUFFIXES
 ) -> list[Path]:
-    """List the image files of a folder, sorted by path.
+    """List the files of a folder with one of the suffixes, in lower or upper case, sorted by path.
 
     Hidden files and folders are left out and links are followed. A broken link is listed, so that reading it reports
     the error.
-
-    Args:
-        folder: Where to look.
-        recursive: Whether to look in its subfolders too.
-        suffixes: Suffixes of image files, in lower case; those of files may be in upper case.
     """
     files: list[Path] = []
     seen = set()  # links may lead in a circle

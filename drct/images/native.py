@@ -15,11 +15,7 @@ _redirecting = threading.Lock()
 
 
 def decode_with_opencv(data: bytes) -> np.ndarray:
-    """Decode an image file as (H, W, C), gray, RGB or RGBA, of the depth it is stored with.
-
-    Raises:
-        DRCTError: if it is damaged.
-    """
+    """Decode an image file as (H, W, C), gray, RGB or RGBA, of its depth. Raises `DRCTError` if it is damaged."""
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
         raise DRCTError("it is damaged (OpenCV cannot decode it)")

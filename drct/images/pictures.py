@@ -3,6 +3,7 @@
 import os
 import stat
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -17,7 +18,7 @@ from drct.images.depth import convert_depth, to_float32
 from drct.images.exif import apply_orientation, descriptive_tags, read_metadata
 from drct.images.native import quiet_stderr
 from drct.images.png16 import decode_png16, encode_png16
-from drct.images.tiff import decode_tiff, encode_tiff, is_tiff, read_tags
+from drct.images.tiff import TIFF_SIGNATURES, decode_tiff, encode_tiff, read_tags
 
 # Formats that can be written, by suffix
 WRITABLE = {
@@ -29,40 +30,29 @@ WRITABLE = {
     ".tiff": "TIFF",
     ".bmp": "BMP",
 }
-
 # The files of a folder that are taken for pictures. A file that the user names is read whatever its suffix.
 PICTURE_SUFFIXES = {*WRITABLE, ".gif", ".ppm", ".pgm", ".tga", ".jp2", ".avif", ".jfif"}
 
 Image.init()
 # Formats that can be read: not all of Pillow's, which starts other programs for some (EPS); others are not for pictures
-READABLE: list[str] = [
-    name
-    for name in ("AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
-    if name in Image.OPEN
-]
+_SAFE = ("AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
+READABLE: list[str] = [name for name in _SAFE if name in Image.OPEN]
 _LONGEST_SIDE = {"JPEG": 65500, "WEBP": 16383}
-_LONGEST_JPEG_EXIF = 65533  # bytes
 
 
 @dataclass
 class Picture:
-    """A decoded picture.
+    """A decoded picture, upright.
 
-    Attributes:
-        pixels: (H, W, C), C = 1 gray, 2 gray and alpha, 3 RGB, 4 RGB and alpha; uint8, uint16, or float32 in [0, 1].
-            Upright. Alpha is straight, not premultiplied.
-        format: Pillow's name of the file format.
-        icc_profile: Colour profile, for gray if C is 1 or 2, else for RGB. None means sRGB.
-        exif: Metadata about the scene, the camera and the author, as `PIL.Image.Exif.tobytes` returns it. It has no
-            orientation (which is applied to the pixels), no sizes and no thumbnail.
-        note: Something the user should know, such as "animated: only the first of its 12 frames is taken", or "".
+    Its pixels are (H, W, C), C = 1 gray, 2 gray and alpha, 3 RGB, 4 RGB and alpha; uint8, uint16, or float32 in [0, 1].
+    Alpha is straight, not premultiplied.
     """
 
     pixels: np.ndarray
-    format: str = "PNG"
-    icc_profile: bytes | None = None
-    exif: bytes | None = None
-    note: str = ""
+    format: str = "PNG"  # Pillow's name of the file format
+    icc_profile: bytes | None = None  # of gray if C is 1 or 2, else of RGB; None means sRGB
+    exif: bytes | None = None  # as `PIL.Image.Exif.tobytes` returns the tags that `descriptive_tags` selects
+    note: str = ""  # for the user, such as "animated: only the first of its 12 frames is taken"
 
 
 def read_picture(path: str | os.PathLike) -> Picture:
@@ -87,9 +77,8 @@ def read_picture(path: str | os.PathLike) -> Picture:
     except DRCTError as error:
         reason, cause = str(error), error.__cause__
     except UnidentifiedImageError as error:
-        known = ", ".join(READABLE)
+        known, cause = ", ".join(READABLE), error
         reason = f"it is not a picture, or not a complete one, of a known format ({known}). Convert it to PNG."
-        cause = error
     except Image.DecompressionBombError as error:
         reason, cause = str(error), error
     except OSError as error:
@@ -133,18 +122,15 @@ def to_pil(picture: Picture) -> Image.Image:
 def write_picture(path: str | os.PathLike, picture: Picture, quality: int = 95) -> str:
     """Write a picture in the format of the path's suffix; the file appears whole or not at all.
 
-    PNG holds 8 or 16 bits, TIFF also floats, the others 8 bits. All but BMP hold the colour profile and EXIF.
-
-    Args:
-        path: Name with one of the suffixes in `WRITABLE`. An existing file is replaced.
-        picture: The picture to write.
-        quality: Quality of JPEG and WebP, 1 to 100. WebP of quality 100 is lossless.
+    PNG holds 8 or 16 bits, TIFF also floats, the others 8 bits. All but BMP hold the colour profile and EXIF. `quality`
+    is that of JPEG and WebP, 1 to 100; WebP of quality 100 is lossless.
 
     Returns:
-        What the format could not hold, such as "JPEG has no transparency: flattened on white", or "".
+        A note of what the format could not hold, such as "JPEG has no transparency: flattened on white", or "".
 
     Raises:
-        DRCTError: if the suffix is unknown, the picture is too large for the format, or the file cannot be written.
+        DRCTError: if the suffix is not in `WRITABLE`, the picture is too large for the format, or the file cannot be
+            written.
     """
     format = format_of(path)
     check_size(path, *picture.pixels.shape[:2])
@@ -168,22 +154,18 @@ def check_size(path: str | os.PathLike, height: int, width: int) -> None:
 
 
 def format_of(path: str | os.PathLike) -> str:
-    """Return Pillow's name of the format that `write_picture` writes to `path`.
-
-    Raises:
-        DRCTError: if pictures cannot be written with this suffix.
-    """
-    try:
-        return WRITABLE[Path(path).suffix.lower()]
-    except KeyError:
-        raise DRCTError(f"cannot write {path}: its name must end in one of {', '.join(WRITABLE)}") from None
+    """Return Pillow's name of the format of a file to write. Raises `DRCTError` if its suffix is not in `WRITABLE`."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in WRITABLE:
+        raise DRCTError(f"cannot write {path}: its name must end in one of {', '.join(WRITABLE)}")
+    return WRITABLE[suffix]
 
 
 def _read(file: BinaryIO) -> Picture:
     start = file.read(4)
     if not start:
         raise DRCTError("the file is empty")
-    if is_tiff(start):
+    if start in TIFF_SIGNATURES:
         with quiet_stderr():
             return _read_tiff(file)
     return _read_by_pillow(file)
@@ -196,9 +178,8 @@ def _read_by_pillow(file: BinaryIO) -> Picture:
         picture = from_pil(image)
         if image.format == "MPO":  # a JPEG followed by others, as many phones write it
             picture.format = "JPEG"
-        elif count > 1:
-            note = _pages_note(count) if image.format == "TIFF" else _frames_note(count)
-            picture.note = _join(note, picture.note)
+        else:
+            picture.note = _join(_first_of(count, image.format), picture.note)
         if image.format == "PNG" and (pixels := decode_png16(file, image.info.get("transparency"))) is not None:
             picture.pixels = apply_orientation(pixels, read_metadata(image.getexif).orientation)
             picture.icc_profile = _matching_profile(image.info.get("icc_profile"), pixels)
@@ -210,7 +191,7 @@ def _read_tiff(file: BinaryIO) -> Picture:
     if deep is None:
         return _read_by_pillow(file)
     metadata = read_metadata(lambda: read_tags(file))
-    note = _join(_pages_note(deep.pages), metadata.note) if deep.pages > 1 else metadata.note
+    note = _join(_first_of(deep.pages, "TIFF"), metadata.note)
     pixels = apply_orientation(deep.pixels, deep.orientation)
     return Picture(pixels, "TIFF", _matching_profile(deep.icc_profile, pixels), metadata.exif, note)
 
@@ -240,11 +221,9 @@ def _pixels(image: Image.Image) -> tuple[np.ndarray, bytes | None, str]:
 
 def _cmyk_to_rgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, str]:
     if profile:
-        try:
+        with suppress(ImageCms.PyCMSError, OSError):  # not a profile, or not of CMYK
             transform = ImageCms.buildTransform(BytesIO(profile), ImageCms.createProfile("sRGB"), "CMYK", "RGB")
             return transform.apply(image), "CMYK: converted to sRGB by its profile"
-        except (ImageCms.PyCMSError, OSError):  # not a profile, or not of CMYK
-            pass
     return image.convert("RGB"), "CMYK without a usable profile: converted to RGB by inversion, colours may differ"
 
 
@@ -264,14 +243,14 @@ def _fit(picture: Picture, format: str) -> tuple[Picture, str]:
             note = _join(note, f"{format} has no transparency: flattened on white")
     profile, exif = picture.icc_profile, picture.exif
     if format == "BMP" and (profile or exif):
-        profile, exif = None, None
+        profile = exif = None
         note = _join(note, "BMP has neither colour profile nor EXIF: dropped")
     if format == "WEBP" and profile and pixels.shape[2] < 3:
         profile = None
         note = _join(note, "WEBP has no gray: colour profile dropped")
-    if format == "JPEG" and exif and len(exif) > _LONGEST_JPEG_EXIF:
+    if format == "JPEG" and exif and len(exif) > 65533:  # bytes, the limit of a segment
+        note = _join(note, f"JPEG has no room for {len(exif)} bytes of EXIF: dropped")
         exif = None
-        note = _join(note, f"JPEG has no room for {len(picture.exif or b'')} bytes of EXIF: dropped")
     return Picture(convert_depth(pixels, dtype), format, profile, exif), note
 
 
@@ -294,12 +273,10 @@ def _encode(picture: Picture, format: str, quality: int) -> bytes:
     return file.getvalue()
 
 
-def _frames_note(count: int) -> str:
-    return f"animated: only the first of its {count} frames is taken"
-
-
-def _pages_note(count: int) -> str:
-    return f"several pages: only the first of its {count} pages is taken"
+def _first_of(count: int, format: str | None) -> str:
+    """Return a note about a file of several pages or frames."""
+    kind, parts = ("several pages", "pages") if format == "TIFF" else ("animated", "frames")
+    return f"{kind}: only the first of its {count} {parts} is taken" if count > 1 else ""
 
 
 def _join(*notes: str) -> str:

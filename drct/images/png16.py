@@ -16,11 +16,7 @@ _ROWS_AT_ONCE = 64
 
 
 def decode_png16(file: BinaryIO, transparent: int | tuple[int, ...] | None) -> np.ndarray | None:
-    """Decode a PNG file of 16 bits that Pillow has found complete.
-
-    Args:
-        file: The file, opened at any position.
-        transparent: The colour that Pillow reports as transparent, if there is one.
+    """Decode a PNG file of 16 bits that Pillow has found complete, given the colour that it reports as transparent.
 
     Returns:
         (H, W, C) uint16, or None if the file has fewer bits.
@@ -48,9 +44,7 @@ def _pixel_chunks(data: bytes) -> bytes:
     kept, start = [data[:8]], 8
     while start + 8 <= len(data):
         end = start + 12 + struct.unpack(">I", data[start : start + 4])[0]
-        if end > len(data):
-            break
-        if data[start + 4 : start + 8] in _PIXEL_CHUNKS:
+        if data[start + 4 : start + 8] in _PIXEL_CHUNKS and end <= len(data):
             kept.append(data[start:end])
         start = end
     return b"".join(kept)

@@ -9,42 +9,27 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 import tifffile
 from PIL import ExifTags, Image
+from tifffile import EXTRASAMPLE, PHOTOMETRIC
 
 from drct.errors import DRCTError
 from drct.images.depth import to_float32, white_level
 from drct.images.native import decode_with_opencv
 
-logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is wrong with a file is for our errors to say
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # errors raised here say what is wrong with a file
 
 _CLASSIC_TIFF = (b"II*\0", b"MM\0*")  # the first bytes, by byte order
-_BIG_TIFF = (b"II+\0", b"MM\0+")
+TIFF_SIGNATURES = (*_CLASSIC_TIFF, b"II+\0", b"MM\0+")  # the last two are of BigTIFF
 # Number of colour channels, by photometric interpretation
-_COLOURS: dict[int, int] = {
-    tifffile.PHOTOMETRIC.MINISWHITE: 1,
-    tifffile.PHOTOMETRIC.MINISBLACK: 1,
-    tifffile.PHOTOMETRIC.RGB: 3,
-}
+_COLOURS: dict[int, int] = {PHOTOMETRIC.MINISWHITE: 1, PHOTOMETRIC.MINISBLACK: 1, PHOTOMETRIC.RGB: 3}
 
 
 class DeepTiff(NamedTuple):
-    """The first page of a TIFF file of more than 8 bits per channel.
+    """The first page of a TIFF file of more than 8 bits per channel."""
 
-    Attributes:
-        pixels: (H, W, C), uint16, or float32 in [0, 1].
-        orientation: EXIF's orientation, 1 to 8, still to be applied.
-        icc_profile: Colour profile, if there is one.
-        pages: Number of pages in the file.
-    """
-
-    pixels: np.ndarray
-    orientation: int
+    pixels: np.ndarray  # (H, W, C), uint16, or float32 in [0, 1]
+    orientation: int  # of EXIF, 1 to 8, still to be applied
     icc_profile: bytes | None
-    pages: int
-
-
-def is_tiff(start: bytes) -> bool:
-    """Whether the first four bytes of a file are those of a TIFF file."""
-    return start in _CLASSIC_TIFF + _BIG_TIFF
+    pages: int  # in the file
 
 
 def read_tags(file: BinaryIO) -> Image.Exif:
@@ -125,12 +110,12 @@ def _straight_alpha(pixels: np.ndarray, page: tifffile.TiffPage) -> np.ndarray:
     white = white_level(pixels.dtype)
     colours = _COLOURS[page.photometric]
     colour, alpha = pixels[..., :colours], pixels[..., colours : colours + 1]
-    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+    if page.photometric == PHOTOMETRIC.MINISWHITE:
         colour = pixels.dtype.type(white) - colour
-    kind = page.extrasamples[0] if page.extrasamples else tifffile.EXTRASAMPLE.UNASSALPHA
-    if alpha.shape[2] == 0 or kind == tifffile.EXTRASAMPLE.UNSPECIFIED:  # such as a stored selection
+    kind = page.extrasamples[0] if page.extrasamples else EXTRASAMPLE.UNASSALPHA
+    if alpha.shape[2] == 0 or kind == EXTRASAMPLE.UNSPECIFIED:  # such as a stored selection
         return colour
-    if kind == tifffile.EXTRASAMPLE.ASSOCALPHA:
+    if kind == EXTRASAMPLE.ASSOCALPHA:
         ratio = np.divide(colour, alpha, out=np.zeros(colour.shape), where=alpha > 0)
         colour = np.clip(ratio * white, 0, white)
         colour = (np.rint(colour) if pixels.dtype.kind == "u" else colour).astype(pixels.dtype)
@@ -138,14 +123,10 @@ def _straight_alpha(pixels: np.ndarray, page: tifffile.TiffPage) -> np.ndarray:
 
 
 def encode_tiff(pixels: np.ndarray, icc_profile: bytes | None, tags: Image.Exif) -> bytes:
-    """Encode (H, W, C) pixels as a TIFF file, compressed by deflate.
+    """Encode (H, W, C) pixels, uint8, uint16 or float32 in [0, 1], as a TIFF file compressed by deflate.
 
-    EXIF is stored as a TIFF file without pixels: the tags that describe the pixels join those given.
-
-    Args:
-        pixels: uint8, uint16, or float32 in [0, 1].
-        icc_profile: Colour profile.
-        tags: EXIF tags, little-endian. They are changed.
+    EXIF is itself a TIFF file without pixels: the tags that describe the pixels are added to those passed, which must
+    be little-endian.
     """
     height, width, channels = pixels.shape
     is_integer = pixels.dtype.kind == "u"

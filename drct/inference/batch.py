@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -19,48 +20,27 @@ from drct.runtime import distributed
 from drct.text import first_line
 
 
-@dataclass(frozen=True)
-class UpscalerOptions:
-    """Arguments of `drct.load`, of which each process makes its upscaler."""
-
-    weights: str
-    device: str | None = None
-    precision: str = "auto"
-    tile: int | str | None = "auto"
-    self_ensemble: bool = False
-
-
 @dataclass
 class Tally:
-    """What became of the images of a batch.
+    """Counts of a batch of images."""
 
-    Attributes:
-        planned: Number of images that were found and have a file for their result.
-        upscaled: Number of results written.
-        skipped: Number of images whose result existed.
-        failed: Number of inputs and images that could not be upscaled.
-        pixels: Number of pixels of the results written.
-    """
-
-    planned: int = 0
-    upscaled: int = 0
-    skipped: int = 0
-    failed: int = 0
-    pixels: int = 0
+    planned: int = 0  # images that were found and have a file for their result
+    upscaled: int = 0  # results written
+    skipped: int = 0  # images whose result existed
+    failed: int = 0  # inputs and images that could not be upscaled
+    pixels: int = 0  # of the results written
 
     def __add__(self, other: "Tally") -> "Tally":
         return Tally(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
 
 
-def upscale_files(inputs: Sequence[str], results: ResultOptions, upscaler: UpscalerOptions) -> Tally:
-    """Upscale files, folders and what patterns match, together with the other processes if there are several.
+def upscale_files(
+    inputs: Sequence[str], results: ResultOptions, weights: str, device: str | None = None, **settings: Any
+) -> Tally:
+    """Upscale files, folders (searched recursively) and matches of patterns such as '*.png', in all processes together.
 
-    Each failure is one line on stderr, and does not stop the other images.
-
-    Args:
-        inputs: Files, folders (searched recursively) and patterns such as '*.png'.
-        results: Where results go, and how they are written.
-        upscaler: The network and the way it is run. It is loaded only if there is something to do.
+    Each failure is one line on stderr, and does not stop the other images. The network is loaded, by `drct.load` with
+    the weights, device and settings, only if there is something to upscale.
 
     Returns:
         The numbers of all processes together.
@@ -77,20 +57,15 @@ def upscale_files(inputs: Sequence[str], results: ResultOptions, upscaler: Upsca
     tally = Tally(planned=len(jobs), failed=len(failures))
     if not jobs:
         return tally
-    return sum(distributed.gather(_upscale_share(jobs, _load_upscaler(upscaler), results)), tally)
-
-
-def _load_upscaler(options: UpscalerOptions) -> Upscaler:
-    device = options.device
     if device in (None, "cuda") and distributed.world_size() > 1 and torch.cuda.is_available():
         device = f"cuda:{distributed.local_rank() % torch.cuda.device_count()}"
-    upscaler = load(options.weights, device, options.precision, options.tile, options.self_ensemble)
+    upscaler = load(weights, device, **settings)
     upscaler.check_pictures()
-    return upscaler
+    return sum(distributed.gather(_upscale_share(jobs, upscaler, results)), tally)
 
 
 def _upscale_share(jobs: Sequence[Job], upscaler: Upscaler, options: ResultOptions) -> Tally:
-    """Upscale the images that this process gets to, taking one at a time from those that no process has taken."""
+    """Upscale images, one at a time of those that no process has taken yet, until none is left."""
     tally, start = Tally(), time.monotonic()
     with tqdm(total=len(jobs), unit="image", disable=True if distributed.rank() else None) as progress:
         for number in distributed.shared(len(jobs)):
@@ -108,8 +83,8 @@ def _upscale_share(jobs: Sequence[Job], upscaler: Upscaler, options: ResultOptio
                 for note in notes:
                     progress.write(f"note: {job.source}: {note}", file=sys.stderr)
             except KeyboardInterrupt:
-                done = f"{tally.upscaled} of {len(jobs)} images"
-                print(f"interrupted after {done}; --skip-existing goes on", file=sys.stderr)
+                done, total = tally.upscaled, len(jobs)
+                print(f"interrupted after {done} of {total} images; --skip-existing goes on", file=sys.stderr)
                 raise
             except Exception as error:  # one bad file does not stop the others
                 tally.failed += 1

@@ -22,37 +22,23 @@ class Job(NamedTuple):
 
 @dataclass(frozen=True)
 class ResultOptions:
-    """Where results are written, and how.
+    """Where results are written, and how."""
 
-    Attributes:
-        output: Folder for the results, or file for the result of a single image.
-        suffix: Added to the names of results, such as '_x4'.
-        format: Format of the results by its suffix without the dot; 'auto' keeps the input's where it can be written
-            and takes png otherwise.
-        outscale: Factor of the results, which are resized if it is not the network's; None for the network's.
-        quality: Quality of JPEG and WebP, 1 to 100.
-        existing: What to do where the result exists: 'refuse' the image, 'skip' it, or 'replace' the result.
-    """
-
-    output: Path
-    suffix: str = ""
-    format: str = "auto"
-    outscale: float | None = None
-    quality: int = 95
-    existing: Literal["refuse", "skip", "replace"] = "refuse"
+    output: Path  # folder for the results, or file for the result of a single image
+    suffix: str = ""  # added to the names of results, such as '_x4'
+    format: str = "auto"  # suffix of the results without the dot; 'auto': the input's if it can be written, else png
+    outscale: float | None = None  # factor to which results are resized; None: the network's
+    quality: int = 95  # of JPEG and WebP, 1 to 100
+    existing: Literal["refuse", "skip", "replace"] = "refuse"  # for an image whose result exists
 
     def result_name(self, path: Path) -> Path:
-        """Return the path of an image's result below the output folder, given the path of the image."""
+        """Return a result's path relative to the output folder, given the image's path relative to its folder."""
         suffix = path.suffix if path.suffix.lower() in WRITABLE else ".png"
         return path.with_name(path.stem + self.suffix + (suffix if self.format == "auto" else f".{self.format}"))
 
 
 def plan(inputs: Sequence[str], options: ResultOptions) -> tuple[list[Job], list[str]]:
-    """Find the images, make the output folder, and give each image the file of its result.
-
-    Args:
-        inputs: Files, folders (searched recursively) and patterns such as '*.png'.
-        options: Where results go.
+    """Find the images of files, folders and patterns, make the output folder, and name the file of each result.
 
     Returns:
         The jobs, each with a result of its own, and one message for each input that cannot be upscaled.
@@ -93,7 +79,7 @@ def _is_file(inputs: Sequence[str], options: ResultOptions, images: int) -> bool
 
 
 def _find(inputs: Sequence[str], options: ResultOptions, failures: list[str]) -> Iterator[tuple[Path, Path]]:
-    """Yield images, each with a path from which that of its result below the output folder follows."""
+    """Yield images, each with the relative path that `ResultOptions.result_name` takes."""
     for given in inputs:
         path = Path(given) if os.path.lexists(given) else expanded(given)
         if not given:

@@ -1,4 +1,4 @@
-"""Describing weight files, ONNX models and programs of torch.export, and what an image takes with them."""
+"""Describing weight files, ONNX models and programs of torch.export, and the cost of an image with each."""
 
 import json
 import zipfile
@@ -18,11 +18,7 @@ from drct.runtime import checkpoint
 
 
 def describe(name: str, width: int, height: int) -> dict[str, Any]:
-    """Describe a file.
-
-    Args:
-        name: A file or folder, or the name of weights.
-        width, height: Size of the image that 'operations' and 'memory' are for, in pixels.
+    """Describe a file, folder or named weights, and their cost for an image of a size in pixels.
 
     Returns:
         Facts by name, as JSON can hold them. 'operations' are those of `execution.operations`; 'memory' is about what
@@ -42,11 +38,9 @@ def describe(name: str, width: int, height: int) -> dict[str, Any]:
 def _describe_weights(name: str, width: int, height: int) -> dict[str, Any]:
     loaded = read_network(name)
     network, source, entry = cast(DRCT, loaded.network), loaded.source, loaded.entry
-    found = {"kind": "weights", **_describe_network(network, width, height)}
-    found["memory"] = {
-        precision: memory_needed(network, height, width, dtype, torch.device("cpu"))
-        for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))
-    }
+    dtypes, cpu = {"fp32": torch.float32, "bf16": torch.bfloat16}, torch.device("cpu")
+    memory = {name: memory_needed(network, height, width, dtype, cpu) for name, dtype in dtypes.items()}
+    found = {"kind": "weights", **_describe_network(network, width, height), "memory": memory}
     if isinstance(source, str):
         return found
     path = source / "model.safetensors" if source.is_dir() else source
@@ -86,21 +80,17 @@ def _describe_onnx(path: Path, width: int, height: int) -> dict[str, Any]:
         raise DRCTError(f"{path}: reading ONNX needs the package onnx: {INSTALL}") from error
     try:
         model = onnx.load(str(path), load_external_data=False)
-    except Exception as error:  # of protobuf
+        if not model.graph.node:
+            raise ValueError("it has no nodes")
+    except Exception as error:  # protobuf raises errors of its own
         raise DRCTError(f"{path} is damaged or not an ONNX model. Download or copy it again.") from error
-    if not model.graph.node:
-        raise DRCTError(f"{path} is damaged or not an ONNX model. Download or copy it again.")
     metadata = {entry.key: entry.value for entry in model.metadata_props}
 
-    def tensors(values: Any) -> list[dict[str, Any]]:
-        return [
-            {
-                "name": value.name,
-                "type": onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name,
-                "shape": [side.dim_param or side.dim_value for side in value.type.tensor_type.shape.dim],
-            }
-            for value in values
-        ]
+    def about(value: Any) -> dict[str, Any]:
+        tensor = value.type.tensor_type
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+        shape = [side.dim_param or side.dim_value for side in tensor.shape.dim]
+        return {"name": value.name, "type": dtype.name, "shape": shape}
 
     floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16)
     weights = [tensor for tensor in model.graph.initializer if tensor.data_type in floats]
@@ -110,8 +100,8 @@ def _describe_onnx(path: Path, width: int, height: int) -> dict[str, Any]:
         "bytes": path.stat().st_size,
         "producer": f"{model.producer_name} {model.producer_version}".strip(),
         "opset": {entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
-        "inputs": tensors(model.graph.input),
-        "outputs": tensors(model.graph.output),
+        "inputs": [about(value) for value in model.graph.input],
+        "outputs": [about(value) for value in model.graph.output],
         "nodes": len(model.graph.node),
         "parameters": sum(torch.Size(tensor.dims).numel() for tensor in weights),
         "metadata": metadata,
@@ -131,7 +121,7 @@ def _describe_program(path: Path, width: int, height: int) -> dict[str, Any]:
 
 
 def _describe_recorded(path: Path, metadata: dict[str, str], width: int, height: int) -> dict[str, Any]:
-    """Describe the network from what `drct export` wrote into the file; return nothing for files of others."""
+    """Describe the network by the metadata that `drct export` writes; return {} for files of other programs."""
     if "drct_config" not in metadata:
         return {}
     try:
@@ -141,14 +131,14 @@ def _describe_recorded(path: Path, metadata: dict[str, str], width: int, height:
         raise DRCTError(f"{path}: its drct_config is damaged: {error}") from error
     precision = metadata.get("precision", "fp32")
     memory = {precision: _memory_of_all_windows(network, width, height)}
-    return {**_describe_network(network, width, height), "memory": memory, "precision": precision}
+    return _describe_network(network, width, height) | {"memory": memory, "precision": precision}
 
 
 def _memory_of_all_windows(network: DRCT, width: int, height: int) -> int:
     """Estimate the bytes for computing all windows at a time and the whole image, as recorded programs do.
 
-    By measurement in ONNX Runtime: all matrices of attention three times or the upscaled features 3.5 times, whatever
-    is more, and the dense features eight times.
+    Measured in ONNX Runtime: three times all attention matrices or 3.5 times the upscaled features, whichever is more,
+    and eight times the dense features.
     """
     window = network.window_size
     pixels = -(-height // window) * -(-width // window) * window**2

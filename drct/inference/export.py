@@ -22,6 +22,7 @@ from drct.archs.variants import drct_options, variant
 from drct.errors import DRCTError
 from drct.inference.tiling import upscale
 from drct.inference.weights import LoadedNetwork
+from drct.text import first_line
 from drct.version import __version__
 
 TOLERANCE = {"fp32": 1e-4, "fp16": 1e-2}  # of results, in [0, 1]; seen are 3e-6 and 2.3e-3
@@ -29,7 +30,7 @@ INSTALL = "pip install -e '.[export]'"
 
 
 def metadata(loaded: LoadedNetwork, fp16: bool) -> dict[str, str]:
-    """Return what an exported file says of its network. The config is that of `DRCT.save_pretrained`."""
+    """Return the metadata of an exported file. The config is that of `DRCT.save_pretrained`."""
     network = cast(DRCT, loaded.network)
     return {
         "drct_version": __version__,
@@ -42,21 +43,15 @@ def metadata(loaded: LoadedNetwork, fp16: bool) -> dict[str, str]:
     }
 
 
-# ---------------------------------------------------------------------------------------------------------- weights
-
-
 def weight_file(loaded: LoadedNetwork, kind: str, fp16: bool) -> tuple[bytes, str]:
-    """Make a file of weights, with `metadata`.
+    """Make a file of weights, with `metadata`; return its content and a remark on it.
 
     Args:
         loaded: The network.
         kind: 'safetensors'; 'original', as the original implementation saves them; or 'compact', without what the
             original saves besides parameters. The last two have the entry that was read, or 'params' if that was a bare
             state dict.
-        fp16: Parameters in half precision.
-
-    Returns:
-        The content of the file, and a remark on it.
+        fp16: Store parameters in half precision.
     """
     network, entry = loaded.network, loaded.entry or "params"
     weights = {name: p.detach().half() if fp16 else p.detach() for name, p in network.named_parameters()}
@@ -69,23 +64,17 @@ def weight_file(loaded: LoadedNetwork, kind: str, fp16: bool) -> tuple[bytes, st
     return file.getvalue(), f"entry {entry}"
 
 
-# --------------------------------------------------------------------------------------------------------- programs
-
-
 def onnx_graph(loaded: LoadedNetwork, fp16: bool, opset: int, check: bool | None) -> tuple[bytes, str]:
-    """Record an ONNX model that takes images of any size, with padding and cropping in the graph.
+    """Record an ONNX model that takes images of any size; return the content of its file and a remark on it.
 
     Its input `image` (batch, channels, height, width) is RGB in [0, 1], its output `upscaled` is not clamped; both are
-    float32.
+    float32. Padding and cropping are in the graph.
 
     Args:
         loaded: The network.
-        fp16: Weights and computation in half precision.
+        fp16: Store weights and compute in half precision.
         opset: Version of ONNX's operators.
         check: Whether to compare results in ONNX Runtime with the network's. None: if it is installed.
-
-    Returns:
-        The content of the file, and a remark on it.
 
     Raises:
         DRCTError: if results differ, the network cannot be recorded, or a package is missing.
@@ -126,12 +115,13 @@ def onnx_graph(loaded: LoadedNetwork, fp16: bool, opset: int, check: bool | None
     options = runtime.SessionOptions()
     options.log_severity_level = 4  # its errors are reported here
     session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+    def run(x: Tensor) -> Tensor:
+        return torch.from_numpy(session.run(None, {"image": x.numpy()})[0])
+
     # Less than a window, windows with all neighbours, and two images
     sizes = [(1, w // 2 + 1, w + 1), (1, 3 * w - 1, 2 * w), (2, w, w)]
-    compared = _compare(
-        lambda x: torch.from_numpy(session.run(None, {"image": x.numpy()})[0]), network, sizes, fp16, "ONNX Runtime"
-    )
-    return content, f"{notes}, {compared}"
+    return content, f"{notes}, {_compare(run, network, sizes, fp16, 'ONNX Runtime')}"
 
 
 def _onnxruntime() -> Any:
@@ -156,17 +146,15 @@ class _Upscale(nn.Module):
 
 
 def exported_program(loaded: LoadedNetwork, fp16: bool, check: bool | None) -> tuple[bytes, str]:
-    """Record a program of `torch.export`: (B, C, H, W), RGB in [0, 1] -> (B, C, H * scale, W * scale).
+    """Record a program of `torch.export`; return the content of its file and a remark on it.
 
-    H and W are multiples of the window, at least two windows: PyTorch specializes a program for a single one.
+    The program maps (B, C, H, W), RGB in [0, 1], to (B, C, H * scale, W * scale). H and W are multiples of the window,
+    at least two windows, because PyTorch specializes a program for a single one.
 
     Args:
         loaded: The network.
-        fp16: Weights, computation, input and output in half precision.
-        check: Whether to compare results with the network's, unless False.
-
-    Returns:
-        The content of the file, and a remark on it.
+        fp16: Use half precision for weights, computation, input and output.
+        check: Compare results with the network's, unless False.
 
     Raises:
         DRCTError: if results differ, or the network cannot be recorded.
@@ -212,15 +200,15 @@ def _compare(
     for batch, height, width in tqdm(sizes, "checking", unit="size", leave=False, disable=None):
         x = torch.rand(batch, network.conv_first.in_channels, height, width, generator=generator)
         expected = upscale(network, x, network.window_size, network.upscale)
+        images = f"{batch} of {width}x{height}"
         try:
             difference = (run(x) - expected).abs().max().item()
         except Exception as error:
-            reason = str(error).strip().splitlines() or [type(error).__name__]
-            raise DRCTError(f"{name} cannot run {batch} of {width}x{height}: {reason[0]}; not written") from error
+            raise DRCTError(f"{name} cannot run {images}: {first_line(error)}; not written") from error
         if not difference <= tolerance:
             raise DRCTError(
-                f"{name} computes something else than PyTorch, {difference:.1e} at {batch} of {width}x{height} where "
-                f"{tolerance:.0e} is allowed; not written"
+                f"{name} computes something else than PyTorch, {difference:.1e} at {images} where {tolerance:.0e} is "
+                "allowed; not written"
             )
         largest = max(largest, difference)
     return f"at most {largest:.1e} from PyTorch at {len(sizes)} sizes in {name}"

@@ -47,18 +47,14 @@ def _left_to_this_container() -> float:
 def choose_tile(
     traits: NetworkTraits, height: int, width: int, dtype: torch.dtype, device: torch.device, free: float
 ) -> tuple[int, int] | None:
-    """Choose the fewest tiles with which an image fits in memory.
-
-    Args:
-        traits: What the network takes; its `memory` must be known.
-        height, width: Size of the image, in pixels.
-        dtype: Dtype of the computation.
-        device: Where it is computed.
-        free: Free memory, in bytes.
+    """Choose the fewest tiles with which an image fits in `free` bytes of memory.
 
     Returns:
         Tile size and overlap in input pixels, multiples of the window, for `upscale_tiled`; None for the whole image.
         If not even tiles of a window fit, these are returned.
+
+    Raises:
+        ValueError: if the traits do not say how much memory the network needs.
     """
     if traits.memory is None:
         raise ValueError("the memory that the network needs is not known")

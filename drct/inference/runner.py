@@ -20,17 +20,17 @@ logger = logging.getLogger("drct")
 
 
 class NetworkRunner:
-    """A super-resolution network, ready to be run on image tensors.
+    """A super-resolution network, ready to run on image tensors.
 
     Args:
         network: Takes (B, C, H, W) in [0, 1]. It is moved to the device.
-        device: 'cpu', 'cuda', 'cuda:1', 'mps'; None takes the accelerator where there is one.
-        precision: 'fp32', 'bf16', 'fp16', or 'auto': the fastest on the device of those that hardly change results.
+        device: 'cpu', 'cuda', 'cuda:1', 'mps'; None takes an accelerator if there is one.
+        precision: 'fp32', 'bf16', 'fp16', or 'auto', the fastest of those that hardly change results on the device.
         tile: 'auto' computes the whole image at once if it fits in memory, and else in as few tiles as possible; None
             always computes the whole image; a number, or two, is the size of tiles and their overlap in input pixels,
             rounded up to whole windows.
         self_ensemble: Average the results of all 8 rotations and reflections: slightly better, 8 times slower.
-        traits: What the network takes and gives; None for networks that declare it.
+        traits: Requirements of the network; None for networks that declare them.
 
     Raises:
         DRCTError: if the device or precision is not there, or an argument makes no sense.
@@ -48,11 +48,9 @@ class NetworkRunner:
         self.device = _device(device)
         self.traits = traits or declared_traits(network)
         self.network: nn.Module = network.to(self.device)
-        if precision == "auto":
-            precision = fastest_precision(self.device)
-        if precision not in PRECISIONS:
+        self.precision = fastest_precision(self.device) if precision == "auto" else precision
+        if self.precision not in PRECISIONS:
             raise DRCTError(f"precision must be auto, {', '.join(PRECISIONS)}, not {precision!r}")
-        self.precision = precision
         self.tile = self._whole_windows(tile)
         self.self_ensemble = self_ensemble
 
@@ -84,15 +82,10 @@ class NetworkRunner:
 
     @torch.no_grad()
     def run(self, x: Tensor) -> Tensor:
-        """Run the network, in evaluation mode, on images of any size on its device.
+        """Run the network, in evaluation mode, on images of any size that are on its device.
 
-        `drct.archs.progress.watched` gets the share that is done.
-
-        Args:
-            x: (B, C, H, W), in [0, 1].
-
-        Returns:
-            (B, C, H * scale, W * scale), not clamped.
+        (B, C, H, W) in [0, 1] -> (B, C, H * scale, W * scale), not clamped. `drct.archs.progress.watched` reports the
+        share that is done.
         """
         was_training = self.network.training
         self.network.eval()

@@ -32,7 +32,7 @@ def load(
         device, precision, tile, self_ensemble: See `drct.inference.runner.NetworkRunner`.
 
     Raises:
-        DRCTError: if there are no such weights, or the device or precision is not there.
+        DRCTError: if there are no such weights, or the device or precision is not available.
 
     >>> import drct
     >>> upscaler = drct.load("DRCT-XS_SRx4", device="cpu", precision="fp32")
@@ -75,12 +75,11 @@ class Upscaler(NetworkRunner):
         (24, 18)
         """
         if isinstance(image, Tensor):
-            channels = self.traits.channels
-            fits = image.ndim in (3, 4) and image.shape[-3] == channels and image.numel()
+            c = self.traits.channels
+            fits = image.ndim in (3, 4) and image.shape[-3] == c and image.numel()
             if not fits or not image.is_floating_point():
-                raise DRCTError(
-                    f"tensors are (B, {channels}, H, W) or ({channels}, H, W), floats in [0, 1], not {_named(image)}"
-                )
+                found = f"{image.dtype} {tuple(image.shape)}".removeprefix("torch.")
+                raise DRCTError(f"tensors are (B, {c}, H, W) or ({c}, H, W), floats in [0, 1], not {found}")
             batch = image[None] if image.ndim == 3 else image
             result = self._resized(self.run(batch.to(self.device, torch.float32)), batch, outscale).clamp_(0, 1)
             return (result[0] if image.ndim == 3 else result).to(image.device, image.dtype)
@@ -114,10 +113,7 @@ class Upscaler(NetworkRunner):
         return Picture(pixels, picture.format, picture.icc_profile, picture.exif, picture.note)
 
     def upscale_pixels(self, pixels: np.ndarray, outscale: float | None = None) -> np.ndarray:
-        """Upscale an array: (H, W, C) -> (H * scale, W * scale, C) of the same dtype.
-
-        C is 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGB, alpha). See `upscale` for the rest.
-        """
+        """Upscale an array with channels as in `upscale`: (H, W, C) -> (H * scale, W * scale, C) of the same dtype."""
         if pixels.ndim != 3 or not 1 <= pixels.shape[2] <= 4 or 0 in pixels.shape:
             raise DRCTError(f"an image is an array (H, W) or (H, W, C) of 1 to 4 channels, not {pixels.shape}")
         largest = {"uint8": 255, "uint16": 65535}.get(pixels.dtype.name, 1)
@@ -132,17 +128,16 @@ class Upscaler(NetworkRunner):
         result = self._upscale_rgb(values[:colours], outscale)
         if len(values) > colours:
             alpha = values[colours:]
-            if alpha.max() == alpha.min():  # mostly opaque
-                more = alpha.flatten()[0].expand(1, 1, *result.shape[2:])
-            else:
-                more = self._upscale_rgb(alpha, outscale)
-            result = torch.cat([result, more])
+            uniform = alpha.max() == alpha.min()  # mostly opaque
+            shape = (1, 1, *result.shape[2:])
+            alpha = alpha.flatten()[0].expand(shape) if uniform else self._upscale_rgb(alpha, outscale)
+            result = torch.cat([result, alpha])
         result = (result.clamp_(0, 1) * largest)[:, 0].permute(1, 2, 0)
         result = result.round() if largest > 1 else result
         return result.cpu().numpy().astype(pixels.dtype, order="C")  # the order that writers of files expect
 
     def _upscale_rgb(self, x: Tensor, outscale: float | None) -> Tensor:
-        """Upscale RGB or gray, which the network gets as RGB: (C, 1, H, W) -> (C, 1, H', W'), C = 3 or 1."""
+        """Upscale RGB, or gray repeated as RGB: (C, 1, H, W) -> (C, 1, H', W'), C = 3 or 1."""
         result = self._resized(self.run(x.expand(3, -1, -1, -1).transpose(0, 1)), x, outscale).transpose(0, 1)
         return result if len(x) == 3 else result.mean(0, keepdim=True)
 
@@ -152,7 +147,3 @@ class Upscaler(NetworkRunner):
         if not isinstance(outscale, int | float) or not outscale > 0:
             raise DRCTError(f"outscale must be a number above 0, not {outscale!r}")
         return F.interpolate(result, self.size(x.shape[-2], x.shape[-1], outscale), mode="bicubic", antialias=True)
-
-
-def _named(x: Tensor) -> str:
-    return f"{x.dtype} {tuple(x.shape)}".removeprefix("torch.")

@@ -1,4 +1,4 @@
-"""Finding weights by name, and making the network they belong to, which follows from the file alone."""
+"""Finding weights by name, and making the network that they belong to from the file alone."""
 
 import io
 import json
@@ -25,7 +25,7 @@ _PRETRAINED = Path("experiments", "pretrained_models")
 
 
 def folders() -> list[Path]:
-    """Return the folders searched for weights: here, in the repository, and where an installation puts its own."""
+    """Return the folders searched for weights: in the working directory, the repository and the installation."""
     repository = Path(__file__).resolve().parents[2]
     return [Path.cwd() / _PRETRAINED, repository / _PRETRAINED, Path(sysconfig.get_path("data"), "share", "drct")]
 
@@ -36,10 +36,7 @@ def available() -> list[str]:
 
 
 def find_weights(name: str | os.PathLike) -> Path:
-    """Find the file or folder of weights.
-
-    Args:
-        name: A path, or the name of a file in one of `folders`, with or without suffix.
+    """Find weights by a path, or by the name of a file in one of `folders`, with or without suffix.
 
     Raises:
         DRCTError: if there are no such weights; the message lists those that exist.
@@ -59,30 +56,21 @@ def find_weights(name: str | os.PathLike) -> Path:
 
 @dataclass(frozen=True)
 class LoadedNetwork:
-    """A network with its weights, in evaluation mode.
-
-    Attributes:
-        network: The network.
-        traits: What it takes and gives.
-        name: What to call it: the name of its file or folder.
-        source: File or folder it was read from, or its name on the Hugging Face Hub.
-        entry: Entry of the file it was read from: 'params', 'params_ema', or '' where the file has no entries.
-    """
+    """A network with its weights, in evaluation mode."""
 
     network: nn.Module
     traits: NetworkTraits
-    name: str
-    source: Path | str
-    entry: str = ""
+    name: str  # of its file or folder, without suffix
+    source: Path | str  # file or folder that it was read from, or its name on the Hugging Face Hub
+    entry: str = ""  # of the file: 'params', 'params_ema', or '' where the file has no entries
 
 
 def read_network(name: str | os.PathLike = DEFAULT_WEIGHTS) -> LoadedNetwork:
-    """Read a DRCT from a weight file, for inference.
+    """Read a DRCT for inference, from a file or folder that `find_weights` finds or from the Hugging Face Hub.
 
-    Args:
-        name: What `find_weights` takes: a BasicSR checkpoint (its EMA where it has one), a bare state dict or a
-            safetensors file, with the network's arguments (`drct export` writes them) or without; a folder of
-            `DRCT.save_pretrained`; or, where no such file exists, `owner/model` on the Hugging Face Hub.
+    The file is a BasicSR checkpoint (whose EMA is taken if it has one), a bare state dict or a safetensors file, with
+    the network's arguments, as `drct export` writes them, or without; the folder is of `DRCT.save_pretrained`; the name
+    on the Hub is `owner/model`.
 
     Raises:
         DRCTError: if there is no such file, or it does not hold a DRCT; the message says what it looks like.
@@ -96,11 +84,7 @@ def read_network(name: str | os.PathLike = DEFAULT_WEIGHTS) -> LoadedNetwork:
 
 
 def network_from(content: Any, path: Path) -> LoadedNetwork:
-    """Make a DRCT from the content of a weight file.
-
-    Raises:
-        DRCTError: if it is not a DRCT.
-    """
+    """Make a DRCT from the content of a weight file. Raises `DRCTError` if it is not one."""
     weights, entry = checkpoint.weights_in(content, path)
     metadata = checkpoint.metadata_of(content, path)
     try:
@@ -117,7 +101,7 @@ def _loaded(network: DRCT, source: Path | str, entry: str) -> LoadedNetwork:
 
 
 def _is_on_hub(name: str) -> bool:
-    """Return whether a name is that of a model on the Hugging Face Hub, and not a path, even a misspelt one."""
+    """Return whether a name is that of a model on the Hugging Face Hub, and not a path, not even a misspelt one."""
     owner, slash, model = name.partition("/")
     is_name = all(re.fullmatch(r"[A-Za-z0-9][\w.-]*", part) for part in (owner, model))
     is_file = Path(model).suffix.lower() in {*WEIGHT_SUFFIXES, ".ckpt", ".bin", ".onnx", ".pkl", ".zip"}

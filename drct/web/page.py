@@ -10,26 +10,18 @@ from drct.errors import DRCTError
 from drct.web.service import Service
 
 QUEUE = 16  # images that may wait; more are refused
-KEEP = 3600  # seconds between deletions of uploads and results that are older than this
-
-Shown = tuple[tuple[Path, Path], str, gr.DownloadButton]  # what fills the slider, the summary and the download button
+KEEP = 3600  # seconds; uploads and results that are older are deleted, checked at this interval
 
 
 def build_page(service: Service, weights: list[str], examples: list[Path]) -> gr.Blocks:
-    """Return the page, ready to be launched.
-
-    Args:
-        service: Does the work.
-        weights: Names to choose from; the first is selected.
-        examples: Picture files to try the page with.
-    """
+    """Return the page, ready to launch, with the weights (the first is selected) and example images to choose from."""
 
     def upscale(
         uploaded: dict[str, Any] | None,
         name: str,
         self_ensemble: bool,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 - Gradio finds it by its default value
-    ) -> Shown:
+    ) -> tuple[tuple[Path, Path], str, gr.DownloadButton]:
         try:
             if uploaded is None:
                 raise DRCTError("choose an image first")
@@ -50,12 +42,8 @@ def build_page(service: Service, weights: list[str], examples: list[Path]) -> gr
         gr.Markdown("# DRCT\nEnlarges photographs. Everything is computed on the machine that serves this page.")
         with gr.Row():
             with gr.Column(scale=1, min_width=300):
-                picture = gr.Image(
-                    label=f"Image, up to {service.max_megapixels:g} megapixels",
-                    type="filepath",
-                    sources=["upload", "clipboard"],
-                    height=260,
-                )
+                label = f"Image, up to {service.max_megapixels:g} megapixels"
+                picture = gr.Image(label=label, type="filepath", sources=["upload", "clipboard"], height=260)
                 name = gr.Dropdown(weights, value=weights[0], label="Weights")
                 self_ensemble = gr.Checkbox(label="Self-ensemble: slightly better, 8 times slower")
                 button = gr.Button("Upscale", variant="primary")

@@ -32,12 +32,11 @@ def serve(
     """Serve the page until Ctrl-C or SIGTERM. Uploads and results are deleted at the end.
 
     Args:
-        host: Address to listen on; with 127.0.0.1, only this machine reaches the page.
-        port: Port to listen on; 0 takes a free one.
+        host, port: Address to listen on. With 127.0.0.1, only this machine reaches the page; port 0 takes a free one.
         weights: Files or names to choose from, besides those that are found.
-        max_megapixels: Larger images are refused.
+        max_megapixels: Limit above which images are refused.
         device, precision: See `drct.load`.
-        open_browser: Open the page in a browser.
+        open_browser: Whether to open the page in a browser.
 
     Raises:
         DRCTError: if Gradio is not installed, the address cannot be used, or the weights, device or precision are not
@@ -69,9 +68,8 @@ def _free_port(host: str, port: int) -> int:
 
 def _choices(weights: Sequence[str]) -> list[str]:
     """Return the weights to choose from: those given, the default, and the others that are found."""
-    found = available()
-    default = [DEFAULT_WEIGHTS] if DEFAULT_WEIGHTS in found else []
-    choices = list(dict.fromkeys([*weights, *default, *found]))
+    found = sorted(available(), key=lambda name: name != DEFAULT_WEIGHTS)
+    choices = list(dict.fromkeys([*weights, *found]))
     if not choices:
         raise DRCTError("there are no weights: name a file with --weights, or put one in experiments/pretrained_models")
     return choices

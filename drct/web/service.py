@@ -16,34 +16,23 @@ from drct.images.pictures import READABLE, Picture, read_picture, to_pil, write_
 from drct.inference.upscaler import Upscaler
 from drct.inference.weights import read_network
 
-NETWORKS_KEPT = 2
 PREVIEW_SIDE = 2048  # pixels; larger results are reduced to be shown, not in the file to download
 
 
 @dataclass
 class UpscaledFile:
-    """An upscaled file and its previews.
+    """An upscaled file and its previews."""
 
-    Attributes:
-        before: JPEG of the input, bicubically resized to the size of `after`.
-        after: JPEG of the result, reduced if a side is above `PREVIEW_SIDE`.
-        file: The result itself: PNG, or TIFF if its pixels are floats.
-        summary: One line with sizes, time and notes for the user.
-    """
-
-    before: Path
-    after: Path
-    file: Path
-    summary: str
+    before: Path  # JPEG of the input, bicubically resized to the size of `after`
+    after: Path  # JPEG of the result, reduced if a side is above `PREVIEW_SIDE`
+    file: Path  # the result: PNG, or TIFF if its pixels are floats
+    summary: str  # one line with sizes, time and notes for the user
 
 
 class Service:
-    """Upscales uploaded files, one at a time.
+    """Upscales uploaded files, one at a time, on a device and in a precision as in `drct.load`.
 
-    Args:
-        folder: Folder for the results. The caller deletes it.
-        max_megapixels: Larger files are refused.
-        device, precision: See `drct.load`.
+    Results are written to `folder`, which the caller deletes. Files of more than `max_megapixels` are refused.
     """
 
     def __init__(self, folder: Path, max_megapixels: float, device: str | None = None, precision: str = "auto") -> None:
@@ -51,7 +40,7 @@ class Service:
         self.max_megapixels = max_megapixels
         self.device = device
         self.precision = precision
-        self._network = lru_cache(NETWORKS_KEPT)(read_network)
+        self._network = lru_cache(2)(read_network)
         self._computing = threading.Lock()
         self._stopped = False
 
@@ -67,12 +56,10 @@ class Service:
         self_ensemble: bool = False,
         progress: Callable[[float], object] = lambda _: None,
     ) -> UpscaledFile:
-        """Upscale a picture file.
+        """Upscale a picture file, with weights and self-ensemble as in `drct.load`.
 
-        Args:
-            path: The file. Error messages contain its name without the folder.
-            weights, self_ensemble: See `drct.load`.
-            progress: Called with the share of the work that is done, from 0 to 1.
+        `progress` is called with the share of the work that is done, from 0 to 1. Error messages contain the file's
+        name without its folder.
 
         Raises:
             DRCTError: if the file is too large or not a picture, or the service was stopped.
@@ -97,22 +84,24 @@ class Service:
         return self._write(f"{path.stem}_x{upscaler.scale}", picture, result, seconds)
 
     def stop(self) -> None:
-        """Abort the computation that is going on: Python crashes if a thread computes while it exits."""
+        """Abort the computation in progress: Python crashes if a thread computes while it exits."""
         self._stopped = True
         with self._computing:
             pass
 
     def _read(self, path: Path) -> Picture:
         """Read a picture, but refuse it before it is decoded if its header says that it is too large."""
-        size = _size_in_header(path)
-        picture = None
-        if size is None:
+        try:
+            with Image.open(path, formats=READABLE) as image:
+                width, height = image.size
+            picture = None
+        except Exception:  # Pillow raises errors of any type for headers that `read_picture` may understand
             picture = read_picture(path)
-            size = picture.pixels.shape[1], picture.pixels.shape[0]
-        megapixels = size[0] * size[1] / 1e6
+            height, width = picture.pixels.shape[:2]
+        megapixels = width * height / 1e6
         if megapixels > self.max_megapixels:
             raise DRCTError(
-                f"{path.name} has {size[0]} x {size[1]} pixels, {megapixels:.3g} megapixels: at most "
+                f"{path.name} has {width} x {height} pixels, {megapixels:.3g} megapixels: at most "
                 f"{self.max_megapixels:g} are taken. Choose a smaller one, or start drct serve with --max-megapixels."
             )
         return picture or read_picture(path)
@@ -137,19 +126,10 @@ class Service:
 
 
 def preview(picture: Picture, size: tuple[int, int]) -> Image.Image:
-    """Return an 8-bit gray or RGB image to show: on white if it has alpha, bicubically resized to (width, height)."""
+    """Return an 8-bit gray or RGB image, on white if it has alpha, bicubically resized to (width, height)."""
     image = to_pil(picture)
     if image.mode in ("LA", "RGBA"):
         opaque = Image.new(image.mode[:-1], image.size, "white")
         opaque.paste(image.convert(opaque.mode), mask=image.getchannel("A"))
         image = opaque
     return image.resize(size, Image.Resampling.BICUBIC)
-
-
-def _size_in_header(path: Path) -> tuple[int, int] | None:
-    """Return width and height; None if Pillow cannot read the header, which `read_picture` perhaps can."""
-    try:
-        with Image.open(path, formats=READABLE) as image:
-            return image.size
-    except Exception:  # a broken file may make Pillow raise anything
-        return None
