@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import drct
+from drct.archs import progress
 from drct.archs.drct_arch import DRCT
 from drct.archs.drct_plain_arch import DRCTPlain
 from drct.archs.traits import NetworkTraits
@@ -344,6 +345,18 @@ def test_adapted_and_plain_networks_are_run_too():
     network.conv_last = nn.Sequential(network.conv_last)
     assert np.abs(drct.Upscaler(network, "cpu", "fp32").upscale(image).astype(int) - expected).max() <= 1
     assert drct.Upscaler(DRCTPlain(**TINY, upscale=2), "cpu", "fp32").upscale(image).shape == (40, 60, 3)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_progress_rises_once_from_nothing_to_all(channels):
+    upscaler = drct.Upscaler(tiny(), "cpu", "fp32", tile=(8, 4), self_ensemble=True)
+    image = np.random.default_rng(0).integers(0, 256, (12, 20, channels), np.uint8)
+    shares: list[float] = []
+    with progress.watched(shares.append):
+        upscaler.upscale(image)
+    assert shares == sorted(shares)
+    assert shares[0] < 0.1
+    assert shares[-1] == pytest.approx(1)
 
 
 def test_hooks_on_the_network_fire():

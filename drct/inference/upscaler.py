@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from drct.archs import progress
 from drct.errors import DRCTError
 from drct.images.pictures import Picture, from_pil, read_picture, to_pil
 from drct.inference.runner import NetworkRunner, Tile
@@ -125,13 +126,15 @@ class Upscaler(NetworkRunner):
         values = torch.from_numpy(pixels.astype(np.float32)).to(self.device) / largest
         values = values.permute(2, 0, 1)[:, None]  # (C, 1, H, W)
         colours = 1 if len(values) < 3 else 3
-        result = self._upscale_rgb(values[:colours], outscale)
-        if len(values) > colours:
-            alpha = values[colours:]
-            uniform = alpha.max() == alpha.min()  # mostly opaque
-            shape = (1, 1, *result.shape[2:])
-            alpha = alpha.flatten()[0].expand(shape) if uniform else self._upscale_rgb(alpha, outscale)
-            result = torch.cat([result, alpha])
+        alpha = values[colours:]
+        varies = bool(len(alpha) and alpha.max() > alpha.min())  # mostly, alpha is opaque
+        with progress.part(0, 1 + varies):
+            result = self._upscale_rgb(values[:colours], outscale)
+        if varies:
+            with progress.part(1, 2):
+                result = torch.cat([result, self._upscale_rgb(alpha, outscale)])
+        elif len(alpha):
+            result = torch.cat([result, alpha.flatten()[0].expand(1, 1, *result.shape[2:])])
         result = (result.clamp_(0, 1) * largest)[:, 0].permute(1, 2, 0)
         result = result.round() if largest > 1 else result
         return result.cpu().numpy().astype(pixels.dtype, order="C")  # the order that writers of files expect
