@@ -10,7 +10,7 @@ from conftest import TINY, VARIANTS, pair, rescale_
 from spandrel.architectures.DRCT import DRCT as OriginalDRCT  # noqa: N811
 from torch.nn import functional as F
 
-from drct.archs import execution, kernels, progress, variants
+from drct.archs import execution, kernels, prepared_weights, progress, variants
 from drct.archs import windows as geometry
 from drct.archs.drct_arch import DRCT
 from drct.archs.drct_plain_arch import DRCTPlain
@@ -696,9 +696,9 @@ def test_prepared_weights_are_kept_between_images_and_dropped_when_weights_chang
     group = network.layers[0]
     with torch.no_grad():
         first = network(x)
-        kept = dict(execution._prepared[group])
+        kept = dict(prepared_weights._prepared[group])
         assert torch.equal(network(x), first)
-        assert execution._prepared[group] == kept  # the same objects
+        assert prepared_weights._prepared[group] == kept  # the same objects
         network.layers[0].swin2.mlp.fc1.weight.mul_(1.5)
         changed = network(x)
         assert (changed - definition(network, x)).abs().max() <= 1e-5
@@ -720,8 +720,8 @@ def test_prepared_weights_are_kept_between_images_and_dropped_when_weights_chang
         assert torch.equal(double(x), network(x))
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
         assert (network(x).float() - definition(network, x)).abs().max() <= 1e-1
-    execution.forget_prepared_weights(network)
-    assert group not in execution._prepared
+    prepared_weights.forget_prepared_weights(network)
+    assert group not in prepared_weights._prepared
     with torch.inference_mode():
         fresh = DRCT(**TINY).eval()
         assert torch.equal(fresh(x), fresh(x))

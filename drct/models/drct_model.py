@@ -14,7 +14,7 @@ from basicsr.utils import get_root_logger
 from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 
-from drct.archs.execution import forget_prepared_weights
+from drct.archs.prepared_weights import forget_prepared_weights
 from drct.archs.traits import traits_of
 from drct.errors import DRCTError
 from drct.evaluation import validate  # not its names: importing BasicSR imports this module, perhaps amid that one
