@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from drct.archs.drct_arch import DenseGroup
     from drct.archs.swin import SwinBlock, WindowAttention
 
-
 HEAD_MULTIPLE = 8  # kernels are made for heads of such sizes
 
 
@@ -52,8 +51,10 @@ def block_weights(group: "DenseGroup", k: int, dtype: torch.dtype) -> BlockWeigh
     """Prepare the weights of block k of a group. They are the same for all windows."""
     block: SwinBlock = getattr(group, f"swin{k}")
     adjust = _layer(getattr(group, f"adjust{k}"))
+    fc2 = block.mlp.fc2
     with in_full_precision(adjust.weight.device.type):
-        adjusted_fc2 = Product(adjust.weight @ block.mlp.fc2.weight, adjust.weight @ block.mlp.fc2.bias)
+        adjusted_bias = None if fc2.bias is None else adjust.weight @ fc2.bias
+        adjusted_fc2 = Product(adjust.weight @ fc2.weight, adjusted_bias)
     qkv, proj = _padded_heads(block.attn, dtype)
     fc1 = _layer(block.mlp.fc1)
     bias = block.attn.relative_position_bias().to(dtype).contiguous()
