@@ -43,10 +43,17 @@ def main(argv: list[str] | None = None) -> int:
     return run_command("drct", COMMANDS, text, arguments)
 
 
-def entry_point() -> None:
-    """Run the command and exit with its status: the console script `drct`."""
+def entry_point(*first: str) -> None:
+    """Run the command and exit with its status: the console script `drct`.
+
+    Args:
+        first: Words before those of the command line, such as the name of the command.
+    """
     try:
-        sys.exit(main())
+        sys.exit(main([*first, *sys.argv[1:]]))
+    except KeyboardInterrupt:  # while a command imports what it needs
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
     except BrokenPipeError:  # `drct info | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)

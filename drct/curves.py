@@ -5,6 +5,6 @@ from pathlib import Path
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])  # the repository, not this folder
-    from drct.commands.curves import main
+    from drct.cli import entry_point
 
-    sys.exit(main())
+    entry_point("curves")

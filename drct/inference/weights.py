@@ -49,8 +49,8 @@ def find_weights(name: str | os.PathLike) -> Path:
                 return path
     known = available()
     raise DRCTError(
-        f"no weights {name}{did_you_mean(name, known)}. A path is taken, or one of the names {', '.join(known) or '-'} "
-        "of experiments/pretrained_models, or the name of a model on the Hugging Face Hub, as owner/model"
+        f"no weights {name}{did_you_mean(name, known)}. Give a path, the name of a file in "
+        f"experiments/pretrained_models ({', '.join(known) or 'there is none'}), or owner/model of the Hugging Face Hub"
     )
 
 
