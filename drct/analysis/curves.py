@@ -164,10 +164,10 @@ def _list_best(axes: "Axes", tag: str) -> None:
         return
     falling = lower_is_better(tag)
     stars.sort(key=lambda line: np.ravel(line.get_ydata())[0], reverse=not falling)
-    place = "upper right" if falling else "lower right"  # where improving runs leave room
-    style: dict[str, Any] = {"framealpha": 0.85, "edgecolor": "none", "handlelength": 1, "handletextpad": 0.4}
+    style: dict[str, Any] = {"loc": "upper right" if falling else "lower right"}  # where improving runs leave room
+    style |= {"framealpha": 0.85, "edgecolor": "none", "handlelength": 1, "handletextpad": 0.4}
     style |= {"labelspacing": 0.25, "borderpad": 0.3, "title": "best", "title_fontsize": FONT_SIZE, "alignment": "left"}
-    axes.legend(handles=stars[:MOST_LISTED], loc=place, fontsize=FONT_SIZE, **style)
+    axes.legend(handles=stars[:MOST_LISTED], fontsize=FONT_SIZE, **style)
 
 
 def _share_iterations(panels: list["Axes"]) -> None:

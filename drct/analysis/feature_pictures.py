@@ -159,7 +159,7 @@ def draw_strip(name: str, network: list[StageFeatures], picture: np.ndarray, qua
 
 
 def _through(network: list[StageFeatures]) -> list[StageFeatures]:
-    """Leave out the norm, which does not compare to other stages."""
+    """Leave out the norm, which is not comparable to other stages."""
     return [one for one in network if one.stage.kind != "norm"]
 
 
@@ -212,7 +212,7 @@ class _AnimatedNetwork(NamedTuple):
     dot: "Line2D"  # on its curve
 
     def show(self, depth: float, quantity: str) -> None:
-        """Show the last stage that is not deeper than this."""
+        """Show the last stage at this depth or before it."""
         now = [one for one in self.stages if one.stage.depth <= depth + 1e-9][-1]
         pixels = now.maps[quantity]
         self.map.set_data(pixels)

@@ -105,7 +105,7 @@ def _load_run(folder: Path) -> LoadedNetwork:
 
 
 def _load_with_spandrel(path: Path, state: dict[str, Any], reason: str) -> LoadedNetwork:
-    """Load a network other than DRCT. `reason` says why it is none."""
+    """Load a network other than DRCT; `reason` is why its weights are not those of a DRCT."""
     _needs_spandrel(f"{path} ({reason})")
     from spandrel import ImageModelDescriptor, ModelLoader
 

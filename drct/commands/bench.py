@@ -2,8 +2,8 @@
 
 Every contender runs in a process of its own, one at a time, in turns, so that changes in the machine's speed affect all
 alike; figures are medians over the turns. Peers are used where they are installed: spandrel for the original DRCT,
-HAT and SwinIR, ONNX Runtime and OpenVINO for the original exported for the very size. All have the shape of the
-released x4 networks, with random weights.
+HAT and SwinIR, ONNX Runtime and OpenVINO for the original, exported for each size. All have the shape of the released
+x4 networks, with random weights.
 """
 
 import argparse
