@@ -43,8 +43,9 @@ class Complexity:
         operations: Floating point operations of inference: two for each term of a matrix product, including those of
             attention, as `torch.utils.flop_counter` counts them. For a DRCT they are those of its definition; the fast
             execution saves some of them.
-        activation_bytes: Bytes of floating point numbers that a training step keeps from the forward pass for the backward
-            pass, on the CPU, besides parameters and buffers. Copies of weights, such as a DRCT's padded ones, count.
+        activation_bytes: Bytes of floating point numbers that a training step keeps from the forward pass for the
+            backward pass, on the CPU, besides parameters and buffers. Copies of weights, such as a DRCT's padded ones,
+            count.
     """
 
     network: str
