@@ -46,17 +46,11 @@ class Area(NamedTuple):
 
 
 class Excerpt(NamedTuple):
-    """The part of an image that networks are given, with the patch to explain.
+    """The part of an image that networks are given, with the patch to explain."""
 
-    Attributes:
-        image: (H, W, 3), RGB, float32 in [0, 1].
-        patch: Square within the excerpt.
-        context: Position of the excerpt in the whole image.
-    """
-
-    image: np.ndarray
-    patch: Area
-    context: Area
+    image: np.ndarray  # (H, W, 3), RGB, float32 in [0, 1]
+    patch: Area  # within the excerpt
+    context: Area  # position of the excerpt in the whole image
 
 
 def most_detailed_patch(pixels: np.ndarray, side: int) -> Area:
@@ -73,9 +67,6 @@ def cut_out(pixels: np.ndarray, patch: Area, side: int) -> Excerpt:
     return Excerpt(image, patch._replace(x=patch.x - context.x, y=patch.y - context.y), context)
 
 
-# -------------------------------------------------------------------------------------------------------- attribution
-
-
 def blur_path(image: np.ndarray, steps: int, sigma: float) -> np.ndarray:
     """Return pictures from a blurred image to the image itself: (H, W, C) -> (steps + 1, H, W, C), float64.
 
@@ -90,27 +81,18 @@ def blur_path(image: np.ndarray, steps: int, sigma: float) -> np.ndarray:
 
 
 def detail(patch: Tensor) -> Tensor:
-    """Return the amount of detail in a patch, the quantity that is attributed: (B, C, H, W) -> scalar.
-
-    It is the sum of the magnitudes of the gradient in each channel, from differences of neighbours within the patch.
-    """
+    """Sum the magnitudes of the gradients of a patch's channels, the quantity to attribute: (B, C, H, W) -> scalar."""
     corner = patch[..., :-1, :-1]
     squares = (patch[..., 1:, :-1] - corner).square() + (patch[..., :-1, 1:] - corner).square()
     return (squares + SMOOTHING**2).sqrt().sum()
 
 
 class Attribution(NamedTuple):
-    """Integrated gradients.
+    """Integrated gradients of a quantity."""
 
-    Attributes:
-        values: Contribution of each value of the image to the quantity, (C, H, W), float64.
-        baseline: The quantity of the first picture of the path.
-        image: The quantity of the last picture of the path.
-    """
-
-    values: np.ndarray
-    baseline: float
-    image: float
+    values: np.ndarray  # contribution of each value of the image, (C, H, W), float64
+    baseline: float  # the quantity for the first picture of the path
+    image: float  # the quantity for the last picture of the path
 
     @property
     def completeness_error(self) -> float:
@@ -134,10 +116,7 @@ def integrate(quantity: Callable[[Tensor], Tensor], path: Iterable[Tensor]) -> A
 
     Integrated gradients (M. Sundararajan et al., "Axiomatic Attribution for Deep Networks", 2017) along the straight
     lines between successive pictures, each by its midpoint: the error falls with the square of the number of steps.
-
-    Args:
-        quantity: Differentiable function from a picture (1, C, H, W) to a scalar.
-        path: Two or more pictures (1, C, H, W).
+    The quantity is a differentiable function from a picture, (1, C, H, W), to a scalar.
     """
     pictures = iter(path)
     first = last = next(pictures)
@@ -158,23 +137,12 @@ def gini(values: np.ndarray) -> float:
     return float((2 * np.arange(1, n + 1) - n - 1) @ ordered / (n * ordered.sum()))
 
 
-# ---------------------------------------------------------------------------------------------------- receptive field
-
-
 def receptive_field(forward: Callable[[Tensor], Tensor], images: Tensor, y: int, x: int) -> np.ndarray:
-    """Return the effective receptive field of a pixel.
+    """Return the effective receptive field, (H, W), float64, of pixel (y, x) of the results for images (B, C, H, W).
 
-    Source: W. Luo et al., "Understanding the Effective Receptive Field in Deep Convolutional Neural Networks", 2016.
-
-    Args:
-        forward: Function from images to results.
-        images: (B, C, H, W).
-        y: Row of the pixel in the results, whose channels are added up.
-        x: Column of the pixel in the results.
-
-    Returns:
-        Magnitude of the gradient for each pixel of the images, added over the channels and averaged over the images:
-        (H, W), float64.
+    It is the magnitude of the gradient of the pixel, whose channels are added up, added over the images' channels and
+    averaged over the images. Source: W. Luo et al., "Understanding the Effective Receptive Field in Deep Convolutional
+    Neural Networks", 2016.
     """
     images = images.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(forward(images)[:, :, y, x].sum(), images)
@@ -182,38 +150,23 @@ def receptive_field(forward: Callable[[Tensor], Tensor], images: Tensor, y: int,
 
 
 def square_with(share: float, field: np.ndarray, y: int, x: int) -> int:
-    """Return the side of the smallest square around a pixel that holds a share of the sum of a map (H, W).
-
-    The square may reach beyond the map.
-    """
+    """Return the side of the smallest square around (y, x), inside the map or not, with a share of a map's sum."""
     rows, columns = np.indices(field.shape)
     distance = np.maximum(abs(rows - y), abs(columns - x))
     held = np.bincount(distance.ravel(), field.ravel()).cumsum()
     return 2 * int(np.argmax(held >= share * held[-1])) + 1
 
 
-# ----------------------------------------------------------------------------------------------------------- networks
-
-
 @dataclass
 class Explanation:
-    """The findings about a network.
-
-    Attributes:
-        name: Name of the network.
-        scale: Its upscaling factor.
-        patch: Its result for the patch, (H, W, 3), RGB, float32 in [0, 1].
-        attribution: Attribution of the detail in that result.
-        field: Receptive field of the patch's centre, (H, W).
-        centre: Row and column of the centre, in input pixels.
-    """
+    """The findings about a network."""
 
     name: str
     scale: int
-    patch: np.ndarray
-    attribution: Attribution
-    field: np.ndarray
-    centre: tuple[int, int]
+    patch: np.ndarray  # the network's result for the patch, (H, W, 3), RGB, float32 in [0, 1]
+    attribution: Attribution  # of the detail in that result
+    field: np.ndarray  # receptive field of the patch's centre, (H, W)
+    centre: tuple[int, int]  # row and column in input pixels
 
     @property
     def extent(self) -> tuple[int, int]:
@@ -248,10 +201,10 @@ def explain(
     """Find the input pixels that a patch of a network's result depends on.
 
     Args:
-        analyzed: The network. It is moved to the device, and its parameters no longer require gradients.
+        analyzed: Moved to the device; its parameters no longer require gradients.
         image: (H, W, 3), RGB, float32 in [0, 1].
         patch: Square of the image.
-        steps: Number of steps of `blur_path`.
+        steps: Steps of `blur_path`.
         sigma: Blur at the start of `blur_path`, in pixels.
         device: None takes the accelerator where there is one.
 
@@ -276,15 +229,13 @@ def explain(
         field = receptive_field(forward, path[-1], y * scale + scale // 2, x * scale + scale // 2)
         with torch.no_grad():
             result = forward(path[-1])[0, :, rows, columns].clamp(0, 1).permute(1, 2, 0).cpu().numpy()
-        attribution = integrate(
-            lambda picture: detail(forward(picture)[..., rows, columns]), tqdm(path, name, leave=False, disable=None)
-        )
+        pictures = tqdm(path, name, leave=False, disable=None)
+        attribution = integrate(lambda picture: detail(forward(picture)[..., rows, columns]), pictures)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        raise DRCTError(
-            f"{name}: the gradient of {width}x{height} pixels does not fit in memory: choose a smaller --context"
-        ) from error
+        what = f"the gradient of {width}x{height} pixels"
+        raise DRCTError(f"{name}: {what} does not fit in memory: choose a smaller --context") from error
     if not (attribution.magnitude.any() and field.any()):
         raise DRCTError(f"{name}: blurring the image does not change the patch: choose a --patch with details")
     return Explanation(name, scale, result, attribution, field, (y, x))
@@ -293,13 +244,9 @@ def explain(
 def explanations_table(explanations: Sequence[Explanation]) -> str:
     """Return a Markdown table of the numbers of networks."""
     shares = [f"{share} % of the receptive field" for share in SHARES]
-    rows = [
-        [
-            explanation.name,
-            f"{explanation.attribution.diffusion_index:.2f}",
-            *(f"{side}x{side}" for side in explanation.squares.values()),
-            f"{explanation.attribution.completeness_error:.2%}",
-        ]
-        for explanation in explanations
-    ]
+    rows = []
+    for one in explanations:
+        squares = [f"{side}x{side}" for side in one.squares.values()]
+        index, error = one.attribution.diffusion_index, one.attribution.completeness_error
+        rows.append([one.name, f"{index:.2f}", *squares, f"{error:.2%}"])
     return markdown_table(["network", "diffusion index", *shares, "completeness error"], rows)

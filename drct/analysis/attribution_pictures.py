@@ -22,12 +22,7 @@ SCALES = ("of the patch\n(frame)", "of its centre\n(frames: 50, 90, 99 %)")  # t
 def draw_explanations(explanations: Sequence[Explanation], image: np.ndarray, patch: Area) -> "Figure":
     """Draw a row per network: input, result of the patch, attribution and receptive field.
 
-    Each column has one scale of colours.
-
-    Args:
-        explanations: Findings about the networks.
-        image: Image that the networks were given, (H, W, 3), RGB, in [0, 1].
-        patch: Square of the image.
+    Each column has one scale of colours. The networks were given the image, (H, W, 3), RGB, in [0, 1].
     """
     figure, rows = _new_panels(len(explanations))
     for axes, explanation in zip(rows, explanations, strict=True):
@@ -78,10 +73,8 @@ def _add_colour_bar(axes: "Axes", title: str) -> None:
 def _caption(explanation: Explanation) -> str:
     squares = ", ".join(f"{share} % in {side}x{side}" for share, side in explanation.squares.items())
     width, height = explanation.extent
-    return (
-        f"diffusion index {explanation.attribution.diffusion_index:.1f}; "
-        f"receptive field: {squares}, all in {width}x{height} pixels"
-    )
+    index = f"diffusion index {explanation.attribution.diffusion_index:.1f}"
+    return f"{index}; receptive field: {squares}, all in {width}x{height} pixels"
 
 
 def _write(axes: "Axes", text: str, above: float, **style: Any) -> None:

@@ -6,12 +6,12 @@ Only shapes are computed, so that images of any size take seconds.
 import csv
 import io
 import json
-import math
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -27,14 +27,12 @@ from drct.text import first_line, markdown_table
 
 NAMED = (*VARIANTS, *networks.PEERS)
 
-LayerCalls = Iterable[tuple[nn.Module, Sequence[int]]]  # layers in the order of their calls, with their output's shape
-
 
 @dataclass(frozen=True)
 class Complexity:
     """Cost of a network for one image, batch 1, in float32. Height and width are rounded up to whole windows.
 
-    Args:
+    Attributes:
         network: Name of the network.
         width: Width of the image before upscaling, in pixels.
         height: Height of the image before upscaling, in pixels.
@@ -45,8 +43,9 @@ class Complexity:
         operations: Floating point operations of inference: two for each term of a matrix product, including those of
             attention, as `torch.utils.flop_counter` counts them. For a DRCT they are those of its definition; the fast
             execution saves some of them.
-        activation_bytes: Floating point numbers that a training step keeps from the forward pass for the backward
-            pass, on the CPU, besides parameters and buffers. Copies of weights, such as a DRCT's padded ones, count.
+        activation_bytes: Bytes of floating point numbers that a training step keeps from the forward pass for the
+            backward pass, on the CPU, besides parameters and buffers. Copies of weights, such as a DRCT's padded ones,
+            count.
     """
 
     network: str
@@ -59,11 +58,8 @@ class Complexity:
     activation_bytes: int
 
 
-# ---------------------------------------------------------------------------------------------------------- measuring
-
-
 def complexity_of(source: str | os.PathLike, width: int, height: int, training: bool = True) -> Complexity:
-    """Measure a network.
+    """Measure a network for an image of this size.
 
     Args:
         source: A name in `NAMED`, or a source that `networks.load` takes.
@@ -102,41 +98,30 @@ def _find_network(source: str | os.PathLike) -> LoadedNetwork:
 
 
 def counts_of(network: nn.Module, height: int, width: int) -> tuple[int, int, int]:
-    """Return multi-adds and pass size as torchinfo counts them, and the operations."""
-    called: list[tuple[nn.Module, Sequence[int]]] = []
+    """Return the multi-adds, the bytes of the pass and the operations of `Complexity`."""
+    multi_adds = pass_bytes = 0
+
+    def count(layer: nn.Module, _: tuple[Any, ...], output: torch.Tensor) -> None:
+        nonlocal multi_adds, pass_bytes
+        terms = sum(p.numel() for name, p in layer.named_parameters() if name in ("weight", "bias"))
+        times = output[:, 0].numel() if "Conv" in type(layer).__name__ else len(output)
+        multi_adds += terms * times
+        pass_bytes += 2 * 4 * output.numel()  # forward and backward, float32
+
     layers = [m for m in network.modules() if not list(m.children()) and list(m.parameters())]
-    hooks = [m.register_forward_hook(lambda layer, _, out: called.append((layer, out.shape))) for m in layers]
+    hooks = [layer.register_forward_hook(count) for layer in layers]
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(torch.empty(1, 3, height, width))
     for hook in hooks:
         hook.remove()
-    return *torchinfo_counts(called), counter.get_total_flops()
-
-
-def torchinfo_counts(layers: LayerCalls) -> tuple[int, int]:
-    """Return multi-adds, and bytes of the "forward/backward pass size", as torchinfo counts them.
-
-    Args:
-        layers: Layers with parameters, each as often as it is called.
-    """
-    multi_adds = pass_bytes = 0
-    for layer, shape in layers:
-        terms = sum(p.numel() for name, p in layer.named_parameters() if name in ("weight", "bias"))
-        times = math.prod((shape[0], *shape[2:])) if "Conv" in type(layer).__name__ else shape[0]
-        multi_adds += terms * times
-        pass_bytes += 2 * 4 * math.prod(shape)  # forward and backward, float32
-    return multi_adds, pass_bytes
+    return multi_adds, pass_bytes, counter.get_total_flops()
 
 
 def kept_for_backward(network: nn.Module, height: int, width: int) -> int:
     """Return the bytes of floating point numbers that autograd keeps from a training step's forward pass on an image.
 
-    Memory shared by several tensors counts once; parameters, buffers and indices do not count.
-
-    Args:
-        network: Takes RGB images; is in training mode afterwards.
-        height: Height of the image, in pixels, as the network takes it.
-        width: Width of the image, in pixels, as the network takes it.
+    Memory shared by several tensors counts once; parameters, buffers and indices do not count. The network stays in
+    training mode.
     """
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     own = [*network.parameters(), *network.buffers()]
@@ -156,32 +141,17 @@ def kept_for_backward(network: nn.Module, height: int, width: int) -> int:
     return sum(storage.nbytes() for storage in kept.values())
 
 
-# ------------------------------------------------------------------------------------------------------------ formats
-
-COLUMNS = (
-    "network",
-    "parameters (M)",
-    "multi-adds of torchinfo (G)",
-    "forward/backward pass of torchinfo (MB)",
-    "operations (GFLOP)",
-    "activations of a training step (GB)",
-)
-
-
 def complexity_table(found: Sequence[Complexity]) -> str:
     """Return a Markdown table in the units of published tables, with parameters cut off as there, not rounded."""
-    rows = [
-        (
-            c.network,
-            f"{c.parameters // 1000 / 1000:.3f}",
-            f"{c.multi_adds / 1e9:.2f}",
-            f"{c.pass_bytes / 1e6:.2f}",
-            f"{c.operations / 1e9:.2f}",
-            f"{c.activation_bytes / 1e9:.2f}",
-        )
-        for c in found
-    ]
-    return markdown_table(COLUMNS, rows)
+    columns = {
+        "network": [c.network for c in found],
+        "parameters (M)": [f"{c.parameters // 1000 / 1000:.3f}" for c in found],
+        "multi-adds of torchinfo (G)": [f"{c.multi_adds / 1e9:.2f}" for c in found],
+        "forward/backward pass of torchinfo (MB)": [f"{c.pass_bytes / 1e6:.2f}" for c in found],
+        "operations (GFLOP)": [f"{c.operations / 1e9:.2f}" for c in found],
+        "activations of a training step (GB)": [f"{c.activation_bytes / 1e9:.2f}" for c in found],
+    }
+    return markdown_table(list(columns), zip(*columns.values(), strict=True))
 
 
 def complexity_csv(found: Sequence[Complexity]) -> str:
@@ -198,12 +168,15 @@ def complexity_json(found: Sequence[Complexity]) -> str:
     return json.dumps([asdict(c) for c in found], indent=1) + "\n"
 
 
-def read_complexity(path: Path) -> list[Complexity]:
-    """Read a file that holds the result of `complexity_json`.
+FORMATS: dict[str, Callable[[Sequence[Complexity]], str]] = {
+    "markdown": complexity_table,
+    "csv": complexity_csv,
+    "json": complexity_json,
+}
 
-    Raises:
-        DRCTError: if the file is something else.
-    """
+
+def read_complexity(path: Path) -> list[Complexity]:
+    """Read a file written by `complexity_json`. Raises `DRCTError` if the file is something else."""
     try:
         return [Complexity(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))]
     except (OSError, ValueError, TypeError) as error:

@@ -15,56 +15,42 @@ from torch import Tensor, nn
 
 from drct.analysis import networks
 
-NETWORKS = {"ours": "DRCT", "original": "original DRCT", "hat": "HAT", "swinir": "SwinIR-M"}  # in analysis.networks
-
 Runner = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A network in a runtime.
+    """A network in a runtime."""
 
-    Args:
-        key: Name on the command line.
-        title: Name in the table.
-        precision: 'fp32' or 'bf16'.
-        network: 'ours', 'original', 'hat' or 'swinir'.
-        runtime: 'pytorch', 'onnxruntime' or 'openvino'.
-        packages: Packages that must be installed.
-        training: Measure a training step, forward and backward, instead of inference.
-        checkpoint: Recompute activations in the backward pass.
-    """
+    key: str  # name on the command line
+    title: str  # name in the table
+    network: str  # name in `networks`
+    precision: str = "fp32"  # or 'bf16'
+    runtime: str = "pytorch"  # or 'onnxruntime' or 'openvino'
+    training: bool = False  # measure a training step, forward and backward, instead of inference
+    checkpoint: bool = False  # recompute activations in the backward pass
 
-    key: str
-    title: str
-    precision: str = "fp32"
-    network: str = "ours"
-    runtime: str = "pytorch"
-    packages: tuple[str, ...] = ()
-    training: bool = False
-    checkpoint: bool = False
+    @property
+    def packages(self) -> list[str]:
+        """Packages that must be installed, besides those that this project needs."""
+        return ["spandrel"] * (self.network in networks.PEERS) + [self.runtime] * (self.runtime != "pytorch")
 
 
-SPANDREL = ("spandrel",)
-CONTENDERS = {
-    contender.key: contender
-    for contender in (
-        Contender("original", "original", "fp32", "original", packages=SPANDREL),
-        Contender("original-bf16", "original", "bf16", "original", packages=SPANDREL),
-        Contender("hat", "HAT", "fp32", "hat", packages=SPANDREL),
-        Contender("swinir", "SwinIR-M", "fp32", "swinir", packages=SPANDREL),
-        Contender(
-            "onnxruntime", "original, ONNX Runtime", "fp32", "original", "onnxruntime", (*SPANDREL, "onnxruntime")
-        ),
-        Contender("openvino", "original, OpenVINO", "fp32", "original", "openvino", (*SPANDREL, "openvino")),
-        Contender("openvino-bf16", "original, OpenVINO", "bf16", "original", "openvino", (*SPANDREL, "openvino")),
-        Contender("ours", "this project", "fp32"),
-        Contender("ours-bf16", "this project", "bf16"),
-        Contender("original-step", "original, training step", "fp32", "original", packages=SPANDREL, training=True),
-        Contender("ours-step", "this project, training step", training=True),
-        Contender("ours-step-checkpoint", "the same, use_checkpoint", training=True, checkpoint=True),
-    )
-}
+_CONTENDERS = (
+    Contender("original", "original", "original DRCT"),
+    Contender("original-bf16", "original", "original DRCT", "bf16"),
+    Contender("hat", "HAT", "HAT"),
+    Contender("swinir", "SwinIR-M", "SwinIR-M"),
+    Contender("onnxruntime", "original, ONNX Runtime", "original DRCT", runtime="onnxruntime"),
+    Contender("openvino", "original, OpenVINO", "original DRCT", runtime="openvino"),
+    Contender("openvino-bf16", "original, OpenVINO", "original DRCT", "bf16", runtime="openvino"),
+    Contender("ours", "this project", "DRCT"),
+    Contender("ours-bf16", "this project", "DRCT", "bf16"),
+    Contender("original-step", "original, training step", "original DRCT", training=True),
+    Contender("ours-step", "this project, training step", "DRCT", training=True),
+    Contender("ours-step-checkpoint", "the same, use_checkpoint", "DRCT", training=True, checkpoint=True),
+)
+CONTENDERS = {contender.key: contender for contender in _CONTENDERS}
 
 
 def choose_contenders(keys: Iterable[str], device: str) -> tuple[list[Contender], list[str]]:
@@ -83,12 +69,13 @@ def choose_contenders(keys: Iterable[str], device: str) -> tuple[list[Contender]
 def make_network(name: str, **options: bool) -> nn.Module:
     """Build a network of the released x4 shape, with random weights, in evaluation mode."""
     torch.manual_seed(0)
-    return networks.make(NETWORKS[name], **options).network
+    return networks.make(name, **options).network
 
 
 def pytorch_runner(contender: Contender, device: str) -> Runner:
     """Build a contender in PyTorch, ready to run on images."""
-    network = make_network(contender.network, **({"use_checkpoint": True} if contender.checkpoint else {})).to(device)
+    options = {"use_checkpoint": True} if contender.checkpoint else {}
+    network = make_network(contender.network, **options).to(device)
     if contender.training:
         network.train()
 

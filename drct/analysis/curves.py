@@ -8,20 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from drct.analysis.plotting import (
-    DASHES,
-    FONT_SIZE,
-    GRAY,
-    STARS,
-    draw_legend,
-    label_log_axis,
-    legend_columns,
-    line_styles,
-    needs_matplotlib,
-    new_figure,
-    style_axes,
-    write_plain_numbers,
-)
+from drct.analysis import plotting
+from drct.analysis.plotting import DASHES, FONT_SIZE, GRAY, STARS
 from drct.errors import DRCTError, did_you_mean
 from drct.evaluation.metric_table import decimals, lower_is_better
 
@@ -42,7 +30,7 @@ def select_tags(runs: Mapping[str, RunScalars], patterns: Iterable[str] | None =
 
     Args:
         runs: Scalars by the name of a run.
-        patterns: Tags or glob patterns, each of which must match a tag. `DEFAULT_TAGS` if None.
+        patterns: Tags or glob patterns, each of which must match a tag. None takes what matches `DEFAULT_TAGS`.
 
     Returns:
         Tags in the order of the patterns; those of one pattern in the order in which they were logged.
@@ -85,9 +73,6 @@ def best_point(tag: str, iterations: np.ndarray, values: np.ndarray) -> tuple[in
     return int(iterations[at]), float(values[at])
 
 
-# ------------------------------------------------------------------------------------------------------------ drawing
-
-
 def draw_training_curves(runs: Mapping[str, RunScalars], tags: list[str], smoothing: float = 0.9) -> "Figure":
     """Draw one panel per tag, and in it one line per run.
 
@@ -98,22 +83,19 @@ def draw_training_curves(runs: Mapping[str, RunScalars], tags: list[str], smooth
         tags: Tags to draw.
         smoothing: Factor of `smooth` for noisy tags: all but metrics and learning rates. 0 draws no smoothed line.
 
-    Returns:
-        The figure, 1200 pixels wide when saved as it is.
-
     Raises:
         DRCTError: if matplotlib is not installed.
     """
-    needs_matplotlib("drawing curves needs")
+    plotting.needs_matplotlib("drawing curves needs")
     from matplotlib.lines import Line2D
 
     columns = min(2, len(tags))
     rows = math.ceil(len(tags) / columns)
     names = [textwrap.fill(name, 80, break_on_hyphens=False) for name in runs]
-    columns_of_legend = legend_columns(names, 4)
+    columns_of_legend = plotting.legend_columns(names, 4)
     lines_of_legend = sum(name.count("\n") + 1 for name in names) / columns_of_legend
-    figure = new_figure(rows * ROW_HEIGHT + 0.3 + 0.17 * lines_of_legend)
-    styles = line_styles(len(runs))
+    figure = plotting.new_figure(rows * ROW_HEIGHT + 0.3 + 0.17 * lines_of_legend)
+    styles = plotting.line_styles(len(runs))
     for i, tag in enumerate(tags):
         axes = figure.add_subplot(rows, columns, i + 1)
         for style, scalars in zip(styles, runs.values(), strict=True):
@@ -121,7 +103,7 @@ def draw_training_curves(runs: Mapping[str, RunScalars], tags: list[str], smooth
                 _draw_run(axes, tag, *scalars[tag], smoothing, style)
         _finish_panel(axes, tag, i + columns >= len(tags))
     _share_iterations(figure.axes)
-    draw_legend(figure, [Line2D([], [], lw=2, **style) for style in styles], names, columns_of_legend)
+    plotting.draw_legend(figure, [Line2D([], [], lw=2, **style) for style in styles], names, columns_of_legend)
     return figure
 
 
@@ -129,7 +111,7 @@ def _draw_run(
     axes: "Axes", tag: str, iterations: np.ndarray, values: np.ndarray, smoothing: float, style: dict[str, Any]
 ) -> None:
     values = np.where(np.isfinite(values), values, np.nan)  # leaves a gap, where infinity would spoil the scale
-    alone = len(iterations) == 1
+    point = "o" if len(iterations) == 1 else ""  # a line of one value is invisible
     if tag.startswith("metrics/"):
         size = 2.8 if len(iterations) <= 40 else 1.5
         axes.plot(iterations, values, lw=1.3, marker="o", ms=size, gid="raw", **style)
@@ -140,11 +122,10 @@ def _draw_run(
             size = 10 if star == "*" else 7
             axes.plot(*best, star, c=style["color"], ms=size, mec="white", mew=0.6, label=label, gid="best", zorder=3)
     elif not smoothing or tag.startswith("train/lr"):
-        axes.plot(iterations, values, lw=1.3, marker="o" if alone else "", ms=4, gid="raw", **style)
+        axes.plot(iterations, values, lw=1.3, marker=point, ms=4, gid="raw", **style)
     else:
         axes.plot(iterations, values, lw=0.7, alpha=0.25, gid="raw", **style)
-        marker = "o" if alone else ""
-        axes.plot(iterations, smooth(values, smoothing), lw=1.5, marker=marker, ms=4, gid="smoothed", **style)
+        axes.plot(iterations, smooth(values, smoothing), lw=1.5, marker=point, ms=4, gid="smoothed", **style)
 
 
 def _finish_panel(axes: "Axes", tag: str, bottom: bool) -> None:
@@ -155,7 +136,7 @@ def _finish_panel(axes: "Axes", tag: str, bottom: bool) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10], integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.set_title(tag, fontsize=FONT_SIZE + 1, fontweight="bold", loc="left", parse_math=False)
-    style_axes(axes)
+    plotting.style_axes(axes)
     if bottom:
         axes.set_xlabel("iteration", fontsize=FONT_SIZE, color=GRAY)
     _list_best(axes, tag)
@@ -171,9 +152,9 @@ def _scale_values(axes: "Axes", tag: str) -> None:
     if tag.startswith("losses/") and values.size and values.min() > 0:
         axes.set_yscale("log")
         narrow = values.max() < 30 * values.min()
-        label_log_axis(axes.yaxis, (1, 2, 3, 5) if narrow else (1, 3))
+        plotting.label_log_axis(axes.yaxis, (1, 2, 3, 5) if narrow else (1, 3))
     else:
-        write_plain_numbers(axes.yaxis)
+        plotting.write_plain_numbers(axes.yaxis)
 
 
 def _list_best(axes: "Axes", tag: str) -> None:
@@ -183,20 +164,10 @@ def _list_best(axes: "Axes", tag: str) -> None:
         return
     falling = lower_is_better(tag)
     stars.sort(key=lambda line: np.ravel(line.get_ydata())[0], reverse=not falling)
-    axes.legend(
-        handles=stars[:MOST_LISTED],
-        loc="upper right" if falling else "lower right",  # where improving runs leave room
-        fontsize=FONT_SIZE,
-        handlelength=1,
-        handletextpad=0.4,
-        labelspacing=0.25,
-        borderpad=0.3,
-        framealpha=0.85,
-        edgecolor="none",
-        title="best",
-        title_fontsize=FONT_SIZE,
-        alignment="left",
-    )
+    style: dict[str, Any] = {"loc": "upper right" if falling else "lower right"}  # where improving runs leave room
+    style |= {"framealpha": 0.85, "edgecolor": "none", "handlelength": 1, "handletextpad": 0.4}
+    style |= {"labelspacing": 0.25, "borderpad": 0.3, "title": "best", "title_fontsize": FONT_SIZE, "alignment": "left"}
+    axes.legend(handles=stars[:MOST_LISTED], fontsize=FONT_SIZE, **style)
 
 
 def _share_iterations(panels: list["Axes"]) -> None:

@@ -34,22 +34,15 @@ PSNR_TAGS = "metrics/*/psnr"  # of a training run's scalars
 class FeatureComparison:
     """Measurements of several networks.
 
-    Attributes:
-        groups: Names of networks that differ by their seed alone, by their common label.
-        sources: File or folder of each network.
-        measured: Measurements of each network.
-        psnr: PSNR in dB by dataset, of each network.
-        pictures: Images that were measured, (H, W, 3), RGB in [0, 1], by their path.
-
     Raises:
         DRCTError: if networks of a group do not have the same stages.
     """
 
-    groups: dict[str, list[str]]
-    sources: dict[str, Path]
-    measured: dict[str, list[StageFeatures]]
-    psnr: dict[str, dict[str, float]]
-    pictures: dict[str, np.ndarray]
+    groups: dict[str, list[str]]  # names of networks that differ by their seed alone, by their common label
+    sources: dict[str, Path]  # file or folder of each network
+    measured: dict[str, list[StageFeatures]]  # of each network
+    psnr: dict[str, dict[str, float]]  # of each network, in dB by dataset
+    pictures: dict[str, np.ndarray]  # images that were measured, (H, W, 3), RGB in [0, 1], by their path
 
     def __post_init__(self) -> None:
         for first, *others in self.groups.values():
@@ -96,14 +89,11 @@ class FeatureComparison:
 
 
 def group_by_seed(names: Iterable[str], labels: Sequence[str] | None = None) -> dict[str, list[str]]:
-    """Group networks whose names are equal up to an ending _seed<number>.
+    """Group networks whose names are equal up to an ending _seed<number>; any other network is a group of its own.
 
     Args:
         names: Names of the networks.
         labels: Labels of the groups, in the order in which their first network comes; by default the common name.
-
-    Returns:
-        Names per label. A network without a seed is a group of its own.
 
     Raises:
         DRCTError: if there are not as many labels as groups, or two groups would have the same files.
@@ -113,9 +103,8 @@ def group_by_seed(names: Iterable[str], labels: Sequence[str] | None = None) -> 
         match = re.fullmatch(SEED, name)
         groups.setdefault(match[1] if match else name, []).append(name)
     if labels is not None and len(labels) != len(groups):
-        raise DRCTError(
-            f"--names has {count(len(labels), 'name')} for {count(len(groups), 'network')}: {', '.join(groups)}"
-        )
+        numbers = f"{count(len(labels), 'name')} for {count(len(groups), 'network')}"
+        raise DRCTError(f"--names has {numbers}: {', '.join(groups)}")
     named = dict(zip(labels or groups, groups.values(), strict=False))
     if len({_file_name(label) for label in named}) < len(groups):
         raise DRCTError(f"networks have the same name: give {len(groups)} different ones after --names")
@@ -133,8 +122,7 @@ def load_upscaler(source: Path, device: str | None) -> Upscaler:
         stages(loaded.network)
     except DRCTError as error:
         raise DRCTError(f"{source}: {error}") from error
-    network = loaded.network.requires_grad_(False)
-    upscaler = Upscaler(network, device, "fp32", None, traits=loaded.traits)
+    upscaler = Upscaler(loaded.network.requires_grad_(False), device, "fp32", None, traits=loaded.traits)
     upscaler.check_pictures()
     return upscaler
 

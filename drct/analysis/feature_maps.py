@@ -111,14 +111,13 @@ def stages(network: nn.Module) -> dict[str, Stage]:
     names = [name for name, _ in network.named_modules()]
     blocks: dict[int, list[str]] = {}
     for name in names:
-        match = next((match for pattern in BLOCKS.values() if (match := re.fullmatch(pattern, name))), None)
-        if match:
-            blocks.setdefault(int(match[1]), []).append(name)
+        for pattern in BLOCKS.values():
+            if match := re.fullmatch(pattern, name):
+                blocks.setdefault(int(match[1]), []).append(name)
     groups = [name for name in names if re.fullmatch(GROUPS, name)]
     if not groups or len(groups) != len(blocks) or not {EMBEDDING, NORM} <= set(names):
-        raise DRCTError(
-            f"where {type(network).__name__} has its blocks and groups is not known, only of {', '.join(BLOCKS)}"
-        )
+        kind = type(network).__name__
+        raise DRCTError(f"where {kind} has its blocks and groups is not known, only of {', '.join(BLOCKS)}")
     found = {EMBEDDING: Stage("embedding", 0, 0, 0.0)}
     for i, (group, members) in enumerate(zip(groups, blocks.values(), strict=True)):
         for k, name in enumerate(members, 1):
@@ -133,7 +132,7 @@ def measure(network: nn.Module, image: Tensor, window: int) -> list[StageFeature
     The image is padded to whole windows as for upscaling; features of the padding are not counted.
 
     Args:
-        network: In evaluation mode. Its parameters should not require gradients, or it takes the memory of training.
+        network: In evaluation mode.
         image: (3, H, W), RGB in [0, 1], on the network's device.
         window: Height and width of the network's input must be divisible by this.
 
@@ -173,15 +172,12 @@ def _measured(stage: Stage, x: Tensor, before: Tensor | None) -> StageFeatures:
     values = {"intensity": x, "variation": _varying(x), "normalized": _varying(F.layer_norm(x, x.shape[-1:]))}
     if before is not None:
         values["added"] = x - before
-    values = {name: of.abs() for name, of in values.items()}
-    return StageFeatures(
-        stage,
-        {
-            name: Magnitude(float(of.mean()), float(of.max()), float(of.std(correction=0)))
-            for name, of in values.items()
-        },
-        {name: of.mean(-1).cpu().numpy() for name, of in values.items()},
-    )
+    features = StageFeatures(stage, {}, {})
+    for quantity, signed in values.items():
+        size = signed.abs()
+        features.sizes[quantity] = Magnitude(float(size.mean()), float(size.max()), float(size.std(correction=0)))
+        features.maps[quantity] = size.mean(-1).cpu().numpy()
+    return features
 
 
 def _varying(x: Tensor) -> Tensor:

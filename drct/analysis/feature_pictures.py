@@ -13,19 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from drct.analysis import plotting
 from drct.analysis.feature_maps import QUANTITIES, StageFeatures
-from drct.analysis.plotting import (
-    FONT_SIZE,
-    GRAY,
-    LINE_COLOURS,
-    WIDTH,
-    draw_legend,
-    label_log_axis,
-    legend_columns,
-    line_styles,
-    new_figure,
-    style_axes,
-)
+from drct.analysis.plotting import FONT_SIZE, GRAY, LINE_COLOURS, WIDTH
 
 if TYPE_CHECKING:  # matplotlib is an extra
     from matplotlib.axes import Axes
@@ -39,27 +29,20 @@ DEPTH_TITLE = "depth: 0 what enters the first group, 1 the last group"
 COLOUR_MAP = "viridis"
 SHARE_IN_RANGE = 99.5  # percent of the values within a colour scale; larger ones get its last colour
 ANIMATION_WIDTH, ANIMATION_DPI = 8.3, 100
-FRAME_TIME = 350  # milliseconds
-LAST_FRAME_TIME = 2000
+FRAME_TIME, LAST_FRAME_TIME = 350, 2000  # milliseconds
 MAP_COLOURS, GRAYS = 32, 16  # of a GIF: fewer make it smaller
 MOST_FRAMES = 25
-
-
-# ------------------------------------------------------------------------------------------------------------ curves
 
 
 def draw_depth_curves(networks: Networks) -> "Figure":
     """Draw a panel per quantity and in it a line per network: thick through groups, thin through blocks.
 
     The vertical axes are logarithmic: multiplying all features of a network by a number, which its normalizations undo,
-    shifts its line but does not change its shape.
-
-    Args:
-        networks: Measurements. Several networks of one label are drawn as their median and, around that of the groups,
-            a band from minimum to maximum.
+    shifts its line but does not change its shape. Networks of one label are drawn as their median and, around that of
+    the groups, a band from minimum to maximum.
     """
-    figure = new_figure(5.9)
-    styles = line_styles(len(networks))
+    figure = plotting.new_figure(5.9)
+    styles = plotting.line_styles(len(networks))
     for i, (quantity, (title, definition)) in enumerate(QUANTITIES.items()):
         axes = figure.add_subplot(2, 2, i + 1)
         for style, measured in zip(styles, networks.values(), strict=True):
@@ -98,17 +81,16 @@ def _draw_network(axes: "Axes", quantity: str, networks: Sequence[list[StageFeat
 
 def _mark_groups(axes: "Axes", networks: Networks) -> None:
     """Draw lines between groups and number them, if all networks have equally many."""
-    ends = [
-        tuple(one.stage.depth for one in network if one.stage.kind == "group") for network in chain(*networks.values())
-    ]
-    if len(set(ends)) == 1:
-        for i, end in enumerate(ends[0]):
+    numbers = {sum(one.stage.kind == "group" for one in network) for network in chain(*networks.values())}
+    if len(numbers) == 1:
+        (number,) = numbers
+        for i in range(number):
+            end = (i + 1) / number
             axes.axvline(end, color=GRAY, lw=0.6, ls=":", zorder=0)
-            middle = end - 0.5 / len(ends[0])
-            label = f"group {i + 1}" if len(ends[0]) <= 6 else str(i + 1)
+            label = f"group {i + 1}" if number <= 6 else str(i + 1)
             place = axes.get_xaxis_transform()  # x is the depth, y goes from 0 to 1 through the panel
             style: dict[str, Any] = {"fontsize": FONT_SIZE - 1.5, "color": GRAY, "ha": "center", "va": "top"}
-            axes.text(middle, 0.985, label, transform=place, **style)
+            axes.text(end - 0.5 / number, 0.985, label, transform=place, **style)
     axes.set_xlim(-0.02, 1.02)
 
 
@@ -121,11 +103,9 @@ def _scale(axes: "Axes") -> None:
     low, high = values.min(), values.max()
     span = max(high / low, 1.5)
     axes.set_ylim(low / span**0.06, high * span**0.14)  # leaves room for the groups' names
-    if span > 1000:
-        label_log_axis(axes.yaxis, (1,))
-    else:
-        label_log_axis(axes.yaxis, (1, 2, 5) if span > 6 else (1, 1.5, 2, 3, 4, 5, 6, 8))
-    style_axes(axes, grid="y", muted=False)
+    multiples = (1,) if span > 1000 else (1, 2, 5) if span > 6 else (1, 1.5, 2, 3, 4, 5, 6, 8)
+    plotting.label_log_axis(axes.yaxis, multiples)
+    plotting.style_axes(axes, grid="y", muted=False)
 
 
 def _add_legend(figure: "Figure", networks: Networks, styles: list[dict[str, Any]]) -> None:
@@ -136,7 +116,7 @@ def _add_legend(figure: "Figure", networks: Networks, styles: list[dict[str, Any
     handles = [Line2D([], [], lw=2, **style) for style in styles]
     handles += [Line2D([], [], lw=1.8, marker="o", ms=4.5, color=GRAY), Line2D([], [], lw=0.9, color=GRAY)]
     labels += ["after groups", "after blocks"]
-    draw_legend(figure, handles, labels, legend_columns(labels, len(labels)))
+    plotting.draw_legend(figure, handles, labels, plotting.legend_columns(labels, len(labels)))
 
 
 def _with_seeds(name: str, networks: Networks) -> str:
@@ -144,24 +124,17 @@ def _with_seeds(name: str, networks: Networks) -> str:
     return f"{name} ({count} seeds)" if count > 1 else name
 
 
-# ------------------------------------------------------------------------------------------------------------- maps
-
-
 def draw_strip(name: str, network: list[StageFeatures], picture: np.ndarray, quantity: str = "intensity") -> "Figure":
-    """Draw the maps of all stages but the norm: one row per group, blocks from left to right and then the group.
+    """Draw a quantity's maps of all stages but the norm: a row per group, blocks from left to right, then the group.
 
-    Args:
-        name: Name of the network.
-        network: Its measurements.
-        picture: The measured picture, (H, W, 3), in [0, 1].
-        quantity: Quantity that the maps show: 'intensity', 'variation' or 'normalized'.
+    The picture that was measured, (H, W, 3), in [0, 1], comes first.
     """
     rows: dict[int, list[StageFeatures]] = {}
     for one in _through(network):
         rows.setdefault(one.stage.group, []).append(one)
     columns = max(3, *(len(row) for row in rows.values()))
     top = _top(network, quantity)
-    figure = new_figure(0.5 + len(rows) * (WIDTH / columns * picture.shape[0] / picture.shape[1] + 0.46))
+    figure = plotting.new_figure(0.5 + len(rows) * (WIDTH / columns * picture.shape[0] / picture.shape[1] + 0.46))
     title, definition = QUANTITIES[quantity]
     figure.suptitle(f"{name}: {title}", fontsize=FONT_SIZE + 1.5, fontweight="bold", parse_math=False)
     grid = figure.add_gridspec(len(rows), columns)
@@ -186,7 +159,7 @@ def draw_strip(name: str, network: list[StageFeatures], picture: np.ndarray, qua
 
 
 def _through(network: list[StageFeatures]) -> list[StageFeatures]:
-    """Leave out the norm, which does not compare to other stages."""
+    """Leave out the norm, which is not comparable to other stages."""
     return [one for one in network if one.stage.kind != "norm"]
 
 
@@ -203,18 +176,11 @@ def _label(axes: "Axes", title: str, below: str = "", bold: bool = False) -> Non
     axes.set_xlabel(below, fontsize=FONT_SIZE - 1, labelpad=2)
 
 
-# -------------------------------------------------------------------------------------------------------- animation
-
-
 def animation(networks: Networks, quantity: str = "intensity") -> bytes:
     """Return a GIF through the depth: a map of the first network of each label, and below curves of their means.
 
     Each network has a colour scale of its own, the same in all frames. There is a frame for every stage of the deepest
     network except the norm, but at most 25, evenly chosen; the other networks show their last stage that is not deeper.
-
-    Args:
-        networks: Measurements.
-        quantity: Quantity that the maps show: 'intensity', 'variation' or 'normalized'.
     """
     shown = {name: _through(measured[0]) for name, measured in networks.items()}
     palette = _palette()
@@ -231,8 +197,7 @@ def _palette() -> Image.Image:
     from matplotlib.colors import to_rgb
 
     colours = [*colormaps[COLOUR_MAP](np.linspace(0, 1, MAP_COLOURS))[:, :3], *map(to_rgb, LINE_COLOURS)]
-    grays = np.linspace(0, 1, GRAYS)
-    colours += [(gray, gray, gray) for gray in grays]
+    colours += [(gray, gray, gray) for gray in np.linspace(0, 1, GRAYS)]
     image = Image.new("P", (1, 1))
     image.putpalette(np.rint(np.array(colours) * 255).astype(np.uint8).tobytes())
     return image
@@ -247,7 +212,7 @@ class _AnimatedNetwork(NamedTuple):
     dot: "Line2D"  # on its curve
 
     def show(self, depth: float, quantity: str) -> None:
-        """Show the last stage that is not deeper than this."""
+        """Show the last stage at this depth or before it."""
         now = [one for one in self.stages if one.stage.depth <= depth + 1e-9][-1]
         pixels = now.maps[quantity]
         self.map.set_data(pixels)
@@ -263,7 +228,7 @@ def _frames(shown: dict[str, list[StageFeatures]], quantity: str) -> Iterator[Im
     rows = math.ceil(len(shown) / columns)
     height, width = next(iter(shown.values()))[0].maps[quantity].shape
     panel_height = min(ANIMATION_WIDTH / columns, 3.6) * min(1.2, height / width)
-    figure = new_figure(rows * (panel_height + 0.75) + 2.1, ANIMATION_WIDTH, ANIMATION_DPI)
+    figure = plotting.new_figure(rows * (panel_height + 0.75) + 2.1, ANIMATION_WIDTH, ANIMATION_DPI)
     layout: Any = figure.get_layout_engine()
     canvas = FigureCanvasAgg(figure)
     figure.suptitle(": ".join(QUANTITIES[quantity]), fontsize=FONT_SIZE + 1.5)

@@ -36,15 +36,15 @@ def summarize(
         for dataset in dict.fromkeys(dataset for of in metrics[label] for dataset in of):
             row["psnr"][dataset] = _over_seeds([of[dataset] for of in metrics[label] if dataset in of])
         for quantity in QUANTITIES:
-            through = np.array(
-                [[one.sizes[quantity].mean for one in seed if one.stage.kind == "group"] for seed in seeds]
-            )
+            groups = [[one for one in seed if one.stage.kind == "group"] for seed in seeds]
+            means = np.array([[one.sizes[quantity].mean for one in seed] for seed in groups])
+            first, largest, last = means[:, 0], means.max(1), means[:, -1]
             row[quantity] = {
-                "first": _over_seeds(through[:, 0]),
-                "largest": _over_seeds(through.max(1)),
-                "last": _over_seeds(through[:, -1]),
-                "ratio": _over_seeds(through[:, -1] / through.max(1)) if through.max(1).all() else None,
-                "groups": (through.argmax(1) + 1).tolist(),
+                "first": _over_seeds(first),
+                "largest": _over_seeds(largest),
+                "last": _over_seeds(last),
+                "ratio": _over_seeds(last / largest) if largest.all() else None,
+                "groups": (means.argmax(1) + 1).tolist(),
             }
             if quantity in seeds[0][0].sizes:
                 row[quantity]["embedding"] = _over_seeds([seed[0].sizes[quantity].mean for seed in seeds])
@@ -100,10 +100,7 @@ def stage_entries(network: list[StageFeatures]) -> list[dict[str, Any]]:
 
 
 def read_features(file: Path) -> tuple[dict[str, list[list[StageFeatures]]], list[dict[str, Any]]]:
-    """Read `features.json`.
-
-    Returns:
-        Measurements, without maps, of the networks of each label; and the summary.
+    """Read `features.json`: measurements, without maps, of the networks of each label, and the summary.
 
     Raises:
         DRCTError: if the file is something else.
@@ -123,11 +120,8 @@ def read_features(file: Path) -> tuple[dict[str, list[list[StageFeatures]]], lis
 
 def _from_entry(entry: dict[str, Any]) -> StageFeatures:
     """Reverse `stage_entries`."""
-    sizes = {
-        quantity: Magnitude(**{name: entry[quantity][name] for name in Magnitude._fields})
-        for quantity in QUANTITIES
-        if quantity in entry
-    }
+    found = {quantity: entry[quantity] for quantity in QUANTITIES if quantity in entry}
+    sizes = {quantity: Magnitude(size["mean"], size["maximum"], size["std"]) for quantity, size in found.items()}
     return StageFeatures(Stage(*(entry[name] for name in Stage._fields)), sizes, {})
 
 

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -38,10 +39,6 @@ PEERS: dict[str, Peer] = {  # with the dimensions of their papers
 def make(name: str, **options: Any) -> LoadedNetwork:
     """Build the x4 network of a name in `VARIANTS` or `PEERS`, with initial weights, in evaluation mode.
 
-    Args:
-        name: Name of the network.
-        options: Further arguments of its constructor.
-
     Raises:
         DRCTError: if there is no network of this name, or it is a peer and spandrel is not installed.
     """
@@ -61,9 +58,9 @@ def load(source: str | os.PathLike) -> LoadedNetwork:
     """Load the network of a weight file or a training run.
 
     Args:
-        source: Weights as `drct upscale --weights` takes them; or a weight file of SwinIR, HAT or any other network
-            that spandrel supports, if that is installed; or the folder of a training run, of which the newest weights
-            are loaded (the EMA where there is one), of any architecture in BasicSR's registry.
+        source: Weights as `drct upscale --weights` takes them; a weight file of any network that spandrel supports, if
+            that is installed; or the folder of a training run of any architecture in BasicSR's registry, of which the
+            newest weights are loaded (the EMA where there is one).
 
     Raises:
         DRCTError: if there is no such file, or its network is not known.
@@ -85,11 +82,9 @@ def load(source: str | os.PathLike) -> LoadedNetwork:
 def load_all(sources: Sequence[str]) -> list[LoadedNetwork]:
     """Load several networks; those that would have the same name are named by their source."""
     loaded = [load(source) for source in sources]
-    names = [one.name for one in loaded]
-    return [
-        replace(one, name=source) if names.count(one.name) > 1 else one
-        for source, one in zip(sources, loaded, strict=True)
-    ]
+    uses = Counter(one.name for one in loaded)
+    named = zip(sources, loaded, strict=True)
+    return [replace(one, name=source) if uses[one.name] > 1 else one for source, one in named]
 
 
 def _load_run(folder: Path) -> LoadedNetwork:
@@ -110,7 +105,7 @@ def _load_run(folder: Path) -> LoadedNetwork:
 
 
 def _load_with_spandrel(path: Path, state: dict[str, Any], reason: str) -> LoadedNetwork:
-    """Load a network other than DRCT. `reason` says why it is none."""
+    """Load a network other than DRCT; `reason` is why its weights are not those of a DRCT."""
     _needs_spandrel(f"{path} ({reason})")
     from spandrel import ImageModelDescriptor, ModelLoader
 

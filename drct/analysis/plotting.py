@@ -16,21 +16,14 @@ if TYPE_CHECKING:  # matplotlib is an extra
 WIDTH, DPI = 8.0, 150  # inches, pixels per inch: 1200 pixels wide
 FONT_SIZE = 8.5  # points
 GRAY, LIGHT_GRAY, GRID_GRAY = "#555555", "#bbbbbb", "#e5e5e5"  # text, axes, grid
-LINE_COLOURS = (
-    "#0072b2",
-    "#d55e00",
-    "#009e73",
-    "#cc79a7",
-    "#e69f00",
-    "#56b4e9",
-    "#000000",
-)  # safe for colour blindness
+# Safe for colour blindness
+LINE_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 DASHES = ("-", "--", ":", "-.")  # the next dash begins after the last colour
 STARS = ("*", "P", "X", "D")  # marks of the best value, one for each of DASHES
 
 
 def needs_matplotlib(what_needs: str) -> None:
-    """Raise `DRCTError` if matplotlib, an extra, is not installed: "<what needs> matplotlib, which is missing ..."."""
+    """Raise `DRCTError` if matplotlib is not installed: "<what_needs> matplotlib, which is missing: ..."."""
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
@@ -54,13 +47,7 @@ def new_figure(height: float, width: float = WIDTH, dpi: int = DPI) -> "Figure":
 
 
 def style_axes(axes: "Axes", grid: Literal["both", "x", "y"] = "both", muted: bool = True) -> None:
-    """Draw a light grid behind the data and leave out the frame at the top and the right.
-
-    Args:
-        axes: The panel.
-        grid: The axis whose ticks get grid lines, or both.
-        muted: Draw axes and their labels in gray instead of black.
-    """
+    """Draw a light grid behind the data, and no frame at the top and the right; if muted, the axes are gray."""
     axes.tick_params(labelsize=FONT_SIZE)
     if muted:
         axes.tick_params(color=LIGHT_GRAY, labelcolor=GRAY)
@@ -105,9 +92,8 @@ def draw_legend(figure: "Figure", handles: Sequence["Artist"], labels: Sequence[
 def check_png(path: Path, name: str) -> None:
     """Raise `DRCTError` unless a path ends in .png; for a folder, the message suggests a file `name` in it."""
     if path.suffix.lower() != ".png":
-        folder = path.is_dir()
-        example = path / name if folder else path.with_suffix(".png")
-        raise DRCTError(f"the picture is a PNG, but {path} is {'a folder' if folder else 'not'}: -o {example}")
+        found, example = ("a folder", path / name) if path.is_dir() else ("not", path.with_suffix(".png"))
+        raise DRCTError(f"the picture is a PNG, but {path} is {found}: -o {example}")
 
 
 def save_png(path: Path, figure: "Figure") -> None:

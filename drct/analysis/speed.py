@@ -27,31 +27,19 @@ from drct.text import first_line
 
 @dataclass
 class SpeedResult:
-    """Measurements of a contender at a size.
+    """Measurements of a contender at a size."""
 
-    Attributes:
-        contender: Its key.
-        size: '<height>x<width>' of the image.
-        seconds: Time of each run.
-        peak_bytes: Largest memory of a run, above that of the loaded network.
-        process_bytes: Memory of the whole process at that moment; on a GPU, all memory that PyTorch allocated there.
-        error: Reason why there are no measurements, otherwise ''.
-    """
-
-    contender: str
-    size: str
-    seconds: list[float] = field(default_factory=list)
-    peak_bytes: int = 0
-    process_bytes: int = 0
-    error: str = ""
+    contender: str  # its key
+    size: str  # <height>x<width> of the image
+    seconds: list[float] = field(default_factory=list)  # of each run
+    peak_bytes: int = 0  # largest memory of a run, above that of the loaded network
+    process_bytes: int = 0  # largest memory of the whole process; on a GPU, all that PyTorch allocated there
+    error: str = ""  # reason why there are no measurements
 
     @property
     def median(self) -> float:
         """Median of the seconds; nan if there are none."""
         return median(self.seconds) if self.seconds else math.nan
-
-
-# --------------------------------------------------------------------------------------------- in a contender's process
 
 
 def measure_on_request(
@@ -104,9 +92,6 @@ def _peak_memory(device: str) -> Iterator[list[int]]:
     finally:
         running.set()
         watcher.join()
-
-
-# ------------------------------------------------------------------------------------------------------- all in turns
 
 
 def measure_in_turns(

@@ -46,7 +46,7 @@ def product_rates(device: str, threads: int) -> dict[str, float]:
 
 
 def floor(size: tuple[int, int], rates: dict[str, float], training: bool = False) -> str:
-    """Return a sentence on the time that the network's products alone would take at the machine's rates.
+    """Return a sentence on the time that DRCT's products alone would take at the machine's rates.
 
     Args:
         size: Height and width of the image.
@@ -54,15 +54,15 @@ def floor(size: tuple[int, int], rates: dict[str, float], training: bool = False
         training: Count the products of a training step, forward and backward, instead of inference.
     """
     with torch.device("meta"):
-        network, image = make_network("ours").train(training), torch.rand(1, 3, *size)
+        network, image = make_network("DRCT").train(training), torch.rand(1, 3, *size)
     with FlopCounterMode(display=False) as counter:
         out = network(image)
         if training:
             out.mean().backward()
     operations = counter.get_total_flops() / 1e9
     times = ", ".join(f"{operations / rate:.2f} s at {precision}" for precision, rate in rates.items())
-    what = "a training step's" if training else "DRCT's"
-    products = f"the {operations:.0f} GFLOP of {what} products, as computed here,"
+    owner = "a training step's" if training else "DRCT's"
+    products = f"the {operations:.0f} GFLOP of {owner} products, as computed here,"
     return f"{size[0]}x{size[1]}: {products} take {times} at the machine's best rate"
 
 

@@ -15,20 +15,12 @@ from drct.text import markdown_table
 
 @dataclass
 class SpeedReport:
-    """Results of a benchmark.
+    """Results of a benchmark."""
 
-    Attributes:
-        environment: The machine and the versions, by name.
-        product_gflops_per_second: Rate of the fastest matrix product by precision.
-        floors: Sentences on the time that the network's matrix products take at these rates, one for each size.
-        reference: Key of the contender that speeds are compared with.
-        results: Measurements.
-    """
-
-    environment: dict[str, Any]
-    product_gflops_per_second: dict[str, float]
-    floors: list[str]
-    reference: str
+    environment: dict[str, Any]  # the machine and the versions, by name
+    product_gflops_per_second: dict[str, float]  # rate of the fastest matrix product by precision
+    floors: list[str]  # sentences on the time that the network's matrix products take at these rates
+    reference: str  # key of the contender that speeds are compared with
     results: list[SpeedResult]
 
     def as_json(self) -> str:
@@ -84,12 +76,11 @@ def draw_speed(results: list[SpeedResult], path: Path) -> None:
     by_size = {size: [r for r in measured if r.size == size] for size in dict.fromkeys(r.size for r in measured)}
     counts = [len(rows) for rows in by_size.values()]
     figure = Figure(figsize=(8, 0.6 + sum(0.7 + 0.28 * count for count in counts)), dpi=150)
-    heights = [1 + count for count in counts]
-    panels = figure.subplots(len(by_size), 1, squeeze=False, height_ratios=heights)[:, 0]
+    panels = figure.subplots(len(by_size), 1, squeeze=False, height_ratios=[1 + count for count in counts])[:, 0]
     for panel, (size, members) in zip(panels, by_size.items(), strict=True):
         rows = members[::-1]  # the first at the top
         contenders = [CONTENDERS[r.contender] for r in rows]
-        colours = [LINE_COLOURS[0] if c.network == "ours" else LIGHT_GRAY for c in contenders]
+        colours = [LINE_COLOURS[0] if c.network == "DRCT" else LIGHT_GRAY for c in contenders]
         bars = panel.barh([f"{c.title} ({c.precision})" for c in contenders], [r.median for r in rows], color=colours)
         panel.bar_label(bars, [f" {r.median:.2f} s, {r.peak_bytes / 1e9:.2f} GB" for r in rows], fontsize=8)
         panel.set_title(f"{size} pixels, x4", fontsize=9, loc="left")

@@ -4,10 +4,7 @@ from drct.commands.common import Commands, help_text, run_command
 
 ANALYSES: Commands = {
     "features": ("drct.commands.analyze_features", "intensity of the features through the depth of networks"),
-    "lam": (
-        "drct.commands.analyze_lam",
-        "input pixels that a patch of the result depends on, and the receptive field",
-    ),
+    "lam": ("drct.commands.analyze_lam", "input pixels that a patch of the result depends on, and the receptive field"),
 }
 EXAMPLES = """\
 examples:

@@ -4,11 +4,11 @@ Writes a table (features.json, features.csv), curves (features.png), maps (strip
 (features.gif). What is measured, and where, is described in features.json and in drct/analysis/feature_maps.py.
 """
 
-import argparse
-import sys
+from argparse import ArgumentParser
 from pathlib import Path
 
 from drct.analysis.plotting import needs_matplotlib, save_png
+from drct.commands.common import add_device, command_parser, print_failures
 from drct.errors import DRCTError, one_line_errors
 from drct.files import expanded, make_folder
 from drct.runs.folders import run_names
@@ -25,46 +25,28 @@ the table their mean and standard deviation.
 """
 
 
-def argument_parser() -> argparse.ArgumentParser:
-    """The arguments of `drct analyze features`."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "networks",
-        nargs="*",
-        metavar="NETWORK",
-        help="weights of DRCT (file or name), of SwinIR or HAT (file; needs spandrel), or folder of a training run",
-    )
-    parser.add_argument(
-        "--input",
-        nargs="+",
-        type=Path,
-        metavar="IMAGE",
-        help="images of about 100 to 300 pixels a side, or folders of them; each is computed as a whole",
-    )
-    parser.add_argument(
-        "-o", "--output", required=True, type=Path, metavar="FOLDER", help="older files of these names are replaced"
-    )
-    parser.add_argument(
-        "--names", nargs="+", metavar="NAME", help="names for the networks, one for all runs that differ by their seed"
-    )
-    parser.add_argument(
-        "--map",
-        choices=("intensity", "variation", "normalized"),
-        default="intensity",
-        help="what maps and animation show; default: intensity",
-    )
-    parser.add_argument(
-        "--show", type=Path, metavar="JSON", help="draw the curves and print the table of a features.json, nothing else"
-    )
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps; default: an accelerator if there is one")
+def argument_parser() -> ArgumentParser:
+    """Return the parser of `drct analyze features`."""
+    parser = command_parser(__doc__, EXAMPLES)
+    networks = "weights of DRCT (file or name), of SwinIR or HAT (file; needs spandrel), or folder of a training run"
+    parser.add_argument("networks", nargs="*", metavar="NETWORK", help=networks)
+    images = "images of about 100 to 300 pixels a side, or folders of them; each is computed as a whole"
+    parser.add_argument("--input", nargs="+", type=Path, metavar="IMAGE", help=images)
+    folder = "older files of these names are replaced"
+    parser.add_argument("-o", "--output", required=True, type=Path, metavar="FOLDER", help=folder)
+    names = "names for the networks, one for all runs that differ by their seed"
+    parser.add_argument("--names", nargs="+", metavar="NAME", help=names)
+    maps, shown = ("intensity", "variation", "normalized"), "what maps and animation show; default: %(default)s"
+    parser.add_argument("--map", choices=maps, default=maps[0], help=shown)
+    earlier = "draw the curves and print the table of a features.json, nothing else"
+    parser.add_argument("--show", type=Path, metavar="JSON", help=earlier)
+    add_device(parser)
     return parser
 
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> int:
-    """Run the command. Returns 0, 1 if some images failed, 2 if nothing could be done."""
+    """Entry point of `drct analyze features`. Returns 0, 1 if some images failed, 2 if nothing could be done."""
     args = argument_parser().parse_args(argv)
     needs_matplotlib("pictures of features need")
     if args.show:
@@ -81,8 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     groups = comparison.group_by_seed(sources, args.names)
     upscalers = {name: comparison.load_upscaler(source, args.device) for name, source in sources.items()}
     pictures, failures = comparison.read_pictures(args.input)
-    for failure in failures:
-        print(f"error: {failure}", file=sys.stderr)
+    print_failures(failures)
     if not pictures:
         raise DRCTError("none of the images could be read: give others after --input")
     folder = make_folder(expanded(args.output))
@@ -90,8 +71,7 @@ def main(argv: list[str] | None = None) -> int:
     psnr = {}
     for name, source in sources.items():
         psnr[name], notes = comparison.last_psnr(source)
-        for note in notes:
-            print(f"note: {note}", file=sys.stderr)
+        print_failures(notes, "note")
     print(comparison.FeatureComparison(groups, sources, measured, psnr, pictures).write(folder, args.map))
     print(f"features of {count(len(measured), 'network')} on {count(len(pictures), 'image')}: {folder}")
     return int(bool(failures))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drct.analysis.plotting import needs_matplotlib, save_png
+from drct.commands.common import add_device, command_parser
 from drct.errors import DRCTError, one_line_errors
 from drct.files import make_folder, write_text
 
@@ -26,38 +27,22 @@ CONTEXT = 64  # side in input pixels; like sigma, the choice of the method's aut
 STEPS = 25
 SIGMA = 1.2  # input pixels
 LARGEST_ERROR = 0.01  # completeness error above which there are too few steps
+EXAMPLES = """examples:
+  %(prog)s DRCT-XS_SRx4 --input photo.png -o lam
+  %(prog)s DRCT-XS_SRx4 experiments/mine SwinIR-M_x4.pth --input photo.png --patch 40,60,16 -o lam
+"""
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """The arguments of `drct analyze lam`."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog="examples:\n"
-        "  %(prog)s DRCT-XS_SRx4 --input photo.png -o lam\n"
-        "  %(prog)s DRCT-XS_SRx4 experiments/mine SwinIR-M_x4.pth --input photo.png --patch 40,60,16 -o lam\n",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "networks",
-        nargs="+",
-        metavar="NETWORK",
-        help="weights as drct upscale takes them, a file of another network that spandrel knows, or folder of a run",
-    )
+    """Return the parser of `drct analyze lam`."""
+    parser = command_parser(__doc__, EXAMPLES)
+    networks = "weights as drct upscale takes them, a file of another network that spandrel knows, or folder of a run"
+    parser.add_argument("networks", nargs="+", metavar="NETWORK", help=networks)
     parser.add_argument("--input", type=Path, required=True, metavar="IMAGE", help="picture to upscale")
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        required=True,
-        metavar="FOLDER",
-        help="where to write lam.png and lam.json; existing ones are replaced",
-    )
-    parser.add_argument(
-        "--patch",
-        type=_patch,
-        metavar="X,Y,SIZE",
-        help=f"left, top and side of the patch in input pixels; default: the {PATCH}x{PATCH} with the most detail",
-    )
+    folder = "where to write lam.png and lam.json; existing ones are replaced"
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help=folder)
+    patch = f"left, top and side of the patch in input pixels; default: the {PATCH}x{PATCH} with the most detail"
+    parser.add_argument("--patch", type=_patch, metavar="X,Y,SIZE", help=patch)
     parser.add_argument(
         "--context",
         type=int,
@@ -66,21 +51,11 @@ def argument_parser() -> argparse.ArgumentParser:
         help="side of the square around the patch that the network is given; memory and time grow with its "
         "square; default %(default)s",
     )
-    parser.add_argument(
-        "--steps",
-        type=int,
-        default=STEPS,
-        metavar="N",
-        help="number of steps from the blurred input to the input, default %(default)s",
-    )
-    parser.add_argument(
-        "--sigma",
-        type=float,
-        default=SIGMA,
-        metavar="PIXELS",
-        help="sigma of the Gaussian that blurs the input at the start, default %(default)s",
-    )
-    parser.add_argument("--device", help="cpu, cuda, mps; default: the accelerator where there is one")
+    steps = "number of steps from the blurred input to the input, default %(default)s"
+    parser.add_argument("--steps", type=int, default=STEPS, metavar="N", help=steps)
+    sigma = "sigma of the Gaussian that blurs the input at the start, default %(default)s"
+    parser.add_argument("--sigma", type=float, default=SIGMA, metavar="PIXELS", help=sigma)
+    add_device(parser)
     return parser
 
 
@@ -121,7 +96,7 @@ def _patch_of(args: argparse.Namespace, pixels: "np.ndarray") -> "Area":
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> int:
-    """Run the command. Returns 0, or 2 if nothing could be found out."""
+    """Entry point of `drct analyze lam`. Returns 0, or 2 if nothing could be found out."""
     args = argument_parser().parse_args(argv)
     _check(args)
 
@@ -144,17 +119,14 @@ def main(argv: list[str] | None = None) -> int:
         "sigma": args.sigma,
         "networks": [{"source": source} | one.numbers() for source, one in zip(args.networks, found, strict=True)],
     }
-    text = json.dumps(content, indent=1)
     figure = draw_explanations(found, excerpt.image, excerpt.patch)
-    write_text(args.output / "lam.json", text)
+    write_text(args.output / "lam.json", json.dumps(content, indent=1))
     save_png(args.output / "lam.png", figure)
     print(explanations_table(found), end="")
     print(f"patch {patch.x},{patch.y},{patch.width} of {args.input}: {args.output / 'lam.png'}, lam.json")
     for one in found:
-        if (error := one.attribution.completeness_error) > LARGEST_ERROR:
-            print(
-                f"warning: {one.name}: the attributions add up to what they should with an error of {error:.1%}: "
-                "choose more --steps",
-                file=sys.stderr,
-            )
+        error = one.attribution.completeness_error
+        if error > LARGEST_ERROR:
+            message = f"{one.name}: the attributions add up to what they should with an error of {error:.1%}"
+            print(f"warning: {message}: choose more --steps", file=sys.stderr)
     return 0

@@ -2,8 +2,8 @@
 
 Every contender runs in a process of its own, one at a time, in turns, so that changes in the machine's speed affect all
 alike; figures are medians over the turns. Peers are used where they are installed: spandrel for the original DRCT,
-HAT and SwinIR, ONNX Runtime and OpenVINO for the original exported for the very size. All have the shape of the
-released x4 networks, with random weights.
+HAT and SwinIR, ONNX Runtime and OpenVINO for the original, exported for each size. All have the shape of the released
+x4 networks, with random weights.
 """
 
 import argparse
@@ -17,23 +17,23 @@ from drct.analysis.plotting import needs_matplotlib
 from drct.analysis.speed import measure_in_turns
 from drct.analysis.speed_limits import environment, floor, product_rates, profile_of
 from drct.analysis.speed_report import SpeedReport, draw_speed, read_speed
+from drct.commands.common import command_parser
 from drct.errors import DRCTError, did_you_mean, one_line_errors
 from drct.files import write_text
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """The arguments of `drct bench`."""
+    """Return the parser of `drct bench`."""
     inference = [key for key, c in CONTENDERS.items() if not c.training]
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("--sizes", type=_size, nargs="+", default=[(64, 64), (192, 256)], help="default: 64x64 192x256")
     parser.add_argument("--contenders", nargs="+", default=inference, help=f"among {', '.join(CONTENDERS)}")
     parser.add_argument("--rounds", type=int, default=3, help="measured runs of each, default 3")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="default: one per core")
     parser.add_argument("--reference", default="original", help="contender to compare speeds with, default: original")
-    parser.add_argument(
-        "--profile", action="store_true", help="also show the time of contenders in PyTorch by kind of operation"
-    )
+    profile = "also show the time of contenders in PyTorch by kind of operation"
+    parser.add_argument("--profile", action="store_true", help=profile)
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     parser.add_argument("--show", type=Path, metavar="JSON", help="measure nothing, show earlier figures")
     parser.add_argument("--chart", type=Path, help="PNG to draw (needs matplotlib)")
@@ -52,7 +52,7 @@ def _size(text: str) -> tuple[int, int]:
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> int:
-    """Run the command. Returns 0, 1 if a contender failed, 2 if nothing could be measured."""
+    """Entry point of `drct bench`. Returns 0, 1 if a contender failed, 2 if nothing could be measured."""
     args = argument_parser().parse_args(argv)
     if args.chart:
         needs_matplotlib("--chart needs")

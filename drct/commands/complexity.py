@@ -6,12 +6,14 @@ network's definition, two for each multiplication and addition; the fast executi
 activations are kept by a training step on one image for its backward pass, in float32, copies of weights included.
 """
 
-import argparse
 import sys
+from argparse import ArgumentParser
 from importlib.util import find_spec
 from pathlib import Path
 
-from drct.commands.common import add_size
+from tqdm import tqdm
+
+from drct.commands.common import add_size, command_parser, print_failures
 from drct.errors import DRCTError, one_line_errors
 from drct.files import write_text
 
@@ -23,33 +25,26 @@ EXAMPLES = """examples:
 FORMAT_OF_SUFFIX = {".md": "markdown", ".csv": "csv", ".json": "json"}
 
 
-def argument_parser() -> argparse.ArgumentParser:
-    """The arguments of `drct complexity`."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "networks", nargs="*", metavar="NETWORK", help="name, weight file or folder of a run; default: all with a name"
-    )
+def argument_parser() -> ArgumentParser:
+    """Return the parser of `drct complexity`."""
+    parser = command_parser(__doc__, EXAMPLES)
+    networks = "name, weight file or folder of a run; default: all with a name"
+    parser.add_argument("networks", nargs="*", metavar="NETWORK", help=networks)
     add_size(parser)
-    parser.add_argument(
-        "--format", choices=list(FORMAT_OF_SUFFIX.values()), help="default: by FILE's name, or markdown"
-    )
-    parser.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="write to this file; an existing one is replaced"
-    )
+    formats = list(FORMAT_OF_SUFFIX.values())
+    parser.add_argument("--format", choices=formats, help="default: by FILE's name, or markdown")
+    output = "write to this file; an existing one is replaced"
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help=output)
     return parser
 
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> int:
-    """Run the command. Returns 0, 1 if some networks cannot be measured, 2 if none can."""
+    """Entry point of `drct complexity`. Returns 0, 1 if some networks cannot be measured, 2 if none can."""
     args = argument_parser().parse_args(argv)
     form = args.format or _format_of(args.output)
 
     # Imported here because --help should not wait for PyTorch
-    from tqdm import tqdm
-
     from drct.analysis import complexity
     from drct.analysis.networks import PEERS
 
@@ -64,16 +59,10 @@ def main(argv: list[str] | None = None) -> int:
             found.append(complexity.complexity_of(name, *args.size))
         except DRCTError as error:
             failures.append(error)
-    for failure in failures:
-        print(f"error: {failure}", file=sys.stderr)
+    print_failures(failures)
     if not found:
         return 2
-    shown = {
-        "markdown": complexity.complexity_table,
-        "csv": complexity.complexity_csv,
-        "json": complexity.complexity_json,
-    }
-    text = shown[form](found)
+    text = complexity.FORMATS[form](found)
     if args.output:
         write_text(args.output, text)
     else:

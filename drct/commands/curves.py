@@ -1,53 +1,38 @@
 """Draw the losses, metrics and learning rate of training runs, several runs in one picture, from their scalars.csv."""
 
-import argparse
+from argparse import ArgumentParser
 from pathlib import Path
 
 from drct.analysis.curves import DEFAULT_TAGS, draw_training_curves, select_tags
 from drct.analysis.plotting import check_png, save_png
+from drct.commands.common import command_parser
 from drct.errors import DRCTError, one_line_errors
 from drct.runs.folders import run_names
 from drct.runs.scalars import FILE_NAME, read_scalars
 from drct.text import count
 
+EXAMPLES = """examples:
+  %(prog)s experiments/mine
+  %(prog)s experiments/mine experiments/other -o compared.png --tags 'losses/*' 'metrics/*/psnr' train/lr
+"""
 
-def argument_parser() -> argparse.ArgumentParser:
-    """The arguments of `drct curves` and `drct/curves.py`."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog="examples:\n"
-        "  %(prog)s experiments/mine\n"
-        "  %(prog)s experiments/mine experiments/other -o compared.png --tags 'losses/*' 'metrics/*/psnr' train/lr\n",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+
+def argument_parser() -> ArgumentParser:
+    """Return the parser of `drct curves` and `drct/curves.py`."""
+    parser = command_parser(__doc__, EXAMPLES)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help=f"folder of a run, or its {FILE_NAME}")
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        default=Path("curves.png"),
-        metavar="FILE",
-        help="picture to write, default curves.png; an existing one is replaced",
-    )
-    parser.add_argument(
-        "--tags",
-        nargs="+",
-        metavar="TAG",
-        help="what to draw: tags, or patterns in quotes; default: " + " ".join(f"'{tag}'" for tag in DEFAULT_TAGS),
-    )
-    parser.add_argument(
-        "--smooth",
-        type=float,
-        default=0.9,
-        metavar="FACTOR",
-        help="weight of the past in the smoothed lines, from 0 (none) to below 1, default 0.9",
-    )
+    picture = "picture to write, default %(default)s; an existing one is replaced"
+    parser.add_argument("-o", "--output", type=Path, default="curves.png", metavar="FILE", help=picture)
+    tags = "what to draw: tags, or patterns in quotes; default: " + " ".join(f"'{tag}'" for tag in DEFAULT_TAGS)
+    parser.add_argument("--tags", nargs="+", metavar="TAG", help=tags)
+    smoothing = "weight of the past in the smoothed lines, from 0 (none) to below 1, default %(default)s"
+    parser.add_argument("--smooth", type=float, default=0.9, metavar="FACTOR", help=smoothing)
     return parser
 
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> int:
-    """Run the command. Returns 0, or 2 if nothing could be drawn."""
+    """Entry point of `drct curves`. Returns 0, or 2 if nothing could be drawn."""
     args = argument_parser().parse_args(argv)
     if not 0 <= args.smooth < 1:
         raise DRCTError(f"--smooth must be from 0 to below 1, not {args.smooth:g}")

@@ -1,9 +1,10 @@
 """Compare the results of test runs: an HTML page with means and the values of each image, and a Markdown table."""
 
-import argparse
 import sys
+from argparse import ArgumentParser
 from pathlib import Path
 
+from drct.commands.common import command_parser
 from drct.errors import DRCTError, one_line_errors
 from drct.evaluation.compare_runs import compare, comparison_markdown
 from drct.evaluation.pages.comparison import comparison_page
@@ -18,29 +19,20 @@ EXAMPLES = """examples:
 """
 
 
-def argument_parser() -> argparse.ArgumentParser:
-    """Return the argument parser of `drct report`."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def argument_parser() -> ArgumentParser:
+    """Return the parser of `drct report`."""
+    parser = command_parser(__doc__, EXAMPLES)
     parser.add_argument("results", nargs="+", type=Path, metavar="RESULTS", help="folder of a test run's results")
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        default=Path("comparison.html"),
-        metavar="FILE",
-        help="page to write, default comparison.html; replaced if it exists",
-    )
-    parser.add_argument(
-        "--markdown", type=Path, metavar="FILE", help="also write the printed table to FILE; replaced if it exists"
-    )
+    page = "page to write, default %(default)s; replaced if it exists"
+    parser.add_argument("-o", "--output", type=Path, default="comparison.html", metavar="FILE", help=page)
+    table = "also write the printed table to FILE; replaced if it exists"
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help=table)
     return parser
 
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> int:
-    """Run `drct report`. Returns 0, or 2 if nothing could be compared."""
+    """Entry point of `drct report`. Returns 0, or 2 if nothing could be compared."""
     args = argument_parser().parse_args(argv)
     if args.output.suffix.lower() not in (".html", ".htm"):
         raise DRCTError(f"the page is HTML, but {args.output} is not: -o {args.output.with_suffix('.html')}")
