@@ -35,11 +35,7 @@ class Comparison:
 
 
 def compare(runs: list[RunResults]) -> Comparison:
-    """Compare runs, and note where they differ in images, failures, borders or scale.
-
-    Each mean is over the images that all runs with this dataset have measured. The best is marked where at least two
-    runs are comparable.
-    """
+    """Compare runs by their means over common images, and note where images, failures, borders or scale differ."""
     comparison = Comparison()
     notes = comparison.notes
     unknown = [run.name for run in runs if run.options is None]
@@ -99,14 +95,10 @@ def _common_images(dataset: str, values_by_run: dict[str, dict[str, float]], not
     common = set.intersection(*map(set, values_by_run.values()))
     everything = set().union(*values_by_run.values())
     if len(common) < len(everything):
-        lacking = [
-            f"{name} lacks {_shortened(everything - set(values))}"
-            for name, values in values_by_run.items()
-            if len(values) < len(everything)
-        ]
+        missing = {name: everything - set(values) for name, values in values_by_run.items()}
+        lacking = "; ".join(f"{name} lacks {_shortened(images)}" for name, images in missing.items() if images)
         scope = "means are over these" if common else "there is nothing to compare"
-        images = f"{len(common)} of {len(everything)} images are in all runs"
-        notes.append(f"{dataset}: {images}, {scope}: {'; '.join(lacking)}")
+        notes.append(f"{dataset}: {len(common)} of {len(everything)} images are in all runs, {scope}: {lacking}")
     return common
 
 

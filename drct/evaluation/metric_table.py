@@ -5,7 +5,6 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -50,43 +49,25 @@ class MetricTable:
         self.dataset = dataset
         self.iteration = iteration
         self.show_bicubic = show_bicubic
-        self.images: dict[str, dict[str, float]] = {}
-        self.bicubic: dict[str, dict[str, float]] = {}
-        self.failed: dict[str, str] = {}
+        self.images: dict[str, dict[str, float]] = {}  # image -> metric -> value
+        self.bicubic: dict[str, dict[str, float]] = {}  # of bicubic upscaling
+        self.failed: dict[str, str] = {}  # path of a file that could not be processed -> reason
 
     @classmethod
-    def joined(cls, parts: Iterable["MetricTable"]) -> "MetricTable":
+    def joined(cls, parts: list["MetricTable"]) -> "MetricTable":
         """Merge tables of different images of a dataset, sorted by name."""
-        parts = list(parts)
         table = cls(parts[0].dataset, parts[0].iteration, parts[0].show_bicubic)
-        for part in parts:
-            table.images |= part.images
-            table.bicubic |= part.bicubic
-            table.failed |= part.failed
-        for records in (table.images, table.bicubic, table.failed):
-            ordered = sorted(records.items())
-            records.clear()
-            records.update(ordered)  # type: ignore[arg-type]
+        table.images = dict(sorted(item for part in parts for item in part.images.items()))
+        table.bicubic = dict(sorted(item for part in parts for item in part.bicubic.items()))
+        table.failed = dict(sorted(item for part in parts for item in part.failed.items()))
         return table
-
-    def add(self, image: str, values: dict[str, float]) -> None:
-        """Record the metrics of an image's result."""
-        self.images[image] = values
-
-    def add_bicubic(self, image: str, values: dict[str, float]) -> None:
-        """Record the metrics of bicubic upscaling of the same image."""
-        self.bicubic[image] = values
-
-    def fail(self, path: str, reason: str) -> None:
-        """Record why a file could not be processed."""
-        self.failed[path] = reason
 
     def mean(self) -> dict[str, float]:
         """Return the mean over the images by metric."""
         return _mean(self.images)
 
     def mean_bicubic(self) -> dict[str, float]:
-        """Return the mean of bicubic upscaling over the images by metric."""
+        """Return the mean of bicubic upscaling by metric."""
         return _mean(self.bicubic)
 
     def text(self) -> str:
@@ -119,8 +100,7 @@ class MetricTable:
             content["iteration"] = self.iteration
         if self.bicubic and self.show_bicubic:
             content |= {"bicubic": {"mean": self.mean_bicubic(), "images": self.bicubic}}
-        data = json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False)
-        write_text(f"{stem}.json", data)
+        write_text(f"{stem}.json", json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False))
 
     def _rows(self) -> tuple[list[str], list[list[Any]]]:
         metrics = list(next(iter(self.images.values()), {}))

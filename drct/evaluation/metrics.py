@@ -18,15 +18,7 @@ OWN_KEYS = {"type", "better", "crop_border"}  # all other keys are passed to pyi
 
 
 def check_type(where: str, kind: str) -> None:
-    """Check that a metric exists, without building its network.
-
-    Args:
-        where: Key of the option file, at the start of error messages.
-        kind: The metric's `type`.
-
-    Raises:
-        DRCTError: if neither BasicSR nor pyiqa has the metric, or if it does not measure single images.
-    """
+    """Raise `DRCTError`, with the key `where`, if neither BasicSR nor pyiqa has a metric of this type for images."""
     if kind in METRIC_REGISTRY:
         return
     own = sorted(name for name, _ in METRIC_REGISTRY)
@@ -51,12 +43,8 @@ class ImageMetrics:
     """The metrics of an option file. Networks of pyiqa are built once, which may download their weights.
 
     Args:
-        options: `val.metrics`: the `type` and arguments of each metric by name. For a metric of pyiqa without `better`,
-            `better` is set.
-        device: Where the networks of pyiqa run.
-
-    Raises:
-        DRCTError: if pyiqa cannot build a metric.
+        options: `val.metrics`. For a metric of pyiqa without `better`, `better` is set.
+        device: Device of pyiqa's networks.
     """
 
     def __init__(self, options: dict[str, dict[str, Any]], device: torch.device) -> None:
@@ -69,14 +57,7 @@ class ImageMetrics:
                 opt.setdefault("better", "lower" if network.lower_better else "higher")
 
     def measure(self, image: np.ndarray, truth: np.ndarray | None) -> dict[str, float]:
-        """Measure an image; without ground truth, only by the metrics that need none.
-
-        Args:
-            image: (H, W, 3), BGR, uint8.
-            truth: Ground truth, (H, W, 3), BGR, uint8, or None.
-
-        Returns:
-            Value of each metric by name.
+        """Measure an image (H, W, 3), BGR, uint8, by each metric; without ground truth, by those that need none.
 
         Raises:
             ValueError: if a metric is undefined for the images. Other errors of a metric pass through.

@@ -13,7 +13,7 @@ MetricValues = dict[str, dict[str, float]]  # image -> metric -> value
 
 @dataclass
 class DatasetResults:
-    """Metrics of the images of one dataset, of the network and of bicubic upscaling, and the images that failed."""
+    """Metrics of the images of one dataset, and the images that failed."""
 
     images: MetricValues
     bicubic: MetricValues
@@ -43,15 +43,7 @@ def has_metrics(folder: Path) -> bool:
 
 
 def read_run(name: str, folder: Path) -> RunResults:
-    """Read `metrics_<dataset>.json` and `settings.json` of a folder of results.
-
-    Args:
-        name: Name for the run.
-        folder: Folder such as `results/DRCT_SRx4`.
-
-    Raises:
-        DRCTError: if the folder has no metrics, or if a file is not one that a test run writes.
-    """
+    """Read a folder such as `results/DRCT_SRx4`. Raises `DRCTError` if no test run with metrics has written it."""
     if not folder.is_dir():
         raise DRCTError(f"no such folder: {folder}")
     files = sorted(folder.glob("metrics_*.json"))

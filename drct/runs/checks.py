@@ -28,17 +28,11 @@ NEED_FOLDERS = {
 def check_options(opt: dict[str, Any], is_train: bool, file: str, logger: logging.Logger) -> Options:
     """Check the options of a run, and warn about keys that look misspelt.
 
-    Args:
-        opt: Content of the option file, which stays as it is.
-        is_train: Whether to train or to test.
-        file: Name of the option file, for messages.
-        logger: Receives the warnings.
-
     Returns:
         The options as the schema reads them, with its defaults; `TrainingOptions` for training.
 
     Raises:
-        DRCTError: for the first mistake, in one line that names the file and the key.
+        DRCTError: for the first mistake, in one line that names `file` and the key.
     """
     try:
         options = (TrainingOptions if is_train else Options).model_validate(opt)
@@ -67,11 +61,8 @@ def list_of_files(dataset: Dataset) -> str | None:
     return None if path.startswith(ORIGINAL_LISTS) and not expanded(path).is_file() else path
 
 
-# ------------------------------------------------------------------------------------------------------------- schema
-
-
 def _explain(error: ValidationError, opt: dict[str, Any]) -> str:
-    """Say in a few words, which follow the file's name, what the first error is."""
+    """Describe the first error in a few words that follow the file's name."""
     first = error.errors(include_url=False, include_context=False)[0]
     missing = first["type"] == "missing"
     keys, section = [], opt
@@ -101,9 +92,6 @@ def _misspelt_keys(section: Section, prefix: str = "") -> Iterator[tuple[str, st
         for name, entry in sections.items():
             if isinstance(entry, Section):
                 yield from _misspelt_keys(entry, f"{prefix}{key}." + (f"{name}." if name else ""))
-
-
-# --------------------------------------------------------------------------------------------- registries and the disk
 
 
 def _check_types(options: Options, file: str) -> None:
@@ -149,9 +137,6 @@ def _missing_files(options: Options) -> Iterator[str]:
         path = getattr(options.path, key)
         if path is not None and not expanded(path).is_file():
             yield f"path.{key}: no such file: {path}. {hint}"
-
-
-# ------------------------------------------------------------------------------------------------------ contradictions
 
 
 def _contradictions(options: Options) -> Iterator[str]:

@@ -30,12 +30,9 @@ class TrainingRun:
     generators: the order of samples is entered at the number of samples seen, and samples and steps seed themselves.
 
     Args:
-        opt: Options, as `read_options` returns them.
+        opt: Result of `read_options`.
         option_file: Path of the option file, which is copied to the experiment.
         log: Log of the run.
-
-    Raises:
-        DRCTError: if the run cannot start.
     """
 
     def __init__(self, opt: dict[str, Any], option_file: str, log: RunLog) -> None:
@@ -118,7 +115,7 @@ class TrainingRun:
             self._validate()
         while self.iteration < self.total:
             self._step(batches)
-            if self.monitor.report_is_due():
+            if self.iteration % self.options.logger.print_freq == 0:
                 numbers = self.model.get_current_log()
                 self.monitor.report(self.epoch, self.model.get_current_learning_rate(), numbers)
             stopped = distributed.any_process(bool(self.stop))

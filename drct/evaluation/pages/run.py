@@ -23,14 +23,7 @@ class DatasetSection:
 
 
 def picture_section(name: str, network: str, pictures: dict[str, np.ndarray], table: MetricTable) -> str:
-    """Return the HTML that shows an image: its pictures side by side, and its metrics.
-
-    Args:
-        name: Name of the image.
-        network: Name of the network.
-        pictures: `lq`, `img` (the result) and perhaps `img2` (the ground truth) and `bicubic`, (H, W, 3), BGR, uint8.
-        table: Metrics of the image.
-    """
+    """Return the HTML that shows the pictures of an image, which `picture_views` describes, and its metrics."""
     return TEMPLATES.get_template("picture.html").render(
         name=name,
         network=network,
@@ -43,10 +36,7 @@ def picture_section(name: str, network: str, pictures: dict[str, np.ndarray], ta
 def run_page(settings: dict[str, Any], sections: list[DatasetSection], max_pictures: int) -> Iterator[str]:
     """Generate the page in pieces, since its pictures may not fit in memory together.
 
-    Args:
-        settings: What `run_settings` returns.
-        sections: Datasets in the order of the page.
-        max_pictures: How many images of a dataset the page shows at most, as the page explains.
+    It explains that it shows at most `max_pictures` images of a dataset.
     """
     metrics = settings["options"]["val"].get("metrics") or {}
     return TEMPLATES.get_template("run.html").generate(
