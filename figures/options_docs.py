@@ -16,8 +16,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from drct.errors import one_line_errors
 from drct.files import write_text
-from drct.schema.options import Datasets, Options, Section, TrainingOptions
-from drct.schema.value_types import MustBe
+from drct.schema.options import Datasets, MustBe, Options, Section, TrainingOptions
 from drct.text import markdown_table
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -5,10 +5,13 @@ import io
 import json
 import math
 import os
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from drct.files import write_text
+
+MetricValues = dict[str, dict[str, float]]  # image -> metric -> value
 
 LOWER_IS_BETTER = ("niqe", "lpips", "dists", "fid", "mae", "mse", "rmse")
 
@@ -36,31 +39,24 @@ def format_metric(metric: str, value: float | None, sign: str = "") -> str:
     return f"{value:{sign}.{decimals(metric)}f}".replace("inf", "∞").replace("-", "−")
 
 
+@dataclass
 class MetricTable:
-    """Metrics of each image of a dataset and their mean, which weighs all images equally, as is usual in the field.
+    """Metrics of each image of a dataset and their mean, which weighs all images equally, as is usual in the field."""
 
-    Args:
-        dataset: Name of the dataset.
-        iteration: Training iteration of the network; None outside of training.
-        show_bicubic: Whether text and files show the metrics of bicubic upscaling.
-    """
-
-    def __init__(self, dataset: str, iteration: int | None = None, show_bicubic: bool = True) -> None:
-        self.dataset = dataset
-        self.iteration = iteration
-        self.show_bicubic = show_bicubic
-        self.images: dict[str, dict[str, float]] = {}  # image -> metric -> value
-        self.bicubic: dict[str, dict[str, float]] = {}  # of bicubic upscaling
-        self.failed: dict[str, str] = {}  # path of a file that could not be processed -> reason
+    dataset: str
+    iteration: int | None = None  # of the network's training; None outside of training
+    show_bicubic: bool = True  # whether text and files show the metrics of bicubic upscaling
+    images: MetricValues = field(default_factory=dict)
+    bicubic: MetricValues = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)  # path of a file that could not be processed -> reason
 
     @classmethod
     def joined(cls, parts: list["MetricTable"]) -> "MetricTable":
         """Merge tables of different images of a dataset, sorted by name."""
-        table = cls(parts[0].dataset, parts[0].iteration, parts[0].show_bicubic)
-        table.images = dict(sorted(item for part in parts for item in part.images.items()))
-        table.bicubic = dict(sorted(item for part in parts for item in part.bicubic.items()))
-        table.failed = dict(sorted(item for part in parts for item in part.failed.items()))
-        return table
+        images = dict(sorted(item for part in parts for item in part.images.items()))
+        bicubic = dict(sorted(item for part in parts for item in part.bicubic.items()))
+        failed = dict(sorted(item for part in parts for item in part.failed.items()))
+        return cls(parts[0].dataset, parts[0].iteration, parts[0].show_bicubic, images, bicubic, failed)
 
     def mean(self) -> dict[str, float]:
         """Return the mean over the images by metric."""
@@ -112,7 +108,7 @@ class MetricTable:
         return header, rows
 
 
-def _mean(images: dict[str, dict[str, float]]) -> dict[str, float]:
+def _mean(images: MetricValues) -> dict[str, float]:
     metrics = next(iter(images.values()), {})
     return {metric: sum(values[metric] for values in images.values()) / len(images) for metric in metrics}
 

@@ -59,8 +59,7 @@ class ImageMetrics:
     def measure(self, image: np.ndarray, truth: np.ndarray | None) -> dict[str, float]:
         """Measure an image (H, W, 3), BGR, uint8, by each metric; without ground truth, by those that need none.
 
-        Raises:
-            ValueError: if a metric is undefined for the images. Other errors of a metric pass through.
+        Raises `ValueError` if a metric is undefined for the images. Other errors of a metric pass through.
         """
         return {
             name: self._value(name, opt, image, truth)
@@ -88,12 +87,12 @@ class ImageMetrics:
 
     def _pyiqa_value(self, name: str, opt: dict[str, Any], image: np.ndarray, truth: np.ndarray | None) -> float:
         network, border = self.networks[name], opt.get("crop_border") or 0
+        size = f"{image.shape[1]}x{image.shape[0]}"
         if truth is not None and truth.shape != image.shape:
             raise ValueError(f"{name}: image shapes are different: {image.shape}, {truth.shape}")
         if min(image.shape[:2]) <= 2 * border:
             return math.nan
         pictures = [_tensor(picture, border) for picture in (image, truth) if picture is not None]
-        size = f"{image.shape[1]}x{image.shape[0]}"
         try:
             with torch.no_grad():
                 value = float(network(*pictures))

@@ -54,7 +54,7 @@ class Validator:
         """Upscale and measure every image of a dataset, and write the metrics to the folder of the run.
 
         An image that cannot be read or processed is reported in the log and in the table, and left out. Several
-        processes share the images and end with the same table.
+        processes share the images and end with the same table. Raises `DRCTError` if the GPU's memory does not suffice.
 
         Args:
             dataset: Dataset of BasicSR.
@@ -67,9 +67,6 @@ class Validator:
 
         Returns:
             The table, which is also written as `metrics_<dataset>.csv` and `.json`; None after a stop.
-
-        Raises:
-            DRCTError: if the GPU's memory does not suffice.
         """
         show_bicubic = any(self.options.get(key) for key in ("bicubic", "comparison"))
         table = MetricTable(dataset.opt["name"], int(iteration) if self.opt["is_train"] else None, show_bicubic)

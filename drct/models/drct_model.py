@@ -154,10 +154,8 @@ class DRCTModel(SRModel):
     def optimize_parameters(self, current_iter: int) -> None:
         """Train one step on the batch of `feed_data`, in `accumulation` parts.
 
-        If loss or gradient is not finite in any process, all processes skip the step with a warning.
-
-        Raises:
-            DRCTError: if `SKIPPED_AT_MOST` steps in a row were skipped, or the GPU's memory does not suffice.
+        If loss or gradient is not finite in any process, all processes skip the step with a warning. Raises `DRCTError`
+        if `SKIPPED_AT_MOST` steps in a row were skipped, or the GPU's memory does not suffice.
         """
         try:
             self._compute_gradients()

@@ -15,7 +15,10 @@ from drct.files import expanded
 from drct.schema.options import Arguments, Dataset, DRCTNetwork, Options, Section, TrainingOptions, known_keys
 
 PREPARE_HINT = "Put the images there or prepare them with `python drct/prepare.py` (see datasets/README.md)."
-WEIGHTS_HINT = "Put the weight file there (see experiments/pretrained_models/README.md)."
+WEIGHTS_HINTS = {
+    "pretrain_network_g": "Put the weight file there (see experiments/pretrained_models/README.md).",
+    "resume_state": "Check the path, or use --auto_resume.",
+}
 ORIGINAL_LISTS = "drct/data/meta_info/"  # the original project carries its lists of files there
 NEED_BORDER = ("calculate_psnr", "calculate_ssim", "calculate_niqe")
 NEED_FOLDERS = {
@@ -26,10 +29,7 @@ NEED_FOLDERS = {
 
 
 def check_options(opt: dict[str, Any], is_train: bool, file: str, logger: logging.Logger) -> Options:
-    """Check the options of a run, and warn about keys that look misspelt.
-
-    Returns:
-        The options as the schema reads them, with its defaults; `TrainingOptions` for training.
+    """Check the options of a run, warn about keys that look misspelt, and return them with the schema's defaults.
 
     Raises:
         DRCTError: for the first mistake, in one line that names `file` and the key.
@@ -132,8 +132,7 @@ def _missing_images(options: Options) -> Iterator[str]:
 
 
 def _missing_files(options: Options) -> Iterator[str]:
-    hints = {"pretrain_network_g": WEIGHTS_HINT, "resume_state": "Check the path, or use --auto_resume."}
-    for key, hint in hints.items():
+    for key, hint in WEIGHTS_HINTS.items():
         path = getattr(options.path, key)
         if path is not None and not expanded(path).is_file():
             yield f"path.{key}: no such file: {path}. {hint}"

@@ -59,7 +59,7 @@ def read_options(
     Args:
         root_path: Folder in which `experiments/` and `results/` are.
         is_train: Whether to train or to test.
-        file: Option file.
+        file: Option file. A mistake in it or its changes raises a `DRCTError`.
         changes: Entries of `--force_yml`, for `override`.
         launcher: Starter of several processes, for `distributed.identify`.
         auto_resume: Whether to go on from the newest state of the experiment.
@@ -67,9 +67,6 @@ def read_options(
 
     Returns:
         The file's options, with whole numbers as ints, and the further entries that BasicSR's classes expect.
-
-    Raises:
-        DRCTError: for a mistake in the option file or its changes.
     """
     distributed.identify(launcher)
     given = load_yaml(file)
@@ -134,12 +131,9 @@ def _complete_paths(opt: dict[str, Any], root: Path) -> None:
         if paths.get(key) is not None:
             paths[key] = str(expanded(paths[key]))
     folder = root / ("experiments" if is_train else "results") / opt["name"]
-    paths["experiments_root" if is_train else "results_root"] = str(folder)
-    paths["log"] = str(folder)
-    paths["visualization"] = str(folder / "visualization")
-    if is_train:
-        paths["models"] = str(folder / "models")
-        paths["training_states"] = str(folder / "training_states")
+    paths |= {"experiments_root" if is_train else "results_root": str(folder), "log": str(folder)}
+    for name in ("visualization", "models", "training_states") if is_train else ("visualization",):
+        paths[name] = str(folder / name)
 
 
 def options_text(opt: dict[str, Any]) -> str:

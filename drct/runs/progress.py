@@ -53,14 +53,7 @@ def _start_wandb(opt: dict[str, Any], id_file: Path) -> None:
 
 
 class Monitor:
-    """Times the steps of a run and reports its progress, in the first process only, which has scalars.
-
-    Args:
-        opt: Options of the run.
-        iteration: Iteration that the run starts from.
-        samples_per_step: Number of images in a step of all processes.
-        scalars: Result of `open_scalars`.
-    """
+    """Times the steps of a run from `iteration` on, and reports its progress if there are `scalars`."""
 
     def __init__(self, opt: dict[str, Any], iteration: int, samples_per_step: int, scalars: Scalars | None) -> None:
         self.total = opt["train"]["total_iter"]

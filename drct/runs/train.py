@@ -85,8 +85,7 @@ class TrainingRun:
     def run(self) -> None:
         """Train to the end. If an error ends the run, its last completed step is saved first where possible.
 
-        Raises:
-            Stopped: if a signal asked the run to stop, after a checkpoint was saved.
+        Raises `Stopped` if a signal asked the run to stop, after a checkpoint was saved.
         """
         logger.info(
             f"{self.epoch_size} samples per epoch, {self.samples_per_step} per iteration, "

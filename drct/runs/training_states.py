@@ -17,10 +17,8 @@ def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
     """Read the training state to resume from, if any, and change `opt` to load the network that was saved with it.
 
     This replaces `basicsr.train.load_resume_state`. `--auto_resume` takes the newest state of the experiment that is
-    whole; otherwise `path.resume_state` names a state. The first process chooses for all.
-
-    Raises:
-        DRCTError: if the state or its weight file is damaged, or if there are states and none is whole.
+    whole; otherwise `path.resume_state` names a state. The first process chooses for all. Raises `DRCTError` if the
+    state or its weight file is damaged, or if there are states and none is whole.
     """
     path = distributed.from_first(_state_to_resume(opt) if distributed.rank() == 0 else None)
     if path is None:

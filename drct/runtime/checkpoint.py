@@ -32,11 +32,7 @@ def save(path: str | os.PathLike, content: object) -> None:
 
 
 def load(path: str | os.PathLike) -> Any:
-    """Read a PyTorch or safetensors file to the CPU without running code.
-
-    Raises:
-        DRCTError: if the file is damaged, holds more than tensors and plain values, or is of another kind.
-    """
+    """Read a PyTorch or safetensors file to the CPU without running code. Raises `DRCTError` if that is impossible."""
     if not Path(path).is_file():
         raise DRCTError(f"no such file: {path}")
     if other := _other_kind(path):
@@ -126,13 +122,9 @@ def metadata_of(content: Any, path: str | os.PathLike) -> dict[str, str]:
 
 
 def load_weights(network: nn.Module, weights: dict[str, Tensor], strict: bool, path: object) -> list[str]:
-    """Load a state dict into a network. Parameters that do not fit keep their values.
+    """Load a state dict into a network. Return one line for each entry that was not loaded or not needed.
 
-    Returns:
-        One line for each entry that was not loaded or not needed; empty if all fit.
-
-    Raises:
-        DRCTError: if `strict` and some entries do not fit; the first of them and `path` are named.
+    Parameters that do not fit keep their values, or raise a `DRCTError` about the file `path` if `strict`.
     """
     own = network.state_dict()
     computed = own.keys() - {name for name, _ in network.named_parameters()} - {n for n, _ in network.named_buffers()}

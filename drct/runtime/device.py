@@ -32,12 +32,8 @@ def fastest_precision(device: torch.device) -> str:
 def resolve_num_gpu(requested: int | str, logger: logging.Logger, several_processes: bool = False) -> int:
     """Return the number of GPUs to use for an option file's `num_gpu`.
 
-    More than there are is a warning, not an error, so that option files written for a GPU run anywhere.
-
-    Args:
-        requested: A number, 0 for the CPU, or 'auto'.
-        logger: Receives the warning.
-        several_processes: Whether each process has one GPU, so that the number only decides between GPU and CPU.
+    More than there are is a warning, not an error, so that option files written for a GPU run anywhere. With several
+    processes, each has one GPU, and the number only decides between GPU and CPU.
 
     Raises:
         DRCTError: if `requested` is neither a number from 0 nor 'auto'.

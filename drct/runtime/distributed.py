@@ -60,8 +60,7 @@ def under_torchrun() -> bool:
 def identify(launcher: str) -> None:
     """Set the rank of this process as its launcher says: 'pytorch', 'slurm', or 'none', which includes `torchrun`.
 
-    Raises:
-        DRCTError: if the process was not started by this launcher.
+    Raises `DRCTError` if the process was not started by this launcher.
     """
     if launcher == "slurm":
         _read_slurm()
@@ -109,10 +108,8 @@ def meet(port: int | None = None) -> None:
 def start(backend: str, num_gpu: int, logger: logging.Logger) -> None:
     """Start the process group and choose this process's GPU. Do nothing in a single process.
 
-    The backend gloo replaces nccl on the CPU and where NCCL is missing, with a message to the logger.
-
-    Raises:
-        DRCTError: if there are too few GPUs, or the group cannot start.
+    The backend gloo replaces nccl on the CPU and where NCCL is missing, with a message to the logger. Raises
+    `DRCTError` if there are too few GPUs, or the group cannot start.
     """
     if world_size() == 1:
         return

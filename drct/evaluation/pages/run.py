@@ -70,14 +70,10 @@ def _dataset(number: int, section: DatasetSection, metrics: dict[str, dict[str, 
 
 
 def _row(name: str, values: dict[str, float], bicubic: dict[str, float] | None) -> dict[str, Any]:
-    cells = [_cell(metric, value, (bicubic or {}).get(metric)) for metric, value in values.items()]
+    cells = []
+    for metric, value in values.items():
+        before = (bicubic or {}).get(metric)
+        texts = {"value": format_metric(metric, value), "bicubic": format_metric(metric, before)}
+        gain = format_metric(metric, None if before is None else value - before, "+")
+        cells.append({"metric": metric, **texts, "gain": gain})
     return {"name": name, "cells": cells}
-
-
-def _cell(metric: str, value: float, bicubic: float | None) -> dict[str, str]:
-    return {
-        "metric": metric,
-        "value": format_metric(metric, value),
-        "bicubic": format_metric(metric, bicubic),
-        "gain": format_metric(metric, None if bicubic is None else value - bicubic, "+"),
-    }
