@@ -87,19 +87,19 @@ class ImageMetrics:
 
     def _pyiqa_value(self, name: str, opt: dict[str, Any], image: np.ndarray, truth: np.ndarray | None) -> float:
         network, border = self.networks[name], opt.get("crop_border") or 0
-        size = f"{image.shape[1]}x{image.shape[0]}"
         if truth is not None and truth.shape != image.shape:
             raise ValueError(f"{name}: image shapes are different: {image.shape}, {truth.shape}")
-        if min(image.shape[:2]) <= 2 * border:
+        height, width = image.shape[:2]
+        if min(height, width) <= 2 * border:
             return math.nan
         pictures = [_tensor(picture, border) for picture in (image, truth) if picture is not None]
         try:
             with torch.no_grad():
                 value = float(network(*pictures))
         except Exception as error:  # networks raise anything, as for an image that is too small for them
-            raise ValueError(f"{name} of an image of {size}: {first_line(error)}") from error
+            raise ValueError(f"{name} of an image of {width}x{height}: {first_line(error)}") from error
         if math.isnan(value):
-            raise ValueError(f"{name} of an image of {size} is not a number")
+            raise ValueError(f"{name} of an image of {width}x{height} is not a number")
         return value
 
 

@@ -268,7 +268,7 @@ class DRCTModel(SRModel):
                 f"the training state does not fit the option file's optimizer, schedule or network: {error}. To start "
                 "anew from its weights, use path.pretrain_network_g instead"
             ) from error
-        by_basicsr = "kinds" not in resume_state
+        by_basicsr = "kinds" not in resume_state  # which holds a lower rate during its warm-up
         if by_basicsr and resume_state["iter"] < self.train_options.warmup_iter:
             for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
                 group.setdefault("scheduled_lr", group["initial_lr"])

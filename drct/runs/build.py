@@ -100,8 +100,7 @@ def _leave_signals_to_parent(worker: int) -> None:
 def batches_of(loader: DataLoader) -> Iterator[Iterator[Any]]:
     """Iterate over a loader, and end its workers with the `with` block.
 
-    The traceback of an error may keep the iterator until the interpreter exits, which would then wait forever for
-    workers that ignore signals.
+    Otherwise the traceback of an error could keep the iterator alive, and its workers ignore signals.
     """
     batches = iter(loader)
     try:

@@ -23,7 +23,7 @@ from drct.runtime import distributed
 
 
 def open_scalars(opt: dict[str, Any], iteration: int, metrics_again: bool) -> Scalars | None:
-    """Open the `Scalars` of a run, with TensorBoard and Weights & Biases if wanted; None but in the first process."""
+    """Open a run's `Scalars`, with TensorBoard and Weights & Biases if wanted. None in all processes but the first."""
     if distributed.rank() != 0:
         return None
     root = Path(opt["path"]["experiments_root"])
@@ -57,7 +57,7 @@ class Monitor:
 
     def __init__(self, opt: dict[str, Any], iteration: int, samples_per_step: int, scalars: Scalars | None) -> None:
         self.total = opt["train"]["total_iter"]
-        self.samples_per_step = samples_per_step
+        self.samples_per_step = samples_per_step  # in all processes together
         self.scalars = scalars
         self.name = opt["name"]
         self.iteration = self.start = iteration

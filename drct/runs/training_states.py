@@ -32,7 +32,7 @@ def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def set_aside(folder: str | os.PathLike, iteration: int) -> Path | None:
-    """Move later checkpoints, which are damaged or given up, to a new folder, which is returned if there were any."""
+    """Move checkpoints after `iteration`, which are damaged or given up, to a new folder. Return it, or None."""
     later = [path for path in _states(folder) if int(path.stem) > iteration]
     if not later:
         return None

@@ -32,7 +32,11 @@ def save(path: str | os.PathLike, content: object) -> None:
 
 
 def load(path: str | os.PathLike) -> Any:
-    """Read a PyTorch or safetensors file to the CPU without running code. Raises `DRCTError` if that is impossible."""
+    """Read a PyTorch or safetensors file to the CPU without running code.
+
+    Raises:
+        DRCTError: if the file is damaged, holds more than tensors and plain values, or is of another kind.
+    """
     if not Path(path).is_file():
         raise DRCTError(f"no such file: {path}")
     if other := _other_kind(path):

@@ -23,7 +23,7 @@ class MustBe:
     words: str
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
-        """Let pydantic validate, and replace whatever it complains about."""
+        """Let pydantic validate, and replace its error messages."""
         return core_schema.no_info_wrap_validator_function(self._validate, handler(source))
 
     def _validate(self, value: Any, validate: Any) -> Any:

@@ -52,13 +52,11 @@ def run_page(settings: dict[str, Any], sections: list[DatasetSection], max_pictu
 
 def _dataset(number: int, section: DatasetSection, metrics: dict[str, dict[str, Any]]) -> dict[str, Any]:
     table, names = section.table, sorted(section.pictures)
+    directions = {metric: is_lower_better(metric, metrics.get(metric, {})) for metric in table.mean()}
     anchors = {name: f"d{number}i{i}" for i, name in enumerate(names)}
     return {
         "name": table.dataset,
-        "metrics": [
-            {"name": metric, "arrow": "↓" if is_lower_better(metric, metrics.get(metric, {})) else "↑"}
-            for metric in table.mean()
-        ],
+        "metrics": [{"name": name, "arrow": "↓" if lower else "↑"} for name, lower in directions.items()],
         "bicubic": bool(table.bicubic),
         "rows": [_row(name, values, table.bicubic.get(name)) for name, values in table.images.items()],
         "mean": _row("mean", table.mean(), table.mean_bicubic()),
