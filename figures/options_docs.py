@@ -11,10 +11,12 @@ from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
+from pydantic import VERSION
+from pydantic.json_schema import GenerateJsonSchema
+
 from drct.errors import one_line_errors
 from drct.files import write_text
-from drct.schema.options import Datasets, Section, TrainingOptions, json_schema
-from drct.schema.value_types import MustBe
+from drct.schema.options import Datasets, MustBe, Options, Section, TrainingOptions
 from drct.text import markdown_table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -95,6 +97,33 @@ def _default_words(section: type[Section], key: str) -> str:
 def _summary(section: type[Section]) -> str:
     general = section.__mro__[1] if section.__name__.startswith("Training") else section
     return (general.__doc__ or "").split("\n\n")[0]
+
+
+class _WithoutTitles(GenerateJsonSchema):
+    """JSON schema without a title for every key, which editors would show in place of the key."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        """Return False."""
+        return False
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON schema of option files of training and testing, for editors."""
+    schema = Options.model_json_schema(schema_generator=_WithoutTitles)
+    definitions = schema["$defs"]
+    definitions["Network"]["properties"]["type"]["not"] = {"enum": ["DRCT", "DRCTPlain"]}
+    names = {"patternProperties": {"^(train|val|test)_": {"$ref": "#/$defs/Dataset"}}, "additionalProperties": False}
+    definitions["Datasets"] |= names
+    training = {"val": {"required": ["val_freq"]}, "datasets": {"required": ["train"]}}
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        **schema,
+        "title": "Option file of DRCT",
+        "description": "Options of a training or test run, in BasicSR's format.",
+        "$comment": f"made by pydantic {'.'.join(VERSION.split('.')[:2])}",  # others write the same in another way
+        "if": {"required": ["train"]},
+        "then": {"required": ["logger"], "properties": training},
+    }
 
 
 def documents() -> dict[Path, str]:

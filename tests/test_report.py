@@ -228,7 +228,7 @@ def test_a_page_shows_a_limited_number_of_pictures_and_says_so(tmp_path, monkeyp
     monkeypatch.setattr(run_report, "MAX_PICTURES", 2)
     table = MetricTable("set")
     for i in range(5):
-        table.add(f"{i}", {"psnr": float(i)})
+        table.images[f"{i}"] = {"psnr": float(i)}
     lq, img = photo(4, 4), photo(8, 8)
     page = report_of(tmp_path, {f"{i}": {"lq": lq, "img": img} for i in range(5)}, table)
     assert len(page.of_class("figure", "compare")) == 2
@@ -417,8 +417,8 @@ def test_an_area_where_the_network_loses_is_labelled_so(which, before, after, he
 
 def test_the_sheet_has_a_row_for_each_image_with_ground_truth(workplace):
     table = MetricTable("set")
-    table.add("b", {"psnr": 30.0})
-    table.add_bicubic("b", {"psnr": 28.0})
+    table.images["b"] = {"psnr": 30.0}
+    table.bicubic["b"] = {"psnr": 28.0}
     assert sheet._score(table, "b") == "PSNR 30.00 (+2.00)"
     assert sheet._score(table, "a") == ""
     drawn = sheet.ComparisonSheet("a network with a name that is longer than a panel is wide")

@@ -3,11 +3,11 @@
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from drct.evaluation.metric_table import format_metric, is_lower_better
-from drct.evaluation.results import MetricValues, RunResults
+from drct.evaluation.metric_table import MetricValues, format_metric, is_lower_better
+from drct.evaluation.results import RunResults
 from drct.text import markdown_table
 
 MAX_NAMES = 10  # names listed in a note; further ones are counted
@@ -30,18 +30,14 @@ class ComparisonRow:
 class Comparison:
     """Rows of means, and notes on what limits their comparison."""
 
-    rows: list[ComparisonRow] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    rows: list[ComparisonRow]
+    notes: list[str]
 
 
 def compare(runs: list[RunResults]) -> Comparison:
-    """Compare runs, and note where they differ in images, failures, borders or scale.
-
-    Each mean is over the images that all runs with this dataset have measured. The best is marked where at least two
-    runs are comparable.
-    """
-    comparison = Comparison()
-    notes = comparison.notes
+    """Compare runs by their means over common images, and note where images, failures, borders or scale differ."""
+    rows: list[ComparisonRow] = []
+    notes: list[str] = []
     unknown = [run.name for run in runs if run.options is None]
     if unknown and len(runs) > 1:
         notes.append(f"{listed(unknown)}: scale and cropped borders are unknown, because settings.json is missing")
@@ -54,9 +50,8 @@ def compare(runs: list[RunResults]) -> Comparison:
                 notes.append(f"{dataset}: {len(failed)} failed in {run.name}: {_shortened(failed)}")
         comparable = _have_one_scale(dataset, having, notes)
         for metric in _union(values for run in having for values in run.datasets[dataset].images.values()):
-            comparison.rows.append(_compare_metric(dataset, metric, having, comparable, notes))
-    comparison.notes = list(dict.fromkeys(notes))
-    return comparison
+            rows.append(_compare_metric(dataset, metric, having, comparable, notes))
+    return Comparison(rows, list(dict.fromkeys(notes)))
 
 
 def _have_one_scale(dataset: str, runs: list[RunResults], notes: list[str]) -> bool:
@@ -99,14 +94,10 @@ def _common_images(dataset: str, values_by_run: dict[str, dict[str, float]], not
     common = set.intersection(*map(set, values_by_run.values()))
     everything = set().union(*values_by_run.values())
     if len(common) < len(everything):
-        lacking = [
-            f"{name} lacks {_shortened(everything - set(values))}"
-            for name, values in values_by_run.items()
-            if len(values) < len(everything)
-        ]
+        missing = {name: everything - set(values) for name, values in values_by_run.items()}
+        lacking = "; ".join(f"{name} lacks {_shortened(images)}" for name, images in missing.items() if images)
         scope = "means are over these" if common else "there is nothing to compare"
-        images = f"{len(common)} of {len(everything)} images are in all runs"
-        notes.append(f"{dataset}: {images}, {scope}: {'; '.join(lacking)}")
+        notes.append(f"{dataset}: {len(common)} of {len(everything)} images are in all runs, {scope}: {lacking}")
     return common
 
 

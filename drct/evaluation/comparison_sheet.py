@@ -23,10 +23,7 @@ class ComparisonSheet:
     """One row per image: the whole ground truth, then two of its areas as bicubic, result and ground truth.
 
     One area is where the result gains most over bicubic upscaling, by the squared error on Y, the other where it gains
-    least or loses. Above them stands their PSNR on Y.
-
-    Args:
-        network: Label of the results.
+    least or loses. Their PSNR on Y stands above them. `network` labels the results.
     """
 
     def __init__(self, network: str) -> None:
@@ -34,23 +31,12 @@ class ComparisonSheet:
         self.rows: dict[str, np.ndarray] = {}
 
     def add(self, name: str, pictures: dict[str, np.ndarray], table: MetricTable) -> None:
-        """Draw the row of an image.
-
-        Args:
-            name: Name of the image.
-            pictures: `lq`, `img` (the result), `img2` (the ground truth) and `bicubic`, (H, W, 3), BGR, uint8. An
-                image without ground truth gets no row.
-            table: Metrics of the image. The first one is written above the whole ground truth.
-        """
+        """Draw the row of an image from the pictures that `Validator.run` describes, unless it has no ground truth."""
         if "img2" in pictures:
             self.rows[name] = self._row(name, pictures, table)
 
     def collect(self) -> bool:
-        """Gather the rows of all processes. Every process must call this.
-
-        Returns:
-            Whether this process should call `write`: it is the first one, and there are rows.
-        """
+        """Gather the rows of all processes, which must all call this. Return whether this one should call `write`."""
         self.rows = {name: row for rows in distributed.gather(self.rows) for name, row in rows.items()}
         return distributed.rank() == 0 and bool(self.rows)
 
@@ -69,7 +55,8 @@ class ComparisonSheet:
             labels = (f"bicubic {before:.2f} dB", f"{self.network} {after:.2f} dB", "ground truth")
             headings = (_heading(which, before, after), "", "")
             for heading, label, crop in zip(headings, labels, crops, strict=True):
-                panels.append(_panel(heading, label, _zoom(crop), AREA_COLOURS[which]))
+                magnified = cv2.resize(crop, (PANEL, PANEL), interpolation=cv2.INTER_NEAREST)
+                panels.append(_panel(heading, label, magnified, AREA_COLOURS[which]))
         return np.concatenate(panels, axis=1)
 
 
@@ -101,14 +88,8 @@ def _score(table: MetricTable, name: str) -> str:
 def areas_of_gain(bicubic: np.ndarray, result: np.ndarray, truth: np.ndarray, size: int) -> dict[str, tuple[int, int]]:
     """Find the squares in which the result gains most and least over bicubic upscaling, in squared error on Y.
 
-    Args:
-        bicubic: Bicubic upscaling, (H, W, 3), BGR, uint8.
-        result: Result of the network, of the same shape.
-        truth: Ground truth, of the same shape.
-        size: Side of the squares in pixels, at most H and W.
-
-    Returns:
-        Row and column of the upper left corner, by `most` and `least`.
+    All pictures are (H, W, 3), BGR, uint8; `size` is the side of the squares in pixels, at most H and W. Return row and
+    column of their upper left corners, by `most` and `least`.
     """
     gain = _squared_error(bicubic, truth) - _squared_error(result, truth)
     mean = cv2.boxFilter(gain, cv2.CV_64F, (size, size), anchor=(0, 0), borderType=cv2.BORDER_REFLECT)
@@ -128,10 +109,6 @@ def _psnr(image: np.ndarray, truth: np.ndarray) -> float:
     return 10 * np.log10(255**2 / error) if error else np.inf
 
 
-def _zoom(crop: np.ndarray) -> np.ndarray:
-    return cv2.resize(crop, (PANEL, PANEL), interpolation=cv2.INTER_NEAREST)
-
-
 def _overview(image: np.ndarray, areas: dict[str, tuple[int, int]], size: int) -> np.ndarray:
     """Fit the whole image into a panel, with a frame around each area."""
     factor = PANEL / max(image.shape[:2])
@@ -142,7 +119,6 @@ def _overview(image: np.ndarray, areas: dict[str, tuple[int, int]], size: int) -
         cv2.rectangle(small, first, last, (255, 255, 255), 5)
         cv2.rectangle(small, first, last, AREA_COLOURS[which][::-1], 3)
     panel = np.full((PANEL, PANEL, 3), 255, np.uint8)
-    top = (PANEL - height) // 2
-    left = (PANEL - width) // 2
+    top, left = (PANEL - height) // 2, (PANEL - width) // 2
     panel[top : top + height, left : left + width] = small
     return panel

@@ -5,11 +5,13 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from drct.files import write_text
+
+MetricValues = dict[str, dict[str, float]]  # image -> metric -> value
 
 LOWER_IS_BETTER = ("niqe", "lpips", "dists", "fid", "mae", "mse", "rmse")
 
@@ -37,56 +39,31 @@ def format_metric(metric: str, value: float | None, sign: str = "") -> str:
     return f"{value:{sign}.{decimals(metric)}f}".replace("inf", "∞").replace("-", "−")
 
 
+@dataclass
 class MetricTable:
-    """Metrics of each image of a dataset and their mean, which weighs all images equally, as is usual in the field.
+    """Metrics of each image of a dataset and their mean, which weighs all images equally, as is usual in the field."""
 
-    Args:
-        dataset: Name of the dataset.
-        iteration: Training iteration of the network; None outside of training.
-        show_bicubic: Whether text and files show the metrics of bicubic upscaling.
-    """
-
-    def __init__(self, dataset: str, iteration: int | None = None, show_bicubic: bool = True) -> None:
-        self.dataset = dataset
-        self.iteration = iteration
-        self.show_bicubic = show_bicubic
-        self.images: dict[str, dict[str, float]] = {}
-        self.bicubic: dict[str, dict[str, float]] = {}
-        self.failed: dict[str, str] = {}
+    dataset: str
+    iteration: int | None = None  # of the network's training; None outside of training
+    show_bicubic: bool = True  # whether text and files show the metrics of bicubic upscaling
+    images: MetricValues = field(default_factory=dict)
+    bicubic: MetricValues = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)  # path of a file that could not be processed -> reason
 
     @classmethod
-    def joined(cls, parts: Iterable["MetricTable"]) -> "MetricTable":
+    def joined(cls, parts: list["MetricTable"]) -> "MetricTable":
         """Merge tables of different images of a dataset, sorted by name."""
-        parts = list(parts)
-        table = cls(parts[0].dataset, parts[0].iteration, parts[0].show_bicubic)
-        for part in parts:
-            table.images |= part.images
-            table.bicubic |= part.bicubic
-            table.failed |= part.failed
-        for records in (table.images, table.bicubic, table.failed):
-            ordered = sorted(records.items())
-            records.clear()
-            records.update(ordered)  # type: ignore[arg-type]
-        return table
-
-    def add(self, image: str, values: dict[str, float]) -> None:
-        """Record the metrics of an image's result."""
-        self.images[image] = values
-
-    def add_bicubic(self, image: str, values: dict[str, float]) -> None:
-        """Record the metrics of bicubic upscaling of the same image."""
-        self.bicubic[image] = values
-
-    def fail(self, path: str, reason: str) -> None:
-        """Record why a file could not be processed."""
-        self.failed[path] = reason
+        images = dict(sorted(item for part in parts for item in part.images.items()))
+        bicubic = dict(sorted(item for part in parts for item in part.bicubic.items()))
+        failed = dict(sorted(item for part in parts for item in part.failed.items()))
+        return cls(parts[0].dataset, parts[0].iteration, parts[0].show_bicubic, images, bicubic, failed)
 
     def mean(self) -> dict[str, float]:
         """Return the mean over the images by metric."""
         return _mean(self.images)
 
     def mean_bicubic(self) -> dict[str, float]:
-        """Return the mean of bicubic upscaling over the images by metric."""
+        """Return the mean of bicubic upscaling by metric."""
         return _mean(self.bicubic)
 
     def text(self) -> str:
@@ -119,8 +96,7 @@ class MetricTable:
             content["iteration"] = self.iteration
         if self.bicubic and self.show_bicubic:
             content |= {"bicubic": {"mean": self.mean_bicubic(), "images": self.bicubic}}
-        data = json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False)
-        write_text(f"{stem}.json", data)
+        write_text(f"{stem}.json", json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False))
 
     def _rows(self) -> tuple[list[str], list[list[Any]]]:
         metrics = list(next(iter(self.images.values()), {}))
@@ -132,7 +108,7 @@ class MetricTable:
         return header, rows
 
 
-def _mean(images: dict[str, dict[str, float]]) -> dict[str, float]:
+def _mean(images: MetricValues) -> dict[str, float]:
     metrics = next(iter(images.values()), {})
     return {metric: sum(values[metric] for values in images.values()) / len(images) for metric in metrics}
 

@@ -18,15 +18,7 @@ OWN_KEYS = {"type", "better", "crop_border"}  # all other keys are passed to pyi
 
 
 def check_type(where: str, kind: str) -> None:
-    """Check that a metric exists, without building its network.
-
-    Args:
-        where: Key of the option file, at the start of error messages.
-        kind: The metric's `type`.
-
-    Raises:
-        DRCTError: if neither BasicSR nor pyiqa has the metric, or if it does not measure single images.
-    """
+    """Raise `DRCTError`, with the key `where`, if neither BasicSR nor pyiqa has a metric of this type for images."""
     if kind in METRIC_REGISTRY:
         return
     own = sorted(name for name, _ in METRIC_REGISTRY)
@@ -51,12 +43,8 @@ class ImageMetrics:
     """The metrics of an option file. Networks of pyiqa are built once, which may download their weights.
 
     Args:
-        options: `val.metrics`: the `type` and arguments of each metric by name. For a metric of pyiqa without `better`,
-            `better` is set.
-        device: Where the networks of pyiqa run.
-
-    Raises:
-        DRCTError: if pyiqa cannot build a metric.
+        options: `val.metrics`. For a metric of pyiqa without `better`, `better` is set.
+        device: Device of pyiqa's networks.
     """
 
     def __init__(self, options: dict[str, dict[str, Any]], device: torch.device) -> None:
@@ -69,17 +57,9 @@ class ImageMetrics:
                 opt.setdefault("better", "lower" if network.lower_better else "higher")
 
     def measure(self, image: np.ndarray, truth: np.ndarray | None) -> dict[str, float]:
-        """Measure an image; without ground truth, only by the metrics that need none.
+        """Measure an image (H, W, 3), BGR, uint8, by each metric; without ground truth, by those that need none.
 
-        Args:
-            image: (H, W, 3), BGR, uint8.
-            truth: Ground truth, (H, W, 3), BGR, uint8, or None.
-
-        Returns:
-            Value of each metric by name.
-
-        Raises:
-            ValueError: if a metric is undefined for the images. Other errors of a metric pass through.
+        Raises `ValueError` if a metric is undefined for the images. Other errors of a metric pass through.
         """
         return {
             name: self._value(name, opt, image, truth)
@@ -109,17 +89,17 @@ class ImageMetrics:
         network, border = self.networks[name], opt.get("crop_border") or 0
         if truth is not None and truth.shape != image.shape:
             raise ValueError(f"{name}: image shapes are different: {image.shape}, {truth.shape}")
-        if min(image.shape[:2]) <= 2 * border:
+        height, width = image.shape[:2]
+        if min(height, width) <= 2 * border:
             return math.nan
         pictures = [_tensor(picture, border) for picture in (image, truth) if picture is not None]
-        size = f"{image.shape[1]}x{image.shape[0]}"
         try:
             with torch.no_grad():
                 value = float(network(*pictures))
         except Exception as error:  # networks raise anything, as for an image that is too small for them
-            raise ValueError(f"{name} of an image of {size}: {first_line(error)}") from error
+            raise ValueError(f"{name} of an image of {width}x{height}: {first_line(error)}") from error
         if math.isnan(value):
-            raise ValueError(f"{name} of an image of {size} is not a number")
+            raise ValueError(f"{name} of an image of {width}x{height} is not a number")
         return value
 
 

@@ -7,17 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from drct.errors import DRCTError
-
-MetricValues = dict[str, dict[str, float]]  # image -> metric -> value
-
-
-@dataclass
-class DatasetResults:
-    """Metrics of the images of one dataset, of the network and of bicubic upscaling, and the images that failed."""
-
-    images: MetricValues
-    bicubic: MetricValues
-    failed: dict[str, str]  # path of the image -> reason
+from drct.evaluation.metric_table import MetricTable, MetricValues
 
 
 @dataclass
@@ -33,7 +23,7 @@ class RunResults:
     """The results of a test run by dataset. `options` is None if the folder has no `settings.json`."""
 
     name: str
-    datasets: dict[str, DatasetResults]
+    datasets: dict[str, MetricTable]
     options: MeasuringOptions | None
 
 
@@ -43,15 +33,7 @@ def has_metrics(folder: Path) -> bool:
 
 
 def read_run(name: str, folder: Path) -> RunResults:
-    """Read `metrics_<dataset>.json` and `settings.json` of a folder of results.
-
-    Args:
-        name: Name for the run.
-        folder: Folder such as `results/DRCT_SRx4`.
-
-    Raises:
-        DRCTError: if the folder has no metrics, or if a file is not one that a test run writes.
-    """
+    """Read a folder such as `results/DRCT_SRx4`. Raises `DRCTError` if no test run with metrics has written it."""
     if not folder.is_dir():
         raise DRCTError(f"no such folder: {folder}")
     files = sorted(folder.glob("metrics_*.json"))
@@ -61,8 +43,8 @@ def read_run(name: str, folder: Path) -> RunResults:
     contents = [_read_json(file) for file in files]
     settings = folder / "settings.json"
     try:
-        datasets = {str(content["dataset"]): _dataset_results(content) for content in contents}
-        return RunResults(name, datasets, _measuring_options(_read_json(settings)) if settings.is_file() else None)
+        tables = {str(content["dataset"]): _metric_table(content) for content in contents}
+        return RunResults(name, tables, _measuring_options(_read_json(settings)) if settings.is_file() else None)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise DRCTError(f"the files in {folder} were not written by a test run: {reason}") from error
@@ -84,10 +66,10 @@ def _measuring_options(settings: dict[str, Any]) -> MeasuringOptions:
     return MeasuringOptions(int(options["scale"]), {str(name): dict(metric) for name, metric in metrics.items()})
 
 
-def _dataset_results(content: dict[str, Any]) -> DatasetResults:
-    bicubic = content.get("bicubic", {}).get("images", {})
+def _metric_table(content: dict[str, Any]) -> MetricTable:
+    bicubic = _as_numbers(content.get("bicubic", {}).get("images", {}))
     failed = {str(path): str(reason) for path, reason in content["failed"].items()}
-    return DatasetResults(_as_numbers(content["images"]), _as_numbers(bicubic), failed)
+    return MetricTable(content["dataset"], images=_as_numbers(content["images"]), bicubic=bicubic, failed=failed)
 
 
 def _as_numbers(images: dict[str, dict[str, Any]]) -> MetricValues:

@@ -20,10 +20,6 @@ class RunReport:
 
     Each picture waits in a temporary file until the page is written. Use the report in a `with` statement, which
     removes these files. In a distributed run, each process collects the pictures of its own images.
-
-    Args:
-        results: Folder of the run.
-        settings: What `run_settings` returns.
     """
 
     def __init__(self, results: Path, settings: dict[str, Any]) -> None:
@@ -41,14 +37,7 @@ class RunReport:
         shutil.rmtree(self.parts, ignore_errors=True)
 
     def add(self, name: str, pictures: dict[str, np.ndarray], table: MetricTable) -> None:
-        """Add an image, unless the page has enough of its dataset.
-
-        Args:
-            name: Name of the image.
-            pictures: `lq`, `img` (the result) and perhaps `img2` (the ground truth) and `bicubic`, (H, W, 3), BGR,
-                uint8.
-            table: Metrics of the image.
-        """
+        """Add an image, unless the page has enough of its dataset. The pictures are those of `Validator.run`."""
         shown = self.pictures.setdefault(table.dataset, {})
         if len(shown) * distributed.world_size() >= MAX_PICTURES:
             self.left_out[table.dataset] += 1
@@ -61,13 +50,15 @@ class RunReport:
         """Write the page of `self.tables`. Every process must call this; the first one writes."""
         gathered = distributed.gather((self.pictures, self.left_out))
         if distributed.rank() == 0:
-            chunks = run_page(self.settings, [_section(table, gathered) for table in self.tables], MAX_PICTURES)
+            sections = [
+                DatasetSection(
+                    table,
+                    {name: part for pictures, _ in gathered for name, part in pictures.get(table.dataset, {}).items()},
+                    sum(left_out[table.dataset] for _, left_out in gathered),
+                )
+                for table in self.tables
+            ]
+            chunks = run_page(self.settings, sections, MAX_PICTURES)
             data = (chunk.encode("utf-8", "replace") for chunk in chunks)  # file names may be no valid text
             write_atomically(self.page, lambda file: file.writelines(data))
         distributed.barrier()  # until here, the first process reads the files of the others
-
-
-def _section(table: MetricTable, gathered: list[tuple[dict[str, dict[str, Path]], Counter[str]]]) -> DatasetSection:
-    """Join what all processes have collected of a dataset."""
-    parts = {name: part for pictures, _ in gathered for name, part in pictures.get(table.dataset, {}).items()}
-    return DatasetSection(table, parts, sum(left_out[table.dataset] for _, left_out in gathered))

@@ -13,12 +13,7 @@ from drct.version import __version__
 
 
 def run_settings(opt: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """Return the content of `settings.json`: options, device, versions and date.
-
-    Args:
-        opt: Options of the run, as `parse_options` makes them.
-        device: Device of the network.
-    """
+    """Return the content of `settings.json`: options, device of the network, versions and date."""
     if device.type == "cuda":
         hardware = torch.cuda.get_device_name(device)
     else:
@@ -52,11 +47,8 @@ def settings_rows(settings: dict[str, Any]) -> list[tuple[str, str]]:
             shown = {key: dataset[key] for key in ("type", "dataroot_gt", "dataroot_lq") if dataset.get(key)}
             rows.append((f"dataset {dataset['name']}", _key_values(shown)))
     rows += [(f"metric {name}", _key_values(metric)) for name, metric in (opt["val"].get("metrics") or {}).items()]
-    rows += [
-        ("date", settings["date"]),
-        ("device", settings["device"]),
-        ("versions", _key_values(settings["versions"])),
-    ]
+    rows += [(key, settings[key]) for key in ("date", "device")]
+    rows.append(("versions", _key_values(settings["versions"])))
     return [(name, str(value)) for name, value in rows]
 
 

@@ -4,7 +4,7 @@ import logging
 import math
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ class Validator:
     """Upscales datasets, saves and measures their images, and keeps the best mean of each metric.
 
     Args:
-        opt: Options of the run, of which `scale`, `name`, `is_train`, `val` and the folders of `path` are used.
+        opt: Options of the run.
         upscale: Maps an image (1, C, H, W), RGB in [0, 1], to (1, C, H * scale, W * scale), which need not be clamped.
         device: Where metrics that are networks run.
     """
@@ -48,29 +48,25 @@ class Validator:
         iteration: int | str,
         scalars: Any = None,
         save_images: bool = False,
-        on_image: Callable[[str, dict[str, np.ndarray], MetricTable], None] | None = None,
+        viewers: Sequence[Callable[[str, dict[str, np.ndarray], MetricTable], None]] = (),
         should_stop: Callable[[], bool] = lambda: False,
     ) -> MetricTable | None:
         """Upscale and measure every image of a dataset, and write the metrics to the folder of the run.
 
         An image that cannot be read or processed is reported in the log and in the table, and left out. Several
-        processes share the images and end with the same table.
+        processes share the images and end with the same table. Raises `DRCTError` if the GPU's memory does not suffice.
 
         Args:
             dataset: Dataset of BasicSR.
             iteration: Training iteration, or the name of a test run.
             scalars: Writer with TensorBoard's `add_scalar`, or None.
             save_images: Whether to save the upscaled images.
-            on_image: Called with the name of each image, its pictures and the table so far. The pictures are `lq`,
-                `img` (the result) and, with ground truth, `img2` (the ground truth) and `bicubic`; (H, W, 3), BGR,
-                uint8.
+            viewers: Functions of an image's name, its pictures and the table so far. The pictures are `lq`, `img`
+                (the result) and, with ground truth, `img2` (the ground truth) and `bicubic`; (H, W, 3), BGR, uint8.
             should_stop: Called before each image; a true result ends the validation in all processes.
 
         Returns:
             The table, which is also written as `metrics_<dataset>.csv` and `.json`; None after a stop.
-
-        Raises:
-            DRCTError: if the GPU's memory does not suffice.
         """
         show_bicubic = any(self.options.get(key) for key in ("bicubic", "comparison"))
         table = MetricTable(dataset.opt["name"], int(iteration) if self.opt["is_train"] else None, show_bicubic)
@@ -83,14 +79,14 @@ class Validator:
             if should_stop():
                 break
             progress.set_postfix_str(names[index])
-            pictures = self._pictures(dataset, index, paths[index], show_bicubic or on_image is not None, table)
+            pictures = self._pictures(dataset, index, paths[index], show_bicubic or bool(viewers), table)
             if pictures is None:
                 continue
             if save_images:
                 write_png(self._image_file(table.dataset, names[index], iteration), pictures["img"])
             self._measure(pictures, names[index], paths[index], table)
-            if on_image:
-                on_image(names[index], pictures, table)
+            for show in viewers:
+                show(names[index], pictures, table)
         progress.close()
         if distributed.any_process(should_stop()):
             return None
@@ -120,18 +116,18 @@ class Validator:
                 "{tile_size: 256, tile_pad: 32} or a smaller tile_size, in the option file"
             ) from error
         except Exception as error:  # a broken file raises whatever its decoder raises
-            table.fail(path, str(error) or type(error).__name__)
+            table.failed[path] = str(error) or type(error).__name__
             return None
 
     def _measure(self, pictures: dict[str, np.ndarray], name: str, path: str, table: MetricTable) -> None:
         truth = pictures.get("img2")
         try:
             if values := self.metrics.measure(pictures["img"], truth):
-                table.add(name, values)
+                table.images[name] = values
                 if "bicubic" in pictures:
-                    table.add_bicubic(name, self.metrics.measure(pictures["bicubic"], truth))
+                    table.bicubic[name] = self.metrics.measure(pictures["bicubic"], truth)
         except Exception as error:  # a metric raises anything, such as for a ground truth of another size
-            table.fail(path, str(error))
+            table.failed[path] = str(error)
 
     def _image_file(self, dataset: str, name: str, iteration: int | str) -> Path:
         """Return the path to save a result to, as BasicSR names it."""

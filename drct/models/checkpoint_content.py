@@ -16,8 +16,7 @@ PROGRESS |= {"_get_lr_called_within_step", "base_lrs", "verbose"}
 def weights_content(networks: dict[str, nn.Module]) -> dict[str, dict[str, torch.Tensor]]:
     """Return the state dicts of networks on the CPU by key: `params` and perhaps `params_ema`.
 
-    Tensors that are equal in both, such as those that are computed from the options, become one, which `torch.save`
-    writes once.
+    Tensors that are equal in both, such as buffers, become one, which `torch.save` writes once.
     """
     content = {key: {name: t.cpu() for name, t in network.state_dict().items()} for key, network in networks.items()}
     ema = content.get("params_ema", {})
@@ -37,10 +36,9 @@ def optimization_state(optimizers: list[Any], schedules: list[Any]) -> dict[str,
 
 
 def check_training_state(state: dict[str, Any], optimizers: list[Any], schedules: list[Any], total_iter: int) -> None:
-    """Check that a training state fits optimizers and schedules, and warn where a schedule had other options.
+    """Raise `ValueError` if a training state is one of other classes or of a schedule that ends before `total_iter`.
 
-    Raises:
-        ValueError: if it is the state of other classes, or of a schedule that ends before `total_iter`.
+    Warn if a schedule had other options.
     """
     own, theirs = _kinds(optimizers, schedules), state.get("kinds")
     if theirs not in (None, own):

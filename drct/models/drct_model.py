@@ -31,15 +31,7 @@ SKIPPED_AT_MOST = 30  # steps in a row that are not finite; finding the scale of
 
 @MODEL_REGISTRY.register()
 class DRCTModel(SRModel):
-    """BasicSR's SRModel for networks of windows: any image size, tiles, per-image metrics, safe files.
-
-    Options beyond BasicSR's: `tile: {tile_size, tile_pad}`, or `tile: auto` for tiles where an image needs more memory
-    than is free; `precision` (of inference: fp32, bf16 or fp16); `self_ensemble` (average over the 8 rotations and
-    reflections); `train.precision` (fp32, bf16 or fp16, the latter with scaled losses), `train.accumulation` (parts of
-    a batch, one after the other), `train.grad_clip` (largest norm of the gradient), `train.compile` (torch.compile),
-    `train.ema_warmup` (let the EMA forget the initial weights, for short runs), the optimizers of `torch.optim` and
-    schedules of `torch.optim.lr_scheduler` whose steps take no arguments.
-    """
+    """BasicSR's SRModel with any image size, tiles, metrics of each image and safe files; see docs/options.md."""
 
     def __init__(self, opt: dict[str, Any]) -> None:
         self.options = Options.model_validate(opt)  # with the defaults of what `opt` leaves out
@@ -55,8 +47,6 @@ class DRCTModel(SRModel):
         if self.options.train is None:
             raise DRCTError("the options have no section train")
         return self.options.train
-
-    # ------------------------------------------------------------------------------------------------------ network
 
     def model_to_device(self, net: nn.Module) -> nn.Module:
         """Put the network on the device that `num_gpu` asks for, and wrap it for several GPUs or processes."""
@@ -91,10 +81,8 @@ class DRCTModel(SRModel):
         for difference in differences:
             logger.warning(f"not loaded: {difference}")
 
-    # ---------------------------------------------------------------------------------------------------- inference
-
     def _make_runner(self) -> NetworkRunner:
-        """Make what runs the network in validation: the one with EMA weights where there are some."""
+        """Build the runner of validation, with the EMA weights if there are any."""
         network = self.net_g_ema if hasattr(self, "net_g_ema") else self.get_bare_model(self.net_g)
         options = self.options
         tile = (options.tile.tile_size, options.tile.tile_pad) if isinstance(options.tile, Tile) else options.tile
@@ -131,20 +119,13 @@ class DRCTModel(SRModel):
 
     dist_validation = nondist_validation  # in several processes, which share the images
 
-    # ----------------------------------------------------------------------------------------------------- training
-
     def init_training_settings(self) -> None:
         """Build the losses, optimizer, schedule and EMA."""
         options = self.train_options
-        precision = options.precision
-        self.low_precision = PRECISIONS[precision]
-        if precision == "bf16" and isinstance(self.net_g, nn.DataParallel):
+        if options.precision == "bf16" and isinstance(self.net_g, nn.DataParallel):
             # Its threads take autocast's default, fp16, which needs scaled losses
             raise DRCTError("train.precision: bf16 does not work with DataParallel: use torchrun, or set num_gpu: 1")
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
-        self.accumulation = options.accumulation
-        self.grad_clip = options.grad_clip or math.inf
-        self.ema_warmup = options.ema_warmup
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=options.precision == "fp16")
         self.skipped_in_a_row = 0
         self.changing = False  # whether the weights are being changed, and must not be saved
         # With fp16 the first steps may be skipped until the scale is found
@@ -177,10 +158,8 @@ class DRCTModel(SRModel):
     def optimize_parameters(self, current_iter: int) -> None:
         """Train one step on the batch of `feed_data`, in `accumulation` parts.
 
-        If loss or gradient are not finite in any process, all processes skip the step with a warning.
-
-        Raises:
-            DRCTError: if `SKIPPED_AT_MOST` steps in a row were skipped, or the GPU's memory does not suffice.
+        If loss or gradient is not finite in any process, all processes skip the step with a warning. Raises `DRCTError`
+        if `SKIPPED_AT_MOST` steps in a row were skipped, or the GPU's memory does not suffice.
         """
         try:
             self._compute_gradients()
@@ -190,7 +169,8 @@ class DRCTModel(SRModel):
                 "use_checkpoint: true or train.precision: bf16"
             ) from error
         self.scaler.unscale_(self.optimizer_g)
-        self.grad_norm = nn.utils.clip_grad_norm_(self.net_g.parameters(), self.grad_clip)  # the same in all processes
+        largest = self.train_options.grad_clip or math.inf
+        self.grad_norm = nn.utils.clip_grad_norm_(self.net_g.parameters(), largest)  # the same in all processes
         finite = bool(self.grad_norm.isfinite())
         self.changing = True
         if finite:
@@ -198,14 +178,15 @@ class DRCTModel(SRModel):
         self.scaler.update()
         if finite and self.ema_decay > 0:
             # In a short run the initial weights would keep a share of decay ** iterations in the average
-            warm = (1 + current_iter) / (10 + current_iter) if self.ema_warmup else 1
+            warm = (1 + current_iter) / (10 + current_iter) if self.train_options.ema_warmup else 1
             self.model_ema(decay=min(self.ema_decay, warm))
         self.changing = False
         self._count_skipped(finite, current_iter)
 
     def _compute_gradients(self) -> None:
         self.optimizer_g.zero_grad()
-        parts = list(zip(self.lq.chunk(self.accumulation), self.gt.chunk(self.accumulation), strict=True))
+        count = self.train_options.accumulation
+        parts = list(zip(self.lq.chunk(count), self.gt.chunk(count), strict=True))
         self.losses: dict[str, Tensor] = {}
         for i, (lq, gt) in enumerate(parts):
             # Processes add up their gradients after the last part
@@ -215,7 +196,7 @@ class DRCTModel(SRModel):
 
     def _backward(self, lq: Tensor, gt: Tensor, share: float) -> None:
         """Add the gradients and losses of a part of the batch, weighted by its share."""
-        dtype = self.low_precision
+        dtype = PRECISIONS[self.train_options.precision]
         with torch.autocast(self.device.type, dtype) if dtype else nullcontext():
             output = self.net_g(lq)
         losses = self._losses(output.float(), gt)
@@ -253,25 +234,13 @@ class DRCTModel(SRModel):
         values = distributed.average(torch.stack([*self.losses.values(), self.grad_norm]))
         return dict(zip([*self.losses, "grad_norm"], values.tolist(), strict=True))
 
-    # -------------------------------------------------------------------------------------------------- checkpoints
-
     def save(self, epoch: int, current_iter: int, **progress: Any) -> None:
-        """Write `<models>/net_g_<iter>.pth`, then `<training_states>/<iter>.state`, which makes it a checkpoint.
-
-        Args:
-            epoch: The epoch.
-            current_iter: The iteration; -1 writes `net_g_latest.pth` and no state.
-            progress: Further entries of the state.
-        """
+        """Write `net_g_<iter>.pth`, then `<iter>.state`; iteration -1 writes `net_g_latest.pth` and no state."""
         self.save_weights("latest" if current_iter == -1 else current_iter)
         self.save_training_state(epoch, current_iter, **progress)
 
     def save_weights(self, label: int | str) -> None:
-        """Write `params` and, with an EMA, `params_ema` to `<models>/net_g_<label>.pth`, in the first process only.
-
-        Raises:
-            DRCTError: if the file cannot be written; an older file of that name is intact.
-        """
+        """Write `params` and, with an EMA, `params_ema` to `<models>/net_g_<label>.pth`, in the first process only."""
         if distributed.rank() != 0:
             return
         networks = {"params": self.get_bare_model(self.net_g)}
@@ -280,7 +249,7 @@ class DRCTModel(SRModel):
         checkpoint.save(Path(self.opt["path"]["models"], f"net_g_{label}.pth"), weights_content(networks))
 
     def save_training_state(self, epoch: int, current_iter: int, **progress: Any) -> None:
-        """Write `<training_states>/<iter>.state`, as `save_weights` does; nothing if `current_iter` is -1."""
+        """Write `<training_states>/<iter>.state`, in the first process only; nothing if `current_iter` is -1."""
         if distributed.rank() != 0 or current_iter == -1:
             return
         state = {
@@ -303,8 +272,8 @@ class DRCTModel(SRModel):
                 f"the training state does not fit the option file's optimizer, schedule or network: {error}. To start "
                 "anew from its weights, use path.pretrain_network_g instead"
             ) from error
-        warmup = self.train_options.warmup_iter
-        if "kinds" not in resume_state and resume_state["iter"] < warmup:  # written by BasicSR during its warm-up
+        by_basicsr = "kinds" not in resume_state  # which holds a lower rate during its warm-up
+        if by_basicsr and resume_state["iter"] < self.train_options.warmup_iter:
             for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
                 group.setdefault("scheduled_lr", group["initial_lr"])
         if resume_state.get("scaler"):

@@ -41,12 +41,7 @@ def update_learning_rates(optimizers: list[Any], schedules: list[Any], iteration
     """Set the learning rates of a step: those of the schedules, scaled linearly in the first `warmup` iterations.
 
     While an optimizer warms up, each of its parameter groups holds the rate of its schedule as `scheduled_lr`.
-
-    Args:
-        optimizers: The optimizers.
-        schedules: The schedule of each optimizer.
-        iteration: The step, from 1.
-        warmup: Length of the warm-up; -1 for none.
+    Steps count from 1; a `warmup` of -1 is none.
     """
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]
     for group in groups:  # schedules go on from the rate that they find

@@ -22,15 +22,7 @@ from drct.schema.options import TrainingOptions
 
 
 def make_dataset(phase: str, options: dict[str, Any]) -> Any:
-    """Build a dataset of BasicSR.
-
-    Args:
-        phase: Its key in `datasets`, for error messages.
-        options: Its section of the option file.
-
-    Raises:
-        DRCTError: if its files are missing or do not pair, or if it is empty.
-    """
+    """Build `datasets.<phase>` of an option file. Raises `DRCTError` if files are missing or do not pair."""
     try:
         dataset = build_dataset(options)
     except (AssertionError, OSError, ValueError, KeyError, TypeError) as error:
@@ -75,15 +67,12 @@ def _gpus(opt: dict[str, Any]) -> int:
 
 
 def training_loader(opt: dict[str, Any], seed: int, start: int) -> tuple[DataLoader, int]:
-    """Build the endless loader of this process's training batches.
+    """Build the endless loader of this process's training batches. Return it and the number of samples in an epoch.
 
     Args:
         opt: Options of the run.
         seed: Seed of the order and of the augmentation of samples.
         start: Number of samples that the run has seen in all processes.
-
-    Returns:
-        The loader, and the number of samples in an epoch.
     """
     options = TrainingOptions.model_validate(opt).datasets.train
     images = make_dataset("train", dict(opt["datasets"]["train"]))
@@ -109,10 +98,9 @@ def _leave_signals_to_parent(worker: int) -> None:
 
 @contextmanager
 def batches_of(loader: DataLoader) -> Iterator[Iterator[Any]]:
-    """Iterate over a loader, and end its workers with the `with` block, even after an error.
+    """Iterate over a loader, and end its workers with the `with` block.
 
-    On their own, workers end when the iterator is collected. The traceback of an error may keep it until the
-    interpreter exits, which then waits forever for workers that ignore signals.
+    Otherwise the traceback of an error could keep the iterator alive, and its workers ignore signals.
     """
     batches = iter(loader)
     try:

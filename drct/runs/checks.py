@@ -15,7 +15,10 @@ from drct.files import expanded
 from drct.schema.options import Arguments, Dataset, DRCTNetwork, Options, Section, TrainingOptions, known_keys
 
 PREPARE_HINT = "Put the images there or prepare them with `python drct/prepare.py` (see datasets/README.md)."
-WEIGHTS_HINT = "Put the weight file there (see experiments/pretrained_models/README.md)."
+WEIGHTS_HINTS = {
+    "pretrain_network_g": "Put the weight file there (see experiments/pretrained_models/README.md).",
+    "resume_state": "Check the path, or use --auto_resume.",
+}
 ORIGINAL_LISTS = "drct/data/meta_info/"  # the original project carries its lists of files there
 NEED_BORDER = ("calculate_psnr", "calculate_ssim", "calculate_niqe")
 NEED_FOLDERS = {
@@ -26,19 +29,10 @@ NEED_FOLDERS = {
 
 
 def check_options(opt: dict[str, Any], is_train: bool, file: str, logger: logging.Logger) -> Options:
-    """Check the options of a run, and warn about keys that look misspelt.
-
-    Args:
-        opt: Content of the option file, which stays as it is.
-        is_train: Whether to train or to test.
-        file: Name of the option file, for messages.
-        logger: Receives the warnings.
-
-    Returns:
-        The options as the schema reads them, with its defaults; `TrainingOptions` for training.
+    """Check the options of a run, warn about keys that look misspelt, and return them with the schema's defaults.
 
     Raises:
-        DRCTError: for the first mistake, in one line that names the file and the key.
+        DRCTError: for the first mistake, in one line that names `file` and the key.
     """
     try:
         options = (TrainingOptions if is_train else Options).model_validate(opt)
@@ -67,11 +61,8 @@ def list_of_files(dataset: Dataset) -> str | None:
     return None if path.startswith(ORIGINAL_LISTS) and not expanded(path).is_file() else path
 
 
-# ------------------------------------------------------------------------------------------------------------- schema
-
-
 def _explain(error: ValidationError, opt: dict[str, Any]) -> str:
-    """Say in a few words, which follow the file's name, what the first error is."""
+    """Describe the first error in a few words that follow the file's name."""
     first = error.errors(include_url=False, include_context=False)[0]
     missing = first["type"] == "missing"
     keys, section = [], opt
@@ -101,9 +92,6 @@ def _misspelt_keys(section: Section, prefix: str = "") -> Iterator[tuple[str, st
         for name, entry in sections.items():
             if isinstance(entry, Section):
                 yield from _misspelt_keys(entry, f"{prefix}{key}." + (f"{name}." if name else ""))
-
-
-# --------------------------------------------------------------------------------------------- registries and the disk
 
 
 def _check_types(options: Options, file: str) -> None:
@@ -144,14 +132,10 @@ def _missing_images(options: Options) -> Iterator[str]:
 
 
 def _missing_files(options: Options) -> Iterator[str]:
-    hints = {"pretrain_network_g": WEIGHTS_HINT, "resume_state": "Check the path, or use --auto_resume."}
-    for key, hint in hints.items():
+    for key, hint in WEIGHTS_HINTS.items():
         path = getattr(options.path, key)
         if path is not None and not expanded(path).is_file():
             yield f"path.{key}: no such file: {path}. {hint}"
-
-
-# ------------------------------------------------------------------------------------------------------ contradictions
 
 
 def _contradictions(options: Options) -> Iterator[str]:

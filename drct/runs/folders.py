@@ -10,11 +10,7 @@ from drct.runs.scalars import FILE_NAME
 def run_names(paths: Iterable[str | os.PathLike]) -> dict[str, Path]:
     """Name runs by their folders, with as many parent folders as it takes to tell equal names apart.
 
-    Args:
-        paths: Folders of runs, or CSV files of scalars. Duplicates count once.
-
-    Returns:
-        Path by name, in the order given.
+    The paths are folders of runs or CSV files of scalars; duplicates count once. The order stays.
     """
     folders: dict[Path, Path] = {}
     for path in map(Path, paths):

@@ -18,12 +18,12 @@ class RunLog:
     """
 
     def __init__(self) -> None:
-        get_root_logger()  # BasicSR gives its logger a handler for the terminal when first asked for it
+        self._others = list(get_root_logger().handlers)  # BasicSR's, made when first asked for; not only this run's
         self._terminal = logging.StreamHandler()
+        self._terminal.setLevel(logging.INFO)
         self._terminal.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
         self._terminal.addFilter(_is_shown)
         logging.getLogger("drct").addHandler(self._terminal)
-        self._others = list(logging.getLogger("basicsr").handlers)  # not only this run's
         for handler in self._others:
             handler.setLevel(logging.INFO)
             handler.addFilter(_is_shown)
@@ -31,7 +31,6 @@ class RunLog:
         for name in LOGGERS:
             logging.getLogger(name).setLevel(logging.DEBUG)
             logging.getLogger(name).addHandler(self._buffer)
-        self._terminal.setLevel(logging.INFO)
         self._file: logging.FileHandler | None = None
 
     def __enter__(self) -> "RunLog":

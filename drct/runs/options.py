@@ -1,8 +1,4 @@
-"""Options of training and testing: what an option file says, checked and completed as BasicSR's classes expect it.
-
-The format is BasicSR's: an option file of the original project, or of BasicSR, is read as it is. Every mistake that can
-be found before work begins is reported in one line that names the key.
-"""
+"""Reading the options of a run: changed by `--force_yml`, checked, and completed as BasicSR's classes expect them."""
 
 import logging
 import os
@@ -63,17 +59,14 @@ def read_options(
     Args:
         root_path: Folder in which `experiments/` and `results/` are.
         is_train: Whether to train or to test.
-        file: Option file.
-        changes: Entries of `--force_yml`, as `override` takes them.
-        launcher: Starter of several processes, as `distributed.identify` takes it.
+        file: Option file. A mistake in it or its changes raises a `DRCTError`.
+        changes: Entries of `--force_yml`, for `override`.
+        launcher: Starter of several processes, for `distributed.identify`.
         auto_resume: Whether to go on from the newest state of the experiment.
         debug: Whether to log every iteration, and to validate and save every 8.
 
     Returns:
-        The file's options, with whole numbers as ints, and with what BasicSR's classes expect beside them.
-
-    Raises:
-        DRCTError: for a mistake in the option file or its changes.
+        The file's options, with whole numbers as ints, and the further entries that BasicSR's classes expect.
     """
     distributed.identify(launcher)
     given = load_yaml(file)
@@ -104,9 +97,7 @@ def read_options(
             if options.val:
                 opt["val"]["val_freq"] = 8
     if options.val:
-        val = options.val
-        defaults = {"save_img": val.save_img, "suffix": val.suffix, "report": val.report}
-        opt["val"] = defaults | (opt.get("val") or {})
+        opt["val"] = options.val.model_dump(include={"save_img", "suffix", "report"}) | (opt.get("val") or {})
     return opt
 
 
@@ -122,7 +113,7 @@ def _with_whole_numbers(given: Any, read: Any) -> Any:
 
 
 def _complete_datasets(opt: dict[str, Any], options: Options) -> None:
-    """Give datasets what BasicSR's classes read besides their own keys."""
+    """Add the entries that BasicSR's datasets read besides their own keys."""
     for phase, dataset in options.datasets.all():
         entries = opt["datasets"][phase]
         if list_of_files(dataset) is None:
@@ -134,18 +125,15 @@ def _complete_datasets(opt: dict[str, Any], options: Options) -> None:
 
 
 def _complete_paths(opt: dict[str, Any], root: Path) -> None:
-    """Expand paths of weights, and say where the run writes: experiments/<name> or results/<name>."""
+    """Expand paths of weights, and add the folders of the run in experiments/<name> or results/<name>."""
     paths, is_train = opt["path"], opt["is_train"]
     for key in ("pretrain_network_g", "resume_state"):
         if paths.get(key) is not None:
             paths[key] = str(expanded(paths[key]))
     folder = root / ("experiments" if is_train else "results") / opt["name"]
-    paths["experiments_root" if is_train else "results_root"] = str(folder)
-    paths["log"] = str(folder)
-    paths["visualization"] = str(folder / "visualization")
-    if is_train:
-        paths["models"] = str(folder / "models")
-        paths["training_states"] = str(folder / "training_states")
+    paths |= {"experiments_root" if is_train else "results_root": str(folder), "log": str(folder)}
+    for name in ("visualization", "models", "training_states") if is_train else ("visualization",):
+        paths[name] = str(folder / name)
 
 
 def options_text(opt: dict[str, Any]) -> str:

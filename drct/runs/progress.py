@@ -23,16 +23,7 @@ from drct.runtime import distributed
 
 
 def open_scalars(opt: dict[str, Any], iteration: int, metrics_again: bool) -> Scalars | None:
-    """Open the scalars of a run, with TensorBoard and Weights & Biases as the section `logger` says.
-
-    Args:
-        opt: Options of the run.
-        iteration: Iteration that the run starts from.
-        metrics_again: Whether the run is about to repeat the validation of this iteration.
-
-    Returns:
-        The scalars; None in all processes but the first.
-    """
+    """Open a run's `Scalars`, with TensorBoard and Weights & Biases if wanted. None in all processes but the first."""
     if distributed.rank() != 0:
         return None
     root = Path(opt["path"]["experiments_root"])
@@ -51,10 +42,9 @@ def open_scalars(opt: dict[str, Any], iteration: int, metrics_again: bool) -> Sc
 
 
 def _start_wandb(opt: dict[str, Any], id_file: Path) -> None:
-    """Let Weights & Biases follow TensorBoard, in the same run of theirs each time our run is resumed."""
+    """Log TensorBoard's numbers to Weights & Biases too; a resumed run goes on in the same run there."""
     if not id_file.exists():
-        identifier = opt["logger"]["wandb"].get("resume_id") or secrets.token_hex(4)
-        write_text(id_file, identifier)
+        write_text(id_file, opt["logger"]["wandb"].get("resume_id") or secrets.token_hex(4))
     opt["logger"]["wandb"]["resume_id"] = id_file.read_text(encoding="utf-8")
     try:
         init_wandb_logger(opt)
@@ -63,19 +53,11 @@ def _start_wandb(opt: dict[str, Any], id_file: Path) -> None:
 
 
 class Monitor:
-    """Times the steps of a run and reports its progress.
-
-    Args:
-        opt: Options of the run.
-        iteration: Iteration that the run starts from.
-        samples_per_step: Number of images in a step of all processes.
-        scalars: Receives the numbers; None in all processes but the first, which do not report.
-    """
+    """Times the steps of a run from `iteration` on, and reports its progress if there are `scalars`."""
 
     def __init__(self, opt: dict[str, Any], iteration: int, samples_per_step: int, scalars: Scalars | None) -> None:
         self.total = opt["train"]["total_iter"]
-        self.print_freq = opt["logger"]["print_freq"]
-        self.samples_per_step = samples_per_step
+        self.samples_per_step = samples_per_step  # in all processes together
         self.scalars = scalars
         self.name = opt["name"]
         self.iteration = self.start = iteration
@@ -99,7 +81,7 @@ class Monitor:
                 self.bar.close()
 
     def start_step(self) -> None:
-        """Start the clock of a step. Time spent before, such as on validation, is not counted."""
+        """Start the clock of a step; time before, such as for validation, does not count."""
         self._last = time.perf_counter()
 
     def data_ready(self) -> None:
@@ -113,18 +95,8 @@ class Monitor:
         self._steps += 1
         self.bar.update()
 
-    def report_is_due(self) -> bool:
-        """Tell whether this iteration is to be reported."""
-        return self.iteration % self.print_freq == 0
-
     def report(self, epoch: int, rates: list[float], log: dict[str, float]) -> None:
-        """Write a line to the log, and all numbers to the scalars.
-
-        Args:
-            epoch: The epoch.
-            rates: Learning rate of each parameter group.
-            log: Losses (`l_...`) and other numbers of the last step.
-        """
+        """Write learning rates, losses (`l_...` in `log`) and other numbers of the last step to log and scalars."""
         if self.scalars is None:
             return
         step, data = self._step_time / self._steps, self._data_time / self._steps

@@ -3,7 +3,6 @@
 import csv
 import io
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +24,6 @@ class Scalars:
         iteration: Iteration that the run starts from.
         metrics_again: Whether the run is about to repeat the validation of this iteration.
         tensorboard: A `SummaryWriter`, or None.
-
-    Raises:
-        DRCTError: if the CSV cannot be written.
     """
 
     def __init__(self, path: Path, iteration: int, metrics_again: bool = False, tensorboard: Any | None = None) -> None:
@@ -65,12 +61,9 @@ def _rows(path: Path) -> list[list[str]]:
 
 
 def read_scalars(path: str | os.PathLike) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Read the scalars of a training run.
+    """Read the scalars of a training run from its folder or its `scalars.csv`.
 
     Lines that a crash has cut short are left out. If an iteration was logged twice, its later value is taken.
-
-    Args:
-        path: Folder of the run, or its `scalars.csv`.
 
     Returns:
         For each tag, in order of appearance: iterations, (N,), int64, ascending, and values, (N,), float64.
@@ -95,12 +88,11 @@ def read_scalars(path: str | os.PathLike) -> dict[str, tuple[np.ndarray, np.ndar
             points.setdefault(tag, {})[int(iteration)] = float(value)
         except (StopIteration, ValueError, csv.Error):  # cut short, and appended to later
             continue
-    return {tag: _sorted(series) for tag, series in points.items() if series}
-
-
-def _sorted(points: Mapping[int, float]) -> tuple[np.ndarray, np.ndarray]:
-    iterations = sorted(points)
-    return np.array(iterations, np.int64), np.array([points[i] for i in iterations], np.float64)
+    ordered = {tag: sorted(series.items()) for tag, series in points.items() if series}
+    return {
+        tag: (np.array([i for i, _ in series], np.int64), np.array([value for _, value in series], np.float64))
+        for tag, series in ordered.items()
+    }
 
 
 def _scalars_file(path: Path) -> Path:
@@ -110,8 +102,6 @@ def _scalars_file(path: Path) -> Path:
     if not path.is_dir():
         return path
     if not (path / FILE_NAME).is_file():
-        raise DRCTError(
-            f"{path} has no {FILE_NAME}: give the folder of a training run, experiments/<name>, where training writes "
-            "that file"
-        )
+        where = "give the folder of a training run, experiments/<name>, where training writes that file"
+        raise DRCTError(f"{path} has no {FILE_NAME}: {where}")
     return path / FILE_NAME

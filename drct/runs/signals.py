@@ -17,11 +17,7 @@ def stop_signals() -> list[int]:
 
 
 class Stopped(Exception):  # noqa: N818 - not an error
-    """Raised when a run has stopped on request, after it has saved a checkpoint.
-
-    Args:
-        signal_number: The signal that asked the run to stop.
-    """
+    """Raised when a run has stopped on request, after it has saved a checkpoint."""
 
     def __init__(self, signal_number: int) -> None:
         super().__init__(signal_number)

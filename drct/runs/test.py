@@ -2,18 +2,14 @@
 
 import json
 import logging
-from collections.abc import Callable
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from basicsr.utils import get_time_str
 
 from drct.errors import DRCTError
 from drct.evaluation.comparison_sheet import ComparisonSheet
-from drct.evaluation.metric_table import MetricTable
 from drct.evaluation.run_report import RunReport
 from drct.evaluation.run_settings import run_settings
 from drct.files import archive, write_bytes
@@ -27,18 +23,7 @@ logger = logging.getLogger("basicsr")
 
 
 def run(opt: dict[str, Any], log: RunLog) -> int:
-    """Test as the options say, and write the results to `results/<name>`.
-
-    Args:
-        opt: Options, as `read_options` returns them.
-        log: Log of the run.
-
-    Returns:
-        The number of images that could not be processed.
-
-    Raises:
-        DRCTError: if the test could not start.
-    """
+    """Test with the options of `read_options` and write `results/<name>`. Return the number of images that failed."""
     options = Options.model_validate(opt)
     results = Path(opt["path"]["results_root"])
     loaders = evaluation_loaders(opt, "test")
@@ -59,8 +44,7 @@ def run(opt: dict[str, Any], log: RunLog) -> int:
         for loader in loaders:
             sheet = ComparisonSheet(settings["network"]) if options.val.comparison else None
             viewers = [viewer.add for viewer in (sheet, report) if viewer]
-            on_image = partial(_show, viewers) if viewers else None
-            table = model.validation(loader, opt["name"], None, options.val.save_img, on_image=on_image)
+            table = model.validation(loader, opt["name"], None, options.val.save_img, viewers=viewers)
             failures += len(table.failed)
             if sheet and sheet.collect():
                 path = results / f"comparison_{table.dataset}.png"
@@ -83,8 +67,3 @@ def _make_folder(results: Path, opt: dict[str, Any], settings: dict[str, Any], l
     write_bytes(results / "settings.json", json.dumps(settings, indent=2, default=str).encode())
     if archived:
         logger.info(f"Moved the earlier results to {archived}")
-
-
-def _show(viewers: list[Callable], name: str, pictures: dict[str, np.ndarray], table: MetricTable) -> None:
-    for viewer in viewers:
-        viewer(name, pictures, table)

@@ -30,12 +30,9 @@ class TrainingRun:
     generators: the order of samples is entered at the number of samples seen, and samples and steps seed themselves.
 
     Args:
-        opt: Options, as `read_options` returns them.
+        opt: Result of `read_options`.
         option_file: Path of the option file, which is copied to the experiment.
         log: Log of the run.
-
-    Raises:
-        DRCTError: if the run cannot start.
     """
 
     def __init__(self, opt: dict[str, Any], option_file: str, log: RunLog) -> None:
@@ -88,8 +85,7 @@ class TrainingRun:
     def run(self) -> None:
         """Train to the end. If an error ends the run, its last completed step is saved first where possible.
 
-        Raises:
-            Stopped: if a signal asked the run to stop, after a checkpoint was saved.
+        Raises `Stopped` if a signal asked the run to stop, after a checkpoint was saved.
         """
         logger.info(
             f"{self.epoch_size} samples per epoch, {self.samples_per_step} per iteration, "
@@ -118,7 +114,7 @@ class TrainingRun:
             self._validate()
         while self.iteration < self.total:
             self._step(batches)
-            if self.monitor.report_is_due():
+            if self.iteration % self.options.logger.print_freq == 0:
                 numbers = self.model.get_current_log()
                 self.monitor.report(self.epoch, self.model.get_current_learning_rate(), numbers)
             stopped = distributed.any_process(bool(self.stop))

@@ -14,45 +14,25 @@ logger = logging.getLogger("drct")
 
 
 def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
-    """Read the training state to resume from, and make `opt` load the network that was saved with it.
+    """Read the training state to resume from, if any, and change `opt` to load the network that was saved with it.
 
     This replaces `basicsr.train.load_resume_state`. `--auto_resume` takes the newest state of the experiment that is
-    whole; otherwise `path.resume_state` names a state. The first process chooses for all.
-
-    Args:
-        opt: Options of the run. `path.resume_state` and the keys of the network's weights in `path` are set.
-
-    Returns:
-        The training state, or None if the run starts anew.
-
-    Raises:
-        DRCTError: if the state or its weight file is damaged, or if there are states and none is whole.
+    whole; otherwise `path.resume_state` names a state. The first process chooses for all. Raises `DRCTError` if the
+    state or its weight file is damaged, or if there are states and none is whole.
     """
     path = distributed.from_first(_state_to_resume(opt) if distributed.rank() == 0 else None)
     if path is None:
         return None
     state = _read_state(path)
-    opt["path"]["resume_state"] = str(path)
     # A state belongs to the network saved at the same iteration; its EMA is loaded beside it
-    opt["path"]["pretrain_network_g"] = str(weights_beside(path, state["iter"]))
-    opt["path"]["param_key_g"] = "params"
-    opt["path"]["strict_load_g"] = True
+    weights = str(weights_beside(path, state["iter"]))
+    opt["path"] |= {"resume_state": str(path), "pretrain_network_g": weights}
+    opt["path"] |= {"param_key_g": "params", "strict_load_g": True}
     return state
 
 
 def set_aside(folder: str | os.PathLike, iteration: int) -> Path | None:
-    """Move the checkpoints of iterations after `iteration` to a new folder `set_aside_<time>` beside their own.
-
-    They are damaged or belong to a course of training that is given up; left in place, the run would take them for
-    its own.
-
-    Args:
-        folder: Folder of the training states.
-        iteration: Iteration that the run resumes from.
-
-    Returns:
-        The new folder, or None if there were no later checkpoints.
-    """
+    """Move checkpoints after `iteration`, which are damaged or given up, to a new folder. Return it, or None."""
     later = [path for path in _states(folder) if int(path.stem) > iteration]
     if not later:
         return None
@@ -96,8 +76,7 @@ def _state_to_resume(opt: dict[str, Any]) -> str | os.PathLike | None:
 def _newest_whole_state(folder: str | os.PathLike) -> Path | None:
     """Return the newest training state that, with its weight file, is whole; None if the folder has no states.
 
-    Each damaged state is reported in the log. If all are damaged, a `DRCTError` keeps the run from starting anew over
-    them.
+    If all are damaged, a `DRCTError` keeps the run from starting anew over them.
     """
     candidates = _states(folder)
     for path in candidates:

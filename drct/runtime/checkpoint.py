@@ -69,11 +69,7 @@ def _other_kind(path: str | os.PathLike) -> str:
 
 
 def verify(path: str | os.PathLike) -> None:
-    """Read a whole checkpoint and compare its checksums, which PyTorch writes but never checks.
-
-    Raises:
-        DRCTError: if the file is missing or not as it was written.
-    """
+    """Compare a file's checksums, which PyTorch writes but never checks. Raises `DRCTError` if they are wrong."""
     if not Path(path).is_file():
         raise DRCTError(f"no such file: {path}")
     try:
@@ -86,10 +82,7 @@ def verify(path: str | os.PathLike) -> None:
 
 
 def read_weights(path: str | os.PathLike, param_key: str | None = "params_ema") -> tuple[dict[str, Tensor], str]:
-    """Read a network's weights from a BasicSR checkpoint, a bare state dict or a safetensors file.
-
-    See `weights_in` for the arguments, the result and the errors, and `load` for more errors.
-    """
+    """Read a network's weights from a file, as `load` and `weights_in` describe."""
     return weights_in(load(path), path, param_key)
 
 
@@ -133,27 +126,16 @@ def metadata_of(content: Any, path: str | os.PathLike) -> dict[str, str]:
 
 
 def load_weights(network: nn.Module, weights: dict[str, Tensor], strict: bool, path: object) -> list[str]:
-    """Load a state dict into a network.
+    """Load a state dict into a network. Return one line for each entry that was not loaded or not needed.
 
-    Args:
-        network: The network.
-        weights: The state dict.
-        strict: Whether every name and shape must agree. If not, parameters that do not fit keep their initial values.
-        path: Path of the file, for error messages.
-
-    Returns:
-        One line for each entry that was not loaded or not needed; empty if all fit.
-
-    Raises:
-        DRCTError: if `strict` and some entries do not fit; the first of them are named.
+    Parameters that do not fit keep their values, or raise a `DRCTError` about the file `path` if `strict`.
     """
     own = network.state_dict()
     computed = own.keys() - {name for name, _ in network.named_parameters()} - {n for n, _ in network.named_buffers()}
     differences = [f"missing {name}" for name in own if name not in weights and name not in computed]
     differences += [f"unexpected {name}" for name in weights if name not in own]
-    misshapen = [
-        name for name in weights if name in own and name not in computed and weights[name].shape != own[name].shape
-    ]
+    shared = (own.keys() & weights.keys()) - computed
+    misshapen = [name for name in weights if name in shared and weights[name].shape != own[name].shape]
     differences += [f"{name} is {list(weights[name].shape)}, not {list(own[name].shape)}" for name in misshapen]
     if strict and differences:
         raise DRCTError(
@@ -166,7 +148,7 @@ def load_weights(network: nn.Module, weights: dict[str, Tensor], strict: bool, p
 
 
 def _differing_options(network: nn.Module, weights: dict[str, Tensor]) -> str:
-    """Name the options in which a DRCT and the network of some weights differ, in parentheses; '' for others."""
+    """Name the options in which a DRCT and the network of some weights differ; '' if the network is no DRCT."""
     try:
         own = drct_options(network.state_dict())
     except ValueError:  # not a DRCT
@@ -176,6 +158,6 @@ def _differing_options(network: nn.Module, weights: dict[str, Tensor]) -> str:
     except ValueError as error:
         return f" ({error})"
     differing = [
-        f"{key} is {value} in the file, {own[key]} in network_g" for key, value in theirs.items() if value != own[key]
+        f"{key} is {theirs[key]} in the file, {own[key]} in network_g" for key in own if theirs[key] != own[key]
     ]
     return f" ({', '.join(differing)})" if differing else ""

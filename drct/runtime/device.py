@@ -13,9 +13,7 @@ def accelerator() -> str | None:
     """Return the type of the accelerator of this machine: 'cuda', 'mps' or None."""
     if torch.cuda.is_available():
         return "cuda"
-    if torch.backends.mps.is_available():
-        return "mps"
-    return None
+    return "mps" if torch.backends.mps.is_available() else None
 
 
 def fastest_precision(device: torch.device) -> str:
@@ -34,11 +32,8 @@ def fastest_precision(device: torch.device) -> str:
 def resolve_num_gpu(requested: int | str, logger: logging.Logger, several_processes: bool = False) -> int:
     """Return the number of GPUs to use for an option file's `num_gpu`.
 
-    Args:
-        requested: A number, 0 for the CPU, or 'auto'. More than there are is a warning, not an error, so that option
-            files written for a GPU run anywhere.
-        logger: Receives the warning.
-        several_processes: Whether each process has one GPU, so that the number only decides between GPU and CPU.
+    More than there are is a warning, not an error, so that option files written for a GPU run anywhere. With several
+    processes, each has one GPU, and the number only decides between GPU and CPU.
 
     Raises:
         DRCTError: if `requested` is neither a number from 0 nor 'auto'.

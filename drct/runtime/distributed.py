@@ -58,14 +58,9 @@ def under_torchrun() -> bool:
 
 
 def identify(launcher: str) -> None:
-    """Set the rank of this process from the environment of its launcher.
+    """Set the rank of this process as its launcher says: 'pytorch', 'slurm', or 'none', which includes `torchrun`.
 
-    Args:
-        launcher: 'pytorch' (`torchrun`, `torch.distributed.launch`), 'slurm' (`srun`), or 'none', which takes the
-            environment of `torchrun` if there is one.
-
-    Raises:
-        DRCTError: if the process was not started by this launcher.
+    Raises `DRCTError` if the process was not started by this launcher.
     """
     if launcher == "slurm":
         _read_slurm()
@@ -95,14 +90,7 @@ def _read_slurm() -> None:
 
 
 def meet(port: int | None = None) -> None:
-    """Connect to the other processes. Do nothing in a single process.
-
-    Args:
-        port: Port of the first process's machine, if the launcher has not chosen one; 29500 if None.
-
-    Raises:
-        DRCTError: if the processes cannot connect.
-    """
+    """Connect several processes, on `port` or 29500 unless the launcher has chosen. Raises `DRCTError` on failure."""
     global _store
     if world_size() == 1 or _store is not None:
         return
@@ -120,13 +108,8 @@ def meet(port: int | None = None) -> None:
 def start(backend: str, num_gpu: int, logger: logging.Logger) -> None:
     """Start the process group and choose this process's GPU. Do nothing in a single process.
 
-    Args:
-        backend: 'nccl' or 'gloo'; gloo replaces nccl on the CPU and where NCCL is missing.
-        num_gpu: Number of GPUs, 0 for the CPU.
-        logger: Receives a message if the backend is replaced.
-
-    Raises:
-        DRCTError: if there are too few GPUs, or the group cannot start.
+    The backend gloo replaces nccl on the CPU and where NCCL is missing, with a message to the logger. Raises
+    `DRCTError` if there are too few GPUs, or the group cannot start.
     """
     if world_size() == 1:
         return
@@ -149,8 +132,8 @@ def start(backend: str, num_gpu: int, logger: logging.Logger) -> None:
     if _store is None:
         raise RuntimeError("call meet() first")
     try:
-        group_store = dist.PrefixStore("group", _store)
-        dist.init_process_group(backend, store=group_store, rank=rank(), world_size=world_size())
+        store = dist.PrefixStore("group", _store)
+        dist.init_process_group(backend, store=store, rank=rank(), world_size=world_size())
     except (ValueError, RuntimeError) as error:
         raise DRCTError(f"cannot start {world_size()} processes with {backend}: {first_line(error)}") from error
 

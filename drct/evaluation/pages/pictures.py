@@ -21,16 +21,13 @@ BICUBIC_MARGIN = 4  # pixels around an area on which its bicubic upscaling depen
 def picture_views(
     lq: np.ndarray, img: np.ndarray, img2: np.ndarray | None = None, bicubic: np.ndarray | None = None
 ) -> dict[str, Any]:
-    """Prepare what `picture.html` shows of an image: all of it, or the most detailed area of a large one.
+    """Return the variables of `picture.html` for an image: all of it, or the most detailed area of a large one.
 
     Args:
         lq: Input of the network, (H, W, 3), BGR, uint8, as all pictures here.
         img: Output of the network, (H * scale, W * scale, 3).
         img2: Ground truth. One of another shape than `img` is left out, since its metrics fail, too.
         bicubic: Bicubic upscaling of `lq`; computed where it is missing.
-
-    Returns:
-        Variables of the template.
     """
     scale = img.shape[0] // lq.shape[0]
     if img2 is not None and img2.shape != img.shape:

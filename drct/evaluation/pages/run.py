@@ -23,14 +23,7 @@ class DatasetSection:
 
 
 def picture_section(name: str, network: str, pictures: dict[str, np.ndarray], table: MetricTable) -> str:
-    """Return the HTML that shows an image: its pictures side by side, and its metrics.
-
-    Args:
-        name: Name of the image.
-        network: Name of the network.
-        pictures: `lq`, `img` (the result) and perhaps `img2` (the ground truth) and `bicubic`, (H, W, 3), BGR, uint8.
-        table: Metrics of the image.
-    """
+    """Return the HTML that shows the pictures of an image, which `picture_views` describes, and its metrics."""
     return TEMPLATES.get_template("picture.html").render(
         name=name,
         network=network,
@@ -43,10 +36,7 @@ def picture_section(name: str, network: str, pictures: dict[str, np.ndarray], ta
 def run_page(settings: dict[str, Any], sections: list[DatasetSection], max_pictures: int) -> Iterator[str]:
     """Generate the page in pieces, since its pictures may not fit in memory together.
 
-    Args:
-        settings: What `run_settings` returns.
-        sections: Datasets in the order of the page.
-        max_pictures: How many images of a dataset the page shows at most, as the page explains.
+    It explains that it shows at most `max_pictures` images of a dataset.
     """
     metrics = settings["options"]["val"].get("metrics") or {}
     return TEMPLATES.get_template("run.html").generate(
@@ -62,13 +52,11 @@ def run_page(settings: dict[str, Any], sections: list[DatasetSection], max_pictu
 
 def _dataset(number: int, section: DatasetSection, metrics: dict[str, dict[str, Any]]) -> dict[str, Any]:
     table, names = section.table, sorted(section.pictures)
+    directions = {metric: is_lower_better(metric, metrics.get(metric, {})) for metric in table.mean()}
     anchors = {name: f"d{number}i{i}" for i, name in enumerate(names)}
     return {
         "name": table.dataset,
-        "metrics": [
-            {"name": metric, "arrow": "↓" if is_lower_better(metric, metrics.get(metric, {})) else "↑"}
-            for metric in table.mean()
-        ],
+        "metrics": [{"name": name, "arrow": "↓" if lower else "↑"} for name, lower in directions.items()],
         "bicubic": bool(table.bicubic),
         "rows": [_row(name, values, table.bicubic.get(name)) for name, values in table.images.items()],
         "mean": _row("mean", table.mean(), table.mean_bicubic()),
@@ -80,14 +68,10 @@ def _dataset(number: int, section: DatasetSection, metrics: dict[str, dict[str, 
 
 
 def _row(name: str, values: dict[str, float], bicubic: dict[str, float] | None) -> dict[str, Any]:
-    cells = [_cell(metric, value, (bicubic or {}).get(metric)) for metric, value in values.items()]
+    cells = []
+    for metric, value in values.items():
+        before = (bicubic or {}).get(metric)
+        texts = {"value": format_metric(metric, value), "bicubic": format_metric(metric, before)}
+        gain = format_metric(metric, None if before is None else value - before, "+")
+        cells.append({"metric": metric, **texts, "gain": gain})
     return {"name": name, "cells": cells}
-
-
-def _cell(metric: str, value: float, bicubic: float | None) -> dict[str, str]:
-    return {
-        "metric": metric,
-        "value": format_metric(metric, value),
-        "bicubic": format_metric(metric, bicubic),
-        "gain": format_metric(metric, None if bicubic is None else value - bicubic, "+"),
-    }
