@@ -56,7 +56,7 @@ ELSEWHERE = {
         "test_distributed.py::test_the_slurm_script_goes_on_after_failures_but_not_after_mistakes"
     ),
     "python figures/architecture.py DRCT -o DRCT.png": (
-        "test_figures.py::test_the_command_draws_named_networks_and_weight_files"
+        "test_figures.py::test_the_script_draws_named_networks_and_weight_files"
     ),
     "python figures/data_benchmark.py": "test_data.py::test_the_benchmark_compares_times_and_pixels",
     "python figures/tables.py --results results/DRCT-XS_SRx4": (

@@ -53,8 +53,8 @@ def block_weights(group: "DenseGroup", k: int, dtype: torch.dtype) -> BlockWeigh
     adjust = _layer(getattr(group, f"adjust{k}"))
     fc2 = block.mlp.fc2
     with in_full_precision(adjust.weight.device.type):
-        adjusted_bias = None if fc2.bias is None else adjust.weight @ fc2.bias
-        adjusted_fc2 = Product(adjust.weight @ fc2.weight, adjusted_bias)
+        adjusted_weight = adjust.weight @ fc2.weight
+        adjusted_fc2 = Product(adjusted_weight, None if fc2.bias is None else adjust.weight @ fc2.bias)
     qkv, proj = _padded_heads(block.attn, dtype)
     fc1 = _layer(block.mlp.fc1)
     bias = block.attn.relative_position_bias().to(dtype).contiguous()
