@@ -161,12 +161,9 @@ def test_validation_takes_any_function_and_keeps_the_best_in_the_direction_of_ea
         "niqe": psnr | {"better": "higher"},
     }
     opt = {"scale": 2, "name": "run", "is_train": True, "path": {"experiments_root": str(tmp_path)}}
-    error = 0.2
-    validator = Validator(
-        opt | {"val": {"metrics": metrics}}, lambda lq: F.interpolate(lq, scale_factor=2) + error, torch.device("cpu")
-    )
-    for iteration, error in ((1, 0.2), (2, 0.1), (3, 0.15)):  # noqa: B007 - the function reads it
-        table = validator.run(OnePair(), iteration)
+    validator = Validator(opt | {"val": {"metrics": metrics}}, torch.device("cpu"))
+    for iteration, error in ((1, 0.2), (2, 0.1), (3, 0.15)):
+        table = validator.run(lambda lq, e=error: F.interpolate(lq, scale_factor=2) + e, OnePair(), iteration)
         written = json.loads((tmp_path / "metrics" / f"metrics_set_{iteration}.json").read_text())
         assert written["mean"] == table.mean() and table.images.keys() == {"a"}
     best = {metric: record["iter"] for metric, record in validator.best["set"].items()}

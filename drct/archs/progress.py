@@ -32,6 +32,6 @@ def part(number: int, count: int) -> Iterator[None]:
 
 
 def report(share: float) -> None:
-    """Report the share that is done, from 0 to 1, to whoever watches."""
+    """Report the share that is done, from 0 to 1, to the callback of `watched`, if there is one."""
     if callback := _callback.get():
         callback(share)

@@ -31,19 +31,18 @@ class Validator:
 
     Args:
         opt: Options of the run.
-        upscale: Maps an image (1, C, H, W), RGB in [0, 1], to (1, C, H * scale, W * scale), which need not be clamped.
         device: Where metrics that are networks run.
     """
 
-    def __init__(self, opt: dict[str, Any], upscale: Callable[[Tensor], Tensor], device: torch.device) -> None:
+    def __init__(self, opt: dict[str, Any], device: torch.device) -> None:
         self.opt = opt
         self.options: dict[str, Any] = opt.get("val") or {}
-        self.upscale = upscale
         self.metrics = metrics.ImageMetrics(self.options.get("metrics") or {}, device)
         self.best: dict[str, dict[str, dict[str, Any]]] = {}  # dataset -> metric -> better, val, iter, as BasicSR's
 
     def run(
         self,
+        upscale: Callable[[Tensor], Tensor],
         dataset: Any,
         iteration: int | str,
         scalars: Any = None,
@@ -57,6 +56,7 @@ class Validator:
         processes share the images and end with the same table. Raises `DRCTError` if the GPU's memory does not suffice.
 
         Args:
+            upscale: Maps an image (1, C, H, W), RGB in [0, 1], to (1, C, H * scale, W * scale), not clamped.
             dataset: Dataset of BasicSR.
             iteration: Training iteration, or the name of a test run.
             scalars: Writer with TensorBoard's `add_scalar`, or None.
@@ -79,7 +79,8 @@ class Validator:
             if should_stop():
                 break
             progress.set_postfix_str(names[index])
-            pictures = self._pictures(dataset, index, paths[index], show_bicubic or bool(viewers), table)
+            with_bicubic = show_bicubic or bool(viewers)
+            pictures = self._pictures(upscale, dataset, index, paths[index], with_bicubic, table)
             if pictures is None:
                 continue
             if save_images:
@@ -95,7 +96,13 @@ class Validator:
         return table
 
     def _pictures(
-        self, dataset: Any, index: int, path: str, with_bicubic: bool, table: MetricTable
+        self,
+        upscale: Callable[[Tensor], Tensor],
+        dataset: Any,
+        index: int,
+        path: str,
+        with_bicubic: bool,
+        table: MetricTable,
     ) -> dict[str, np.ndarray] | None:
         """Read and upscale an image. Return its pictures, or None if it is skipped or failed."""
         if Path(path).is_file() and Path(path).suffix.lower() not in IMAGE_SUFFIXES:
@@ -104,7 +111,7 @@ class Validator:
         try:
             item = _read_item(dataset, index)
             lq = item["lq"]
-            pictures = {"lq": tensor2img(lq), "img": tensor2img(self.upscale(lq))}
+            pictures = {"lq": tensor2img(lq), "img": tensor2img(upscale(lq))}
             if "gt" in item:
                 pictures["img2"] = tensor2img(item["gt"])
                 if with_bicubic:

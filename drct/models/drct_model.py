@@ -39,7 +39,7 @@ class DRCTModel(SRModel):
         opt["path"].setdefault("param_key_g", self.options.path.param_key_g)
         super().__init__(opt)  # builds the networks, and in training all that training needs
         self.runner = self._make_runner()
-        self.validator = validate.Validator(opt, self.upscale, self.device)
+        self.validator = validate.Validator(opt, self.device)  # without the model: DDP must not wait for a collection
 
     @property
     def train_options(self) -> Train:
@@ -108,7 +108,7 @@ class DRCTModel(SRModel):
         self, dataloader: Any, current_iter: int | str, tb_logger: Any, save_img: bool = False, **callbacks: Any
     ) -> MetricTable | None:
         """Upscale and measure the dataset of a loader. See `Validator.run` for the arguments and the result."""
-        table = self.validator.run(dataloader.dataset, current_iter, tb_logger, save_img, **callbacks)
+        table = self.validator.run(self.upscale, dataloader.dataset, current_iter, tb_logger, save_img, **callbacks)
         if self.is_train:
             forget_prepared_weights(self.runner.network)
         return table

@@ -36,13 +36,13 @@ class TrainingRun:
     """
 
     def __init__(self, opt: dict[str, Any], option_file: str, log: RunLog) -> None:
-        self.opt = opt
+        state, paths = training_states.state_to_resume(opt) or ({}, {})
+        self.seed = state.get("seed", opt["manual_seed"])
+        self.opt = opt = opt | {"path": opt["path"] | paths, "manual_seed": self.seed}
         self.options = TrainingOptions.model_validate(opt)
         self.stop = StopRequest()
         self.total = self.options.train.total_iter
         self.val_loaders = evaluation_loaders(opt, "val") if self.options.val else []
-        state = training_states.load_resume_state(opt) or {}
-        self.seed = opt["manual_seed"] = state.get("seed", opt["manual_seed"])
         self.iteration = self.saved = state.get("iter", 0)
         self.samples_per_step = batch_size(opt) * opt["world_size"]
         self.samples = state.get("samples", self.iteration * self.samples_per_step)

@@ -13,21 +13,31 @@ from drct.runtime import checkpoint, distributed
 logger = logging.getLogger("drct")
 
 
-def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
-    """Read the training state to resume from, if any, and change `opt` to load the network that was saved with it.
+def state_to_resume(opt: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """Read the training state to resume from, if any.
 
-    This replaces `basicsr.train.load_resume_state`. `--auto_resume` takes the newest state of the experiment that is
-    whole; otherwise `path.resume_state` names a state. The first process chooses for all. Raises `DRCTError` if the
-    state or its weight file is damaged, or if there are states and none is whole.
+    `--auto_resume` takes the newest state of the experiment that is whole; otherwise `path.resume_state` names a state.
+    The first process chooses for all.
+
+    Returns:
+        The state, and the entries of `path` with which a model loads the network that was saved with it.
+
+    Raises:
+        DRCTError: if the state or its weight file is damaged, or if there are states and none is whole.
     """
-    path = distributed.from_first(_state_to_resume(opt) if distributed.rank() == 0 else None)
+    path = distributed.from_first(_chosen_state(opt) if distributed.rank() == 0 else None)
     if path is None:
         return None
     state = _read_state(path)
     # A state belongs to the network saved at the same iteration; its EMA is loaded beside it
-    weights = str(weights_beside(path, state["iter"]))
-    opt["path"] |= {"resume_state": str(path), "pretrain_network_g": weights}
-    opt["path"] |= {"param_key_g": "params", "strict_load_g": True}
+    paths = {"resume_state": str(path), "pretrain_network_g": str(weights_beside(path, state["iter"]))}
+    return state, paths | {"param_key_g": "params", "strict_load_g": True}
+
+
+def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
+    """Take the place of `basicsr.train.load_resume_state`, which changes the paths of `opt` besides."""
+    state, paths = state_to_resume(opt) or (None, {})
+    opt["path"] |= paths
     return state
 
 
@@ -65,7 +75,7 @@ def _states(folder: str | os.PathLike) -> list[Path]:
     return sorted(found, key=lambda path: int(path.stem), reverse=True)
 
 
-def _state_to_resume(opt: dict[str, Any]) -> str | os.PathLike | None:
+def _chosen_state(opt: dict[str, Any]) -> str | os.PathLike | None:
     newest = _newest_whole_state(opt["path"]["training_states"]) if opt["auto_resume"] else None
     given = opt["path"].get("resume_state")
     if newest is None and given is not None:

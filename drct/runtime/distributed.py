@@ -3,6 +3,7 @@
 In a single process, everything works without a process group: `barrier` returns at once, `gather` returns one part.
 """
 
+import gc
 import logging
 import os
 import socket
@@ -147,6 +148,7 @@ def finish() -> None:
     global _store
     if _grouped():
         barrier()
+        gc.collect()  # what still uses the group, such as DistributedDataParallel, must go before it
         dist.destroy_process_group()
     _store = None
 
