@@ -1,5 +1,6 @@
 """The command `drct`: a table of its commands, each of which is imported only when it runs."""
 
+import atexit
 import os
 import sys
 
@@ -50,7 +51,14 @@ def entry_point(*first: str) -> None:
         first: Words before those of the command line, such as the name of the command.
     """
     try:
-        sys.exit(main([*first, *sys.argv[1:]]))
+        status = main([*first, *sys.argv[1:]])
+        if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+            # Threads of PyTorch's process groups may abort the interpreter's own way out, seen with gloo
+            atexit._run_exitfuncs()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+        sys.exit(status)
     except KeyboardInterrupt:  # while a command imports what it needs
         print("interrupted", file=sys.stderr)
         sys.exit(130)

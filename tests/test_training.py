@@ -177,14 +177,14 @@ import os, signal, sys
 sys.path.insert(0, {root!r})
 if __name__ == "__main__":
     import drct.files
-    from drct.commands.train import main
+    from drct.cli import entry_point
     replace = os.replace
     def killed(source, target):
         if os.path.basename(target) == {file!r}:
             os.kill(os.getpid(), signal.SIGKILL)
         replace(source, target)
     drct.files.os.replace = killed
-    sys.exit(main())
+    entry_point("train")
 """
 
 
@@ -482,7 +482,7 @@ import os, signal, sys
 sys.path.insert(0, {root!r})
 if __name__ == "__main__":
     import drct, basicsr
-    from drct.commands.train import main
+    from drct.cli import entry_point
     from drct.errors import DRCTError
     from drct.models.drct_model import DRCTModel
     original = DRCTModel.optimize_parameters
@@ -492,7 +492,7 @@ if __name__ == "__main__":
             {fault}
         original(self, iteration)
     DRCTModel.optimize_parameters = step
-    sys.exit(main())
+    entry_point("train")
 """
 
 
@@ -661,7 +661,7 @@ sys.path.insert(0, {root!r})
 if __name__ == "__main__":
     import drct, basicsr, torch
     from drct.runtime import distributed
-    from drct.commands.train import main
+    from drct.cli import entry_point
     from drct.models.drct_model import DRCTModel
     original = DRCTModel.optimize_parameters
     def step(self, iteration):
@@ -670,7 +670,7 @@ if __name__ == "__main__":
             named = self.get_bare_model(self.net_g).named_parameters()
             torch.save({{name: p.grad for name, p in named}}, self.opt["name"] + ".gradients")
     DRCTModel.optimize_parameters = step
-    sys.exit(main())
+    entry_point("train")
 """
 
 
