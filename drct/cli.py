@@ -45,11 +45,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def entry_point(*first: str) -> None:
-    """Run the command and exit with its status: the console script `drct`.
-
-    Args:
-        first: Words before those of the command line, such as the name of the command.
-    """
+    """Run the command of `first` and the command line, and exit with its status: the console script `drct`."""
     try:
         status = main([*first, *sys.argv[1:]])
         if int(os.environ.get("WORLD_SIZE", 1)) > 1:
