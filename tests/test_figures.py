@@ -17,7 +17,8 @@ from PIL import Image
 
 from drct.archs.drct_arch import DRCT
 from drct.archs.drct_plain_arch import DRCTPlain
-from drct.archs.variants import VARIANTS, name_of
+from drct.archs.families import name_of
+from drct.archs.variants import VARIANTS
 from drct.errors import DRCTError
 
 XS = VARIANTS["DRCT-XS"]
@@ -225,6 +226,9 @@ def test_results_go_by_the_name_of_their_network():
     assert {"DRCT-L", "DRCT-XL", "DRCT-C144"} <= set(names.values())
     assert name_of({"type": "SwinIR", "embed_dim": 180}) == "SwinIR"
     assert name_of({"type": "DRCT", **TINY}) == "DRCT"
+    assert name_of({"type": "HAT"}) == "HAT"
+    assert name_of({"type": "HAT", "depths": [6] * 12, "num_heads": [6] * 12}) == "HAT-L"
+    assert name_of({"type": "HAT", "embed_dim": 60}) == "HAT"
 
 
 def test_all_pictures_of_the_pages_are_made_by_make_figures():

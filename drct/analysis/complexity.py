@@ -19,13 +19,13 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from drct.analysis import networks
-from drct.archs.variants import VARIANTS
+from drct.archs import families
 from drct.errors import DRCTError, did_you_mean
 from drct.files import expanded
 from drct.inference.weights import LoadedNetwork
 from drct.text import first_line, markdown_table
 
-NAMED = (*VARIANTS, *networks.PEERS)
+NAMED = (*families.NAMED, *networks.PEERS)
 
 
 @dataclass(frozen=True)

@@ -39,15 +39,19 @@ class Contender:
 _CONTENDERS = (
     Contender("original", "original", "original DRCT"),
     Contender("original-bf16", "original", "original DRCT", "bf16"),
-    Contender("hat", "HAT", "HAT"),
+    Contender("hat", "HAT", "original HAT"),
     Contender("swinir", "SwinIR-M", "SwinIR-M"),
     Contender("onnxruntime", "original, ONNX Runtime", "original DRCT", runtime="onnxruntime"),
     Contender("openvino", "original, OpenVINO", "original DRCT", runtime="openvino"),
     Contender("openvino-bf16", "original, OpenVINO", "original DRCT", "bf16", runtime="openvino"),
     Contender("ours", "this project", "DRCT"),
     Contender("ours-bf16", "this project", "DRCT", "bf16"),
+    Contender("hat-ours", "HAT, this project", "HAT"),
+    Contender("hat-ours-bf16", "HAT, this project", "HAT", "bf16"),
     Contender("original-step", "original, training step", "original DRCT", training=True),
     Contender("ours-step", "this project, training step", "DRCT", training=True),
+    Contender("hat-step", "HAT, training step", "original HAT", training=True),
+    Contender("hat-ours-step", "HAT, this project, training step", "HAT", training=True),
     Contender("ours-step-checkpoint", "the same, use_checkpoint", "DRCT", training=True, checkpoint=True),
 )
 CONTENDERS = {contender.key: contender for contender in _CONTENDERS}

@@ -8,9 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from drct.archs.drct_arch import DRCT
+from drct.archs.families import NAMED, family_of_weights
 from drct.archs.traits import NetworkTraits, traits_of
-from drct.archs.variants import VARIANTS, drct_options
 from drct.errors import DRCTError, did_you_mean
 from drct.files import expanded
 from drct.inference.weights import LoadedNetwork, network_from, read_network
@@ -29,24 +28,22 @@ def _peer(kind: str, groups: int = 6, **arguments: Any) -> Peer:
 _HAT: dict[str, Any] = {"conv_scale": 0.01, "overlap_ratio": 0.5, "window_size": 16}
 PEERS: dict[str, Peer] = {  # with the dimensions of their papers
     "SwinIR-M": _peer("SwinIR", embed_dim=180, window_size=8),
-    "HAT-S": _peer("HAT", embed_dim=144, compress_ratio=24, squeeze_factor=24, **_HAT),
-    "HAT": _peer("HAT", embed_dim=180, compress_ratio=3, squeeze_factor=30, **_HAT),
-    "HAT-L": _peer("HAT", 12, embed_dim=180, compress_ratio=3, squeeze_factor=30, **_HAT),
+    "original HAT": _peer("HAT", embed_dim=180, compress_ratio=3, squeeze_factor=30, **_HAT),
     "original DRCT": _peer("DRCT", embed_dim=180, window_size=16, gc=32),
 }
 
 
 def make(name: str, **options: Any) -> LoadedNetwork:
-    """Build the x4 network of a name in `VARIANTS` or `PEERS`, with initial weights, in evaluation mode.
+    """Build the x4 network of a name in `families.NAMED` or `PEERS`, with initial weights, in evaluation mode.
 
     Raises:
         DRCTError: if there is no network of this name, or it is a peer and spandrel is not installed.
     """
-    if name in VARIANTS:
-        drct = DRCT(**VARIANTS[name], **options).eval()
-        return LoadedNetwork(drct, drct.traits, name, name)
+    if name in NAMED:
+        ours = NAMED[name].network(**NAMED[name].variants[name], **options).eval()
+        return LoadedNetwork(ours, ours.traits, name, name)
     if name not in PEERS:
-        raise DRCTError(f"no network {name}{did_you_mean(name, (*VARIANTS, *PEERS))}")
+        raise DRCTError(f"no network {name}{did_you_mean(name, (*NAMED, *PEERS))}")
     kind, arguments = PEERS[name]
     _needs_spandrel(name)
     module = importlib.import_module(f"spandrel.architectures.{kind}")
@@ -72,7 +69,7 @@ def load(source: str | os.PathLike) -> LoadedNetwork:
         content = checkpoint.load(path)
         state, _ = checkpoint.weights_in(content, path)
         try:
-            drct_options(state)
+            family_of_weights(state)
         except ValueError as error:
             return _load_with_spandrel(path, state, str(error))
         return network_from(content, path)
@@ -105,7 +102,7 @@ def _load_run(folder: Path) -> LoadedNetwork:
 
 
 def _load_with_spandrel(path: Path, state: dict[str, Any], reason: str) -> LoadedNetwork:
-    """Load a network other than DRCT; `reason` is why its weights are not those of a DRCT."""
+    """Load another network; `reason` is why its weights are not those of a DRCT or HAT."""
     _needs_spandrel(f"{path} ({reason})")
     from spandrel import ImageModelDescriptor, ModelLoader
 

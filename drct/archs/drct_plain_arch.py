@@ -5,7 +5,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from drct.archs.drct_arch import DENSE_SCALE, DENSE_SLOPE, DRCT, SHIFTED_BLOCKS, blocks_of, on_tokens
+from drct.archs.drct_arch import DENSE_SCALE, DENSE_SLOPE, DRCT, SHIFTED_BLOCKS, blocks_of
+from drct.archs.frame import on_tokens
 from drct.archs.swin import SwinBlock
 
 __all__ = ["DRCTPlain"]

@@ -149,9 +149,10 @@ def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | None
     """Compute softmax(q k^T + bias + mask) v, without a factor of the logits.
 
     Args:
-        q, k, v: (n, h, N, d): n windows, h heads.
-        bias: (h, N, N).
-        mask: (m, N, N), or None. Window i takes mask i % m.
+        q: (n, h, N, d): n windows, h heads.
+        k, v: (n, h, M, d).
+        bias: (h, N, M).
+        mask: (m, N, M), or None. Window i takes mask i % m.
         dropout: Dropout rate of the attention weights.
 
     Returns:
@@ -162,7 +163,8 @@ def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | None
         return F.dropout(_weights(q, k, bias, mask), dropout) @ v
     if on_cpu and torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v, bias)):
         # Fused attention on the CPU has no gradient for a bias
-        return _RecomputedAttention.apply(q, k, v, bias, mask)
+        low_mask = None if mask is None else mask.to(q.dtype)
+        return _RecomputedAttention.apply(q, k, v, bias.to(q.dtype), low_mask)
     if on_cpu and q.dtype == torch.float32 and type(q) is Tensor:  # no stand-in without values
         return _attention_by_heads(q, k, v, bias, mask)
     if on_cpu and q.dtype == torch.bfloat16:  # the fused one converts all to float32
@@ -177,11 +179,12 @@ def _attention_by_heads(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Ten
     logits are too large or too small for that, which no network is known to have, are computed once more.
     """
     n, heads, tokens, d = q.shape
+    keys = k.shape[2]
     out = q.new_empty(n, tokens, heads, d).transpose(1, 2)  # so that the heads lie beside each other
     totals = q.new_empty(n, heads, tokens, 1)
-    at_most = min(n, _at_a_time(tokens))
-    buffer, result = q.new_empty(at_most, tokens, tokens), q.new_empty(at_most, tokens, d)
-    for part, added in _parts(n, tokens, bias, mask):
+    at_most = min(n, _at_a_time(bias))
+    buffer, result = q.new_empty(at_most, tokens, keys), q.new_empty(at_most, tokens, d)
+    for part, added in _parts(n, bias, mask):
         q_part, k_part, v_part, out_part, total = (t[part] for t in (q, k, v, out, totals))
         weights, values = buffer[: len(q_part)], result[: len(q_part)]
         torch.baddbmm(added, q_part, k_part.mT, beta=LOG2_E, alpha=LOG2_E, out=weights).exp2_()
@@ -193,15 +196,16 @@ def _attention_by_heads(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Ten
     return out
 
 
-def _at_a_time(tokens: int) -> int:
+def _at_a_time(bias: Tensor) -> int:
     """Return how many windows to compute at a time for the logits of a head to stay in the cache."""
-    return max(1, LOGITS_AT_A_TIME // tokens**2)
+    return max(1, LOGITS_AT_A_TIME // bias[0].numel())
 
 
-def _parts(n: int, tokens: int, bias: Tensor, mask: Tensor | None) -> Iterator[tuple[tuple[slice, int], Tensor]]:
-    """Yield the windows and the head to compute at a time, and what to add to their logits: (N, N) or (n, N, N)."""
-    for start in range(0, n, _at_a_time(tokens)):
-        windows = slice(start, min(start + _at_a_time(tokens), n))
+def _parts(n: int, bias: Tensor, mask: Tensor | None) -> Iterator[tuple[tuple[slice, int], Tensor]]:
+    """Yield the windows and the head to compute at a time, and what to add to their logits: (N, M) or (n, N, M)."""
+    at_most = _at_a_time(bias)
+    for start in range(0, n, at_most):
+        windows = slice(start, min(start + at_most, n))
         masks = mask
         if mask is not None and len(mask) > 1:
             masks = mask[torch.arange(windows.start, windows.stop, device=mask.device) % len(mask)]
@@ -210,7 +214,7 @@ def _parts(n: int, tokens: int, bias: Tensor, mask: Tensor | None) -> Iterator[t
 
 
 def _full_bias(bias: Tensor, mask: Tensor | None, n: int) -> Tensor:
-    """Combine bias and mask in four dimensions, as fused kernels take them: (1 or n, h, N, N)."""
+    """Combine bias and mask in four dimensions, as fused kernels take them: (1 or n, h, N, M)."""
     if mask is None:
         return bias[None]
     full = bias + mask[:, None].to(bias.dtype)
@@ -218,7 +222,7 @@ def _full_bias(bias: Tensor, mask: Tensor | None, n: int) -> Tensor:
 
 
 def _weights(q: Tensor, k: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:
-    """Compute the attention weights: (n, h, N, N)."""
+    """Compute the attention weights: (n, h, N, M)."""
     logits = q @ k.transpose(-2, -1)
     return logits.add_(_full_bias(bias, mask, len(q))).softmax(-1)  # the product's gradient does not need its result
 
@@ -235,10 +239,9 @@ class _RecomputedAttention(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, bias, *masks = ctx.saved_tensors
-        tokens = q.shape[2]
         grads = [torch.empty_like(t) for t in (q, k, v)]
         for_bias = torch.zeros_like(bias, dtype=torch.promote_types(bias.dtype, torch.float32))  # a sum of many
-        for part, added in _parts(len(q), tokens, bias, masks[0] if masks else None):
+        for part, added in _parts(len(q), bias, masks[0] if masks else None):
             q_part, k_part, v_part, grad_part = (t[part] for t in (q, k, v, grad))
             weights = torch.baddbmm(added, q_part, k_part.mT).softmax(-1)
             for_weights = torch.bmm(grad_part, v_part.mT)

@@ -3,29 +3,19 @@
 With them, weight files of this project load strictly in the original implementation, and its files here.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from drct.archs.windows import relative_position_index, window_masks
+from drct.archs.windows import overlapping_position_index, relative_position_index, window_masks
 
 if TYPE_CHECKING:
     from drct.archs.drct_arch import DRCT
+    from drct.archs.hat_arch import HAT
 
 
-def add_computed_entries(network: "DRCT", state_dict: dict[str, Any], prefix: str) -> None:
-    """Add the computed entries of a network to its state dict, in place."""
-    state_dict.update({prefix + name: value for name, value in _computed_entries(network).items()})
-
-
-def remove_computed_entries(network: "DRCT", state_dict: dict[str, Any], prefix: str) -> None:
-    """Remove the computed entries of a network from a state dict, in place, as far as they are there."""
-    for name in _computed_entries(network):
-        state_dict.pop(prefix + name, None)
-
-
-def _computed_entries(network: "DRCT") -> dict[str, Tensor]:
+def entries_of_drct(network: "DRCT") -> dict[str, Tensor]:
     """Relative position indices of all blocks and attention masks of shifted blocks for images of img_size.
 
     Entries share two tensors, which `torch.save` writes once.
@@ -39,3 +29,12 @@ def _computed_entries(network: "DRCT") -> dict[str, Tensor]:
             if mask is not None and getattr(group, f"swin{k}").shift:
                 entries[f"layers.{i}.swin{k}.attn_mask"] = mask
     return entries
+
+
+def entries_of_hat(network: "HAT") -> dict[str, Tensor]:
+    """Indices of relative positions in self-attention (SA) and overlapping cross-attention (OCA), of all groups."""
+    w, cpu = network.window_size, torch.device("cpu")
+    return {
+        "relative_position_index_SA": relative_position_index(w, cpu).clone(),  # their owner may change them
+        "relative_position_index_OCA": overlapping_position_index(w, network.overlap, cpu).clone(),
+    }

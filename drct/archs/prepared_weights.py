@@ -1,10 +1,11 @@
-"""Weights of a block of a dense group, prepared for the products that `drct.archs.execution` computes with them.
+"""Weights of attention blocks, prepared for the products that the execution of a network computes with them.
 
-Letters in shapes: see `drct.archs.drct_arch`.
+Letters in shapes: see `drct.archs.frame`.
 """
 
+from collections.abc import Callable, Hashable, Iterable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -13,13 +14,11 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from drct.archs.kernels import in_full_precision, packed
-
-if TYPE_CHECKING:
-    from drct.archs.drct_arch import DenseGroup
-    from drct.archs.swin import SwinBlock, WindowAttention
+from drct.archs.kernels import packed
+from drct.archs.swin import Attention
 
 HEAD_MULTIPLE = 8  # kernels are made for heads of such sizes
+Weights = TypeVar("Weights")
 
 
 class Product(NamedTuple):
@@ -33,35 +32,16 @@ class Product(NamedTuple):
         return Product(self.weight.to(dtype), self.bias)
 
 
-class BlockWeights(NamedTuple):
-    """Weights of a block and the 1x1 convolution after it, prepared for the products they enter.
-
-    Heads are padded with zeros to d' channels, and those of the queries are scaled.
-    """
+class AttentionWeights(NamedTuple):
+    """Weights of attention. Heads are padded with zeros to d' channels, and those of the queries are scaled."""
 
     qkv: Product  # C -> 3 * h * d'
     proj: Product  # h * d' -> C
-    fc1: Product
-    adjust: Product  # the 1x1 convolution after the block
-    adjusted_fc2: Product  # fc2, followed by this convolution without its bias
-    bias: Tensor  # of relative positions: (h, N, N)
+    bias: Tensor  # of relative positions: (h, N, M) for N queries and M keys
 
 
-def block_weights(group: "DenseGroup", k: int, dtype: torch.dtype) -> BlockWeights:
-    """Prepare the weights of block k of a group. They are the same for all windows."""
-    block: SwinBlock = getattr(group, f"swin{k}")
-    adjust = _layer(getattr(group, f"adjust{k}"))
-    fc2 = block.mlp.fc2
-    with in_full_precision(adjust.weight.device.type):
-        adjusted_weight = adjust.weight @ fc2.weight
-        adjusted_fc2 = Product(adjusted_weight, None if fc2.bias is None else adjust.weight @ fc2.bias)
-    qkv, proj = _padded_heads(block.attn, dtype)
-    fc1 = _layer(block.mlp.fc1)
-    bias = block.attn.relative_position_bias().to(dtype).contiguous()
-    return BlockWeights(qkv, proj, fc1.to(dtype), adjust.to(dtype), adjusted_fc2.to(dtype), bias)
-
-
-def _padded_heads(attn: "WindowAttention", dtype: torch.dtype) -> tuple[Product, Product]:
+def attention_weights(attn: Attention, dtype: torch.dtype) -> AttentionWeights:
+    """Prepare the weights of attention. They are the same for all windows."""
     heads, d = attn.num_heads, len(attn.proj.weight) // attn.num_heads
     more = -d % HEAD_MULTIPLE
 
@@ -71,34 +51,50 @@ def _padded_heads(attn: "WindowAttention", dtype: torch.dtype) -> tuple[Product,
 
     qkv = Product(padded(attn.qkv.weight), None if attn.qkv.bias is None else padded(attn.qkv.bias).flatten())
     weight = F.pad(attn.proj.weight.unflatten(1, (heads, d)), (0, more)).flatten(1).to(dtype)
-    return qkv, Product(weight, attn.proj.bias)
+    bias = attn.relative_position_bias().to(dtype).contiguous()
+    return AttentionWeights(qkv, Product(weight, attn.proj.bias), bias)
 
 
-# Prepared weights by group and number of block, with what they were made from. PyTorch counts the changes of a tensor,
+def product_of(layer: Any) -> Product:
+    """Return the product of an `nn.Linear`, or of an `nn.Conv2d` of single pixels."""
+    return Product(layer.weight.flatten(1), layer.bias)
+
+
+# Prepared weights by module and part of it, with what they were made from. PyTorch counts the changes of a tensor,
 # but not those through `.data`, as BasicSR's EMA makes them, so its count does not tell whether they still hold
-_prepared: "WeakKeyDictionary[nn.Module, dict[int, tuple[Any, BlockWeights]]]" = WeakKeyDictionary()
+_prepared: "WeakKeyDictionary[nn.Module, dict[Hashable, tuple[Any, Any]]]" = WeakKeyDictionary()
 
 
-def prepared_weights(group: "DenseGroup", k: int, features: Tensor, rows: int) -> BlockWeights:
-    """Return the weights of block k of a group, packed for inference; those of earlier images if they still hold.
+def prepared_weights(
+    module: nn.Module,
+    part: Hashable,
+    attn: Attention,
+    layers: Iterable[Any],
+    features: Tensor,
+    rows: int,
+    make: Callable[[torch.dtype], Weights],
+) -> Weights:
+    """Return weights packed for inference; those of earlier images if they still hold.
 
     Args:
-        group: The group.
-        k: Number of the block, from 1.
+        module: The module that owns the weights.
+        part: Which of its weights these are.
+        attn: The attention among them.
+        layers: The other linear layers and convolutions among them.
         features: Feature map to run on.
         rows: How many tokens most products have.
+        make: Prepares the weights: a (nested) named tuple of products and tensors, in a dtype.
     """
     # Comparing weights would make a GPU wait, and stand-ins for tensors have no values to compare
     if features.device.type != "cpu" or type(features) is not Tensor:
-        return _packed(block_weights(group, k, features.dtype), rows)
-    block: SwinBlock = getattr(group, f"swin{k}")
-    layers = (block.attn.qkv, block.attn.proj, block.mlp.fc1, block.mlp.fc2, getattr(group, f"adjust{k}"))
-    tensors = [t for layer in layers for t in (layer.weight, layer.bias)] + [block.attn.relative_position_bias_table]
-    made_from = (features.dtype, rows, block.attn.scale, [None if t is None else _fingerprint(t) for t in tensors])
-    kept = _prepared.setdefault(group, {})
-    found = kept.get(k)
+        return _packed(make(features.dtype), rows)
+    tensors = [t for layer in (attn.qkv, attn.proj, *layers) for t in (layer.weight, layer.bias)]
+    tensors.append(attn.relative_position_bias_table)
+    made_from = (features.dtype, rows, attn.scale, [None if t is None else _fingerprint(t) for t in tensors])
+    kept = _prepared.setdefault(module, {})
+    found = kept.get(part)
     if found is None or found[0] != made_from:
-        found = kept[k] = made_from, _packed(block_weights(group, k, features.dtype), rows)
+        found = kept[part] = made_from, _packed(make(features.dtype), rows)
     return found[1]
 
 
@@ -121,22 +117,10 @@ def _odd_numbers(count: int) -> np.ndarray:
     return np.arange(1, 2 * count, 2, dtype=np.int64)
 
 
-def _packed(weights: BlockWeights, rows: int) -> BlockWeights:
-    """Bring the weights into the order that is read fastest (see `kernels.packed`)."""
-
-    def packed_product(product: Product) -> Product:
-        return Product(packed(product.weight, rows), product.bias)
-
-    return BlockWeights(
-        packed_product(weights.qkv),
-        packed_product(weights.proj),
-        packed_product(weights.fc1),
-        packed_product(weights.adjust),
-        packed_product(weights.adjusted_fc2),
-        weights.bias,
-    )
-
-
-def _layer(module: Any) -> Product:
-    """Return the product of an `nn.Linear`, or of an `nn.Conv2d` of single pixels."""
-    return Product(module.weight.flatten(1), module.bias)
+def _packed(weights: Weights, rows: int) -> Weights:
+    """Bring all products into the order that is read fastest (see `kernels.packed`)."""
+    if isinstance(weights, Product):
+        return cast(Weights, Product(packed(weights.weight, rows), weights.bias))
+    if isinstance(weights, Tensor):
+        return weights
+    return type(weights)(*(_packed(entry, rows) for entry in cast(tuple, weights)))

@@ -1,6 +1,6 @@
 """The Swin Transformer block (Z. Liu et al., ICCV 2021, arXiv:2103.14030), on feature maps of tokens.
 
-Letters in shapes: see `drct.archs.drct_arch`.
+Letters in shapes: see `drct.archs.frame`.
 """
 
 import math
@@ -53,19 +53,36 @@ class SwinBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C), H and W multiples of the window."""
-        x = x + self.drop_path(self._attend(self.norm1(x)))
+        x = x + self.drop_path(attend_in_windows(self.attn, self.norm1(x), self.window_size, self.shift))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
-    def _attend(self, x: Tensor) -> Tensor:
-        height, width = x.shape[1:3]
-        mask = window_masks(height, width, self.window_size, self.shift, x.device, x.dtype)  # (n, N, N) or None
-        x = torch.roll(x, (-self.shift, -self.shift), dims=(1, 2)) if self.shift else x
-        windows = self.attn(window_partition(x, self.window_size), mask)  # (B * n, N, C)
-        x = window_merge(windows, self.window_size, height, width)
-        return torch.roll(x, (self.shift, self.shift), dims=(1, 2)) if self.shift else x
+
+def attend_in_windows(attn: nn.Module, x: Tensor, w: int, shift: int) -> Tensor:
+    """Attend within the windows of a feature map that is cyclically shifted first: (B, H, W, C) -> (B, H, W, C)."""
+    height, width = x.shape[1:3]
+    mask = window_masks(height, width, w, shift, x.device, x.dtype)  # (n, N, N) or None
+    x = torch.roll(x, (-shift, -shift), dims=(1, 2)) if shift else x
+    windows = attn(window_partition(x, w), mask)  # (B * n, N, C)
+    x = window_merge(windows, w, height, width)
+    return torch.roll(x, (shift, shift), dims=(1, 2)) if shift else x
 
 
-class WindowAttention(nn.Module):
+class Attention(nn.Module):
+    """Multi-head attention with a learned bias per relative position of query and key, in windows of any kind."""
+
+    num_heads: int
+    keys: int  # that each query sees
+    scale: float  # of the logits
+    relative_position_bias_table: nn.Parameter  # (relative positions, h)
+    qkv: nn.Linear
+    proj: nn.Linear
+
+    def relative_position_bias(self) -> Tensor:
+        """Bias of the logits of each pair of tokens: (h, N, M) for N queries and M keys."""
+        raise NotImplementedError
+
+
+class WindowAttention(Attention):
     """Multi-head self-attention within windows, with a learned bias per relative position (Swin Transformer, 3.2).
 
     Args:
@@ -89,7 +106,7 @@ class WindowAttention(nn.Module):
         proj_drop: float = 0.0,
     ) -> None:
         super().__init__()
-        self.window_size, self.num_heads = window_size, num_heads
+        self.window_size, self.num_heads, self.keys = window_size, num_heads, window_size**2
         self.scale = qk_scale or (dim // num_heads) ** -0.5
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window_size - 1) ** 2, num_heads))
         self.qkv = nn.Linear(dim, dim * 3, bias=qkv_bias)
@@ -110,8 +127,12 @@ class WindowAttention(nn.Module):
     def relative_position_bias(self) -> Tensor:
         """Bias of the logits of each pair of tokens: (h, N, N)."""
         index = relative_position_index(self.window_size, self.relative_position_bias_table.device)  # (N, N)
-        table = self.relative_position_bias_table.t()  # (h, (2w-1)^2)
-        return table.gather(1, index.flatten().expand(self.num_heads, -1)).unflatten(1, index.shape)
+        return bias_of_positions(self.relative_position_bias_table, index)
+
+
+def bias_of_positions(table: Tensor, index: Tensor) -> Tensor:
+    """Look up the bias of pairs of tokens: table (rows, h) and rows of it (N, M) -> (h, N, M)."""
+    return table.t().gather(1, index.flatten().expand(table.shape[1], -1)).unflatten(1, index.shape)
 
 
 class Mlp(nn.Module):

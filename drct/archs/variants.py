@@ -26,12 +26,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "img_size": 32,
     },
 }
-# Arguments that a variant leaves open
-OPEN = {"img_size", "depths", "upscale", "upsampler", "in_chans"}
 # Arguments that determine the variant
 SHAPE = ("embed_dim", "num_heads", "window_size", "mlp_ratio", "qkv_bias", "ape", "patch_norm", "resi_connection", "gc")
+MARK = "layers.0.swin1.attn.relative_position_bias_table"  # that only weights of a DRCT have
 # Names found in one kind of network only, the most specific first
 OTHERS = {
+    "DRCT": r"layers\.0\.swin1\.attn\.relative_position_bias_table",
     "HAT": r"overlap_attn\.",
     "Swin2SR": r"layers\.0\.residual_group\.blocks\.0\.attn\.logit_scale",
     "SwinIR": r"layers\.0\.residual_group\.blocks\.0\.attn\.qkv",
@@ -54,7 +54,7 @@ def drct_options(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     Raises:
         ValueError: if these are not weights of a DRCT; the message says what they look like.
     """
-    if "layers.0.swin1.attn.relative_position_bias_table" not in weights or "conv_first.weight" not in weights:
+    if MARK not in weights or "conv_first.weight" not in weights:
         raise ValueError(f"not weights of a DRCT: {looks_like(weights)}")
     shapes = {name: tuple(value.shape) for name, value in weights.items()}
     groups = len({name.split(".")[1] for name in weights if name.startswith("layers.")})
@@ -69,11 +69,11 @@ def drct_options(weights: Mapping[str, Tensor]) -> dict[str, Any]:
             "depths": [6] * groups,
             "num_heads": [shapes[table.format(i)][1] for i in range(groups)],
             "window_size": window,
-            "mlp_ratio": _ratio([shapes[f"layers.0.swin{k}.mlp.fc1.weight"] for k in (1, 2, 3)]),
+            "mlp_ratio": ratio_of([shapes[f"layers.0.swin{k}.mlp.fc1.weight"] for k in (1, 2, 3)]),
             "qkv_bias": "layers.0.swin1.attn.qkv.bias" in shapes,
             "ape": "absolute_pos_embed" in shapes,
             "patch_norm": "patch_embed.norm.weight" in shapes,
-            "upscale": _scale(shapes),
+            "upscale": scale_of(shapes),
             "upsampler": "pixelshuffle" if "conv_last.weight" in shapes else "",
             "resi_connection": "1conv" if "conv_after_body.weight" in shapes else "identity",
             "gc": shapes["layers.0.adjust1.weight"][0],
@@ -93,41 +93,34 @@ def _img_size(shapes: Mapping[str, tuple[int, ...]], window: int) -> int:
     return window if as_the_original_saves else max(DEFAULTS["img_size"], 2 * window)
 
 
-def _ratio(layers: list[tuple[int, ...]]) -> float:
+def ratio_of(layers: list[tuple[int, ...]]) -> float:
     """Return the ratio of layers of these (hidden, width), where hidden = int(width * ratio)."""
     ratio = max(hidden / width for hidden, width in layers)
     exact = all(int(width * ratio) == hidden for hidden, width in layers)
     return ratio if exact else math.nextafter(ratio, math.inf)
 
 
-def _scale(shapes: Mapping[str, tuple[int, ...]]) -> int:
+def scale_of(shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """Return the scale of a sub-pixel upsampler from the shapes of its weights."""
     convolutions = [shape for name, shape in shapes.items() if re.fullmatch(r"upsample\.\d+\.weight", name)]
     return math.prod(math.isqrt(shape[0] // shape[1]) for shape in convolutions)
 
 
 def variant(options: Mapping[str, Any]) -> str:
     """Return the name of the network with these arguments, at any scale, or a description if it has no name."""
-    shape = {key: value for key, value in options.items() if key not in OPEN}
+    shape = {key: options.get(key, DEFAULTS[key]) for key in SHAPE}
     shape["num_heads"] = tuple(shape["num_heads"])
     for name, arguments in VARIANTS.items():
         if shape.items() <= (DEFAULTS | arguments).items():
             return name
     return (
-        f"a DRCT of {len(options['num_heads'])} groups, {options['embed_dim']} channels, growth {options['gc']}, "
-        f"windows of {options['window_size']}x{options['window_size']}"
+        f"a DRCT of {len(shape['num_heads'])} groups, {shape['embed_dim']} channels, growth {shape['gc']}, "
+        f"windows of {shape['window_size']}x{shape['window_size']}"
     )
 
 
-def name_of(network_g: Mapping[str, Any]) -> str:
-    """Return the name of the network in section `network_g` of an option file: of its variant, or of its class."""
-    if network_g["type"] != "DRCT":
-        return network_g["type"]
-    name = variant({key: network_g.get(key, DEFAULTS[key]) for key in SHAPE})
-    return name if name in VARIANTS else "DRCT"
-
-
 def looks_like(weights: Mapping[str, Any]) -> str:
-    """Say what a state dict that is not of a DRCT looks like, for an error message."""
+    """Say what a state dict looks like, for an error message."""
     for kind, pattern in OTHERS.items():
         if any(re.search(pattern, str(name)) for name in weights):
             return f"they look like {kind}"

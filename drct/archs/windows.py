@@ -27,6 +27,14 @@ def window_merge(windows: Tensor, w: int, height: int, width: int) -> Tensor:
     return rearrange(windows, "(b nh nw) (wh ww) c -> b (nh wh) (nw ww) c", nh=height // w, nw=width // w, wh=w, ww=w)
 
 
+def overlapping_windows(x: Tensor, w: int, m: int) -> Tensor:
+    """Cut a feature map into windows of side m at every w-th token: (B, H + m - w, W + m - w, C) -> (B * n, m * m, C).
+
+    Windows and tokens are in row-major order. The result is contiguous.
+    """
+    return rearrange(x.unfold(1, m, w).unfold(2, m, w), "b nh nw c wh ww -> (b nh nw) (wh ww) c")
+
+
 def _cached(build: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Remember the last results of `build`, made so that training can use them even if inference mode asked first."""
 
@@ -55,6 +63,26 @@ def relative_position_index(w: int, device: torch.device) -> Tensor:
     dy = y.flatten()[:, None] - y.flatten()[None, :] + w - 1  # (N, N), 0 .. 2w-2
     dx = x.flatten()[:, None] - x.flatten()[None, :] + w - 1
     return dy * (2 * w - 1) + dx
+
+
+@_cached
+def overlapping_position_index(w: int, overlap: int, device: torch.device) -> Tensor:
+    """Return the row of HAT's bias table for each query of a window and key of the larger window around it.
+
+    Rows count from the end of the table where they are negative: HAT's weights are trained that way.
+
+    Args:
+        w: Side of a window of queries.
+        overlap: Tokens by which the window of keys is larger, on both sides together: its side is w + overlap = m.
+        device: Where to make it.
+
+    Returns:
+        (N, m * m), int64, with absolute values below (w + m - 1)^2.
+    """
+    queries, keys = torch.arange(w, device=device), torch.arange(w + overlap, device=device)
+    apart = keys[None, :] - queries[:, None] - overlap + 1  # (w, m), along one axis
+    rows = apart[:, None, :, None] * (2 * w + overlap - 1) + apart[None, :, None, :]  # (w, w, m, m)
+    return rows.flatten(2).flatten(0, 1)
 
 
 @_cached
@@ -113,12 +141,12 @@ def window_areas(rows: int, columns: int, shifted: bool, at_most: int, few_sizes
     column_parts = [(0, columns - 1, 0), (columns - 1, 1, 1)] if shifted else [(0, columns, 0)]
     for first_row, part_rows, row_kind in row_parts:
         for first_column, part_columns, column_kind in column_parts:
-            for column, width in _pieces(first_column, part_columns, at_most, few_sizes):
-                for row, height in _pieces(first_row, part_rows, max(1, at_most // width), few_sizes):
+            for column, width in pieces(first_column, part_columns, at_most, few_sizes):
+                for row, height in pieces(first_row, part_rows, max(1, at_most // width), few_sizes):
                     yield WindowArea(row, column, height, width, row_kind + column_kind)
 
 
-def _pieces(start: int, length: int, at_most: int, powers_of_two: bool) -> Iterator[tuple[int, int]]:
+def pieces(start: int, length: int, at_most: int, powers_of_two: bool) -> Iterator[tuple[int, int]]:
     """Cut a stretch into pieces: start and length of each."""
     end = start + length
     while start < end:

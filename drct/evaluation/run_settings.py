@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from drct.archs.variants import name_of
+from drct.archs.families import name_of
 from drct.runtime import distributed
 from drct.version import __version__
 

@@ -7,9 +7,9 @@ from typing import Any, cast
 
 import torch
 
-from drct.archs.drct_arch import DRCT, UPSAMPLER_CHANNELS
-from drct.archs.execution import dense_channels, max_heads, memory_needed, operations
-from drct.archs.variants import drct_options, variant
+from drct.archs.execution import feature_channels, logits_per_token, memory_needed, operations
+from drct.archs.families import FAMILIES, Family, family_of
+from drct.archs.frame import UPSAMPLER_CHANNELS, Frame
 from drct.errors import DRCTError
 from drct.files import expanded
 from drct.inference.export import INSTALL
@@ -37,7 +37,7 @@ def describe(name: str, width: int, height: int) -> dict[str, Any]:
 
 def _describe_weights(name: str, width: int, height: int) -> dict[str, Any]:
     loaded = read_network(name)
-    network, source, entry = cast(DRCT, loaded.network), loaded.source, loaded.entry
+    network, source, entry = cast(Frame, loaded.network), loaded.source, loaded.entry
     dtypes, cpu = {"fp32": torch.float32, "bf16": torch.bfloat16}, torch.device("cpu")
     memory = {name: memory_needed(network, height, width, dtype, cpu) for name, dtype in dtypes.items()}
     found = {"kind": "weights", **_describe_network(network, width, height), "memory": memory}
@@ -60,10 +60,11 @@ def _describe_weights(name: str, width: int, height: int) -> dict[str, Any]:
     }
 
 
-def _describe_network(network: DRCT, width: int, height: int) -> dict[str, Any]:
-    options = drct_options(network.state_dict())
+def _describe_network(network: Frame, width: int, height: int) -> dict[str, Any]:
+    family = cast(Family, family_of(network))
+    options = family.options(network.state_dict())
     return {
-        "variant": variant(options),
+        "variant": family.variant(options),
         "scale": network.upscale,
         "has_head": bool(network.upsampler),
         "parameters": sum(p.numel() for p in network.parameters()),
@@ -125,16 +126,17 @@ def _describe_recorded(path: Path, metadata: dict[str, str], width: int, height:
     if "drct_config" not in metadata:
         return {}
     try:
+        kind = next(family.network for family in FAMILIES if family.name == metadata.get("network", "DRCT"))
         with torch.device("meta"):
-            network = DRCT(**json.loads(metadata["drct_config"]))
-    except (ValueError, TypeError) as error:
+            network = kind(**json.loads(metadata["drct_config"]))
+    except (StopIteration, ValueError, TypeError) as error:
         raise DRCTError(f"{path}: its drct_config is damaged: {error}") from error
     precision = metadata.get("precision", "fp32")
     memory = {precision: _memory_of_all_windows(network, width, height)}
     return _describe_network(network, width, height) | {"memory": memory, "precision": precision}
 
 
-def _memory_of_all_windows(network: DRCT, width: int, height: int) -> int:
+def _memory_of_all_windows(network: Frame, width: int, height: int) -> int:
     """Estimate the bytes for computing all windows at a time and the whole image, as recorded programs do.
 
     Measured in ONNX Runtime: three times all attention matrices or 3.5 times the upscaled features, whichever is more,
@@ -142,9 +144,9 @@ def _memory_of_all_windows(network: DRCT, width: int, height: int) -> int:
     """
     window = network.window_size
     pixels = -(-height // window) * -(-width // window) * window**2
-    attention = 3 * max_heads(network) * window**2
+    attention = 3 * logits_per_token(network)
     upscaled = 7 * UPSAMPLER_CHANNELS * network.upscale**2 // 2
-    dense = 8 * dense_channels(network)
+    dense = 8 * feature_channels(network)
     return 4 * pixels * (max(attention, upscaled) + dense)
 
 

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.export import Dim
 from tqdm import tqdm
 
-from drct.archs.drct_arch import DRCT
-from drct.archs.variants import drct_options, variant
+from drct.archs.families import Family, family_of
+from drct.archs.frame import Frame
 from drct.errors import DRCTError
 from drct.inference.tiling import upscale
 from drct.inference.weights import LoadedNetwork
@@ -30,12 +30,14 @@ INSTALL = "pip install -e '.[export]'"
 
 
 def metadata(loaded: LoadedNetwork, fp16: bool) -> dict[str, str]:
-    """Return the metadata of an exported file. The config is that of `DRCT.save_pretrained`."""
-    network = cast(DRCT, loaded.network)
+    """Return the metadata of an exported file. The config is that of `save_pretrained`."""
+    network = cast(Any, loaded.network)
+    family = cast(Family, family_of(network))
     return {
         "drct_version": __version__,
         "drct_config": json.dumps(network._hub_mixin_config, sort_keys=True),
-        "name": variant(drct_options(network.state_dict())),
+        "network": family.name,
+        "name": family.variant(network._hub_mixin_config),
         "scale": str(network.upscale),
         "made_from": loaded.source if isinstance(loaded.source, str) else loaded.source.name,
         "entry": loaded.entry,
@@ -135,7 +137,7 @@ def _onnxruntime() -> Any:
 class _Upscale(nn.Module):
     """A network with the padding and cropping of `upscale`, with float32 input and output."""
 
-    def __init__(self, network: DRCT) -> None:
+    def __init__(self, network: Frame) -> None:
         super().__init__()
         self.network = network
         self.eval()
@@ -181,8 +183,8 @@ def exported_program(loaded: LoadedNetwork, fp16: bool, check: bool | None) -> t
     return file.getvalue(), f"{notes}, {_compare(run, network, sizes, fp16, 'torch.export')}"
 
 
-def _of_any_size(loaded: LoadedNetwork) -> DRCT:
-    network = cast(DRCT, loaded.network)
+def _of_any_size(loaded: LoadedNetwork) -> Frame:
+    network = cast(Frame, loaded.network)
     if loaded.traits.only_size is not None:
         raise DRCTError(f"{loaded.source}: a network with ape takes images of one size only and is not written so")
     if not loaded.traits.upscales:
@@ -191,7 +193,7 @@ def _of_any_size(loaded: LoadedNetwork) -> DRCT:
 
 
 def _compare(
-    run: Callable[[Tensor], Tensor], network: DRCT, sizes: list[tuple[int, int, int]], fp16: bool, name: str
+    run: Callable[[Tensor], Tensor], network: Frame, sizes: list[tuple[int, int, int]], fp16: bool, name: str
 ) -> str:
     """Compare the results of a program with those of the network, for images of some (batch, height, width)."""
     tolerance = TOLERANCE["fp16" if fp16 else "fp32"]

@@ -13,8 +13,9 @@ from typing import Any
 from torch import nn
 
 from drct.archs.drct_arch import DRCT
+from drct.archs.families import family_of_weights
+from drct.archs.frame import Frame
 from drct.archs.traits import NetworkTraits
-from drct.archs.variants import drct_options
 from drct.errors import DRCTError, did_you_mean
 from drct.files import expanded
 from drct.runtime import checkpoint
@@ -66,14 +67,14 @@ class LoadedNetwork:
 
 
 def read_network(name: str | os.PathLike = DEFAULT_WEIGHTS) -> LoadedNetwork:
-    """Read a DRCT for inference, from a file or folder that `find_weights` finds or from the Hugging Face Hub.
+    """Read a DRCT or HAT for inference, from a file or folder that `find_weights` finds or from the Hugging Face Hub.
 
     The file is a BasicSR checkpoint (whose EMA is taken if it has one), a bare state dict or a safetensors file, with
     the network's arguments, as `drct export` writes them, or without; the folder is of `DRCT.save_pretrained`; the name
     on the Hub is `owner/model`.
 
     Raises:
-        DRCTError: if there is no such file, or it does not hold a DRCT; the message says what it looks like.
+        DRCTError: if there is no such file, or it holds another network; the message says what it looks like.
     """
     if _is_on_hub(str(name)):
         return _loaded(_from_pretrained(str(name)), str(name), "")
@@ -84,19 +85,22 @@ def read_network(name: str | os.PathLike = DEFAULT_WEIGHTS) -> LoadedNetwork:
 
 
 def network_from(content: Any, path: Path) -> LoadedNetwork:
-    """Make a DRCT from the content of a weight file. Raises `DRCTError` if it is not one."""
+    """Make a DRCT or HAT from the content of a weight file. Raises `DRCTError` if it is neither."""
     weights, entry = checkpoint.weights_in(content, path)
     metadata = checkpoint.metadata_of(content, path)
     try:
-        network = DRCT(**(json.loads(metadata["drct_config"]) if metadata else drct_options(weights)))
+        family = family_of_weights(weights)
+        network = family.network(**(json.loads(metadata["drct_config"]) if metadata else family.options(weights)))
     except (ValueError, TypeError) as error:
         raise DRCTError(f"{path}: {error}") from error
     if differences := checkpoint.load_weights(network, weights, False, path):
-        raise DRCTError(f"{path} holds weights that do not fit a DRCT: {'; '.join(differences[:3])}. Copy it again")
+        raise DRCTError(
+            f"{path} holds weights that do not fit a {family.name}: {'; '.join(differences[:3])}. Copy it again"
+        )
     return _loaded(network.eval(), path, entry or metadata.get("entry", ""))
 
 
-def _loaded(network: DRCT, source: Path | str, entry: str) -> LoadedNetwork:
+def _loaded(network: Frame, source: Path | str, entry: str) -> LoadedNetwork:
     return LoadedNetwork(network, network.traits, Path(source).stem, source, entry)
 
 

@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from drct.archs.variants import drct_options
+from drct.archs.families import family_of
 from drct.errors import DRCTError
 from drct.files import write_atomically
 from drct.text import first_line
@@ -148,13 +148,12 @@ def load_weights(network: nn.Module, weights: dict[str, Tensor], strict: bool, p
 
 
 def _differing_options(network: nn.Module, weights: dict[str, Tensor]) -> str:
-    """Name the options in which a DRCT and the network of some weights differ; '' if the network is no DRCT."""
-    try:
-        own = drct_options(network.state_dict())
-    except ValueError:  # not a DRCT
+    """Name the options in which a DRCT or HAT and the network of some weights differ; '' for other networks."""
+    family = family_of(network)
+    if family is None:
         return ""
     try:
-        theirs = drct_options(weights)
+        own, theirs = family.options(network.state_dict()), family.options(weights)
     except ValueError as error:
         return f" ({error})"
     differing = [

@@ -1,0 +1,513 @@
+"""HAT, against the original implementation (spandrel carries it) and against itself."""
+
+import itertools
+import warnings
+
+import pytest
+import torch
+from conftest import TINY as DRCT_TINY
+from conftest import rescale_
+from torch.nn import functional as F
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from spandrel.architectures.HAT import HAT as OriginalHAT  # noqa: N811
+
+import drct
+from drct.archs import execution, families, hat_variants, hybrid_execution, prepared_weights, progress
+from drct.archs import windows as geometry
+from drct.archs.drct_arch import DRCT
+from drct.archs.hat_arch import HAT, HybridGroup
+from drct.archs.regions import Region
+from drct.errors import DRCTError
+from drct.inference import export
+from drct.inference.description import as_text, describe
+from drct.inference.weights import LoadedNetwork, read_network
+from drct.runtime import checkpoint
+
+pytestmark = pytest.mark.filterwarnings("ignore:torch.meshgrid")
+
+# With fewer blocks than the released networks, and convolutions that matter more than at their conv_scale of 0.01
+SHORT = {"depths": (2,), "num_heads": (6,), "conv_scale": 0.5}
+VARIANTS = {
+    "HAT-S": {"embed_dim": 144, "compress_ratio": 24, "squeeze_factor": 24, **SHORT},
+    "HAT": {"embed_dim": 180, "compress_ratio": 3, "squeeze_factor": 30, **SHORT},
+    "HAT-L": {
+        "embed_dim": 180,
+        "compress_ratio": 3,
+        "squeeze_factor": 30,
+        **SHORT,
+        "depths": (1, 2),
+        "num_heads": (6, 6),
+    },
+}
+TINY = {
+    "embed_dim": 12,
+    "depths": (2, 1),
+    "num_heads": (2, 2),
+    "window_size": 4,
+    "img_size": 16,
+    "compress_ratio": 3,
+    "squeeze_factor": 4,
+    "conv_scale": 0.5,
+}
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
+SIZES = [(16, 16), (48, 32), (32, 80)]
+
+
+def pair(scale, dtype=torch.float32, **options):
+    """The original network and ours with the same, rescaled weights, in evaluation mode."""
+    arguments = {"window_size": 16, "mlp_ratio": 2.0, "upsampler": "pixelshuffle", **options, "upscale": scale}
+    original = OriginalHAT(**arguments)
+    rescale_(original)
+    network = HAT(**arguments)
+    network.load_state_dict(original.state_dict())
+    return original.eval().to(dtype), network.eval().to(dtype)
+
+
+def definition(network, x):
+    """What the definition computes, whatever the execution could do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(execution, "takes_over", lambda network: False)
+        return network(x)
+
+
+def check_outputs(options, scale, size, batch, dtype):
+    original, network = pair(scale, dtype, **options)
+    x = torch.rand(batch, 3, *size, generator=torch.Generator().manual_seed(1)).to(dtype)
+    assert execution.takes_over(network)
+    with torch.no_grad():
+        expected = original(x)
+        assert expected.std() > 0.3, "the weights are too small for errors to show"
+        for result in (network(x), execution._run_at_once(network, x), definition(network, x)):
+            assert result.shape == (batch, 3, size[0] * scale, size[1] * scale)
+            assert (result - expected).abs().max() <= TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize(
+    ("variant", "scale", "size", "batch", "dtype"),
+    [
+        (variant, scale, SIZES[(i + j) % 3], (1, 2)[(i + j) % 3 == 0], dtype)
+        for i, (variant, scale) in enumerate(itertools.product(VARIANTS, (2, 3, 4)))
+        for j, dtype in enumerate(TOLERANCE)
+        if (i + j) % 2 == 0 or variant == "HAT"
+    ],
+)
+def test_outputs_equal_the_originals(variant, scale, size, batch, dtype):
+    check_outputs(VARIANTS[variant], scale, size, batch, dtype)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("groups", "variant"), [(6, "HAT-S"), (6, "HAT"), (12, "HAT-L")])
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_outputs_of_whole_networks_equal_the_originals(groups, variant, scale):
+    whole = VARIANTS[variant] | {"depths": (6,) * groups, "num_heads": (6,) * groups}
+    check_outputs(whole, scale, (48, 32), 2, torch.float64)
+    check_outputs(whole | {"conv_scale": 0.01}, scale, (64, 64), 1, torch.float32)
+
+
+@pytest.mark.parametrize("size", [(4, 4), (20, 12), (4, 36)])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_outputs_equal_the_originals_at_odd_sizes(size, batch):
+    check_outputs(TINY, 2, size, batch, torch.float64)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (16, 12)])
+@pytest.mark.parametrize("options", [TINY, TINY | {"qkv_bias": False, "qk_scale": 0.3}])
+def test_gradients_equal_the_originals(size, options):
+    original, network = pair(2, **options, drop_path_rate=0.0)
+    generator = torch.Generator().manual_seed(1)
+    x = torch.rand(2, 3, *size, generator=generator)
+    gt = torch.rand(2, 3, size[0] * 2, size[1] * 2, generator=generator)
+    F.l1_loss(original.train()(x), gt).backward()
+    F.l1_loss(network.train()(x), gt).backward()
+    expected = {name: p.grad for name, p in original.named_parameters()}
+    assert list(expected) == [name for name, _ in network.named_parameters()]  # optimizer states follow this order
+    for name, p in network.named_parameters():
+        error = (p.grad - expected[name]).norm() / expected[name].norm().clamp_min(1e-12)
+        assert error <= 1e-4, name
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"ape": True},
+        {"patch_norm": False},
+        {"qkv_bias": False},
+        {"qk_scale": 0.3},
+        {"resi_connection": "identity"},
+        {"img_range": 255.0},
+        {"in_chans": 1},
+        {"img_size": (16, 24)},
+        {"img_size": 4},  # a single window: nothing is shifted
+        {"mlp_ratio": 3.5},
+        {"num_heads": (4, 2)},
+        {"window_size": 5, "img_size": 15, "overlap_ratio": 0.4},
+        {"overlap_ratio": 1.0},
+        {"overlap_ratio": 0.0},
+        {"compress_ratio": 5, "squeeze_factor": 7},
+        {"conv_scale": 2.0},
+    ],
+    ids=str,
+)
+def test_every_argument_means_what_it_means_in_the_original(options):
+    original, network = pair(2, torch.float64, **TINY | options)
+    side = 15 if "window_size" in options else 16
+    x = torch.rand(2, options.get("in_chans", 3), side, side, dtype=torch.float64)
+    with torch.no_grad():
+        expected = original(x)
+        for result in (network(x), definition(network, x)):
+            assert (result - expected).abs().max() <= 1e-10 * options.get("img_range", 1)
+    original.load_state_dict(network.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("groups", "variant", "parameters", "giga"),
+    [(6, "HAT-S", 9_621_183, 109.24), (6, "HAT", 20_772_507, 207.76), (12, "HAT-L", 40_846_575, 405.98)],
+)
+def test_parameters_and_operations_are_the_published_ones(groups, variant, parameters, giga):
+    with torch.device("meta"):
+        network = HAT(**VARIANTS[variant] | {"depths": (6,) * groups, "num_heads": (6,) * groups})
+    assert sum(p.numel() for p in network.parameters()) == parameters
+    assert execution.operations(network, 64, 64) / 1e9 == pytest.approx(giga, abs=0.005)
+
+
+def test_defaults_are_the_released_x4_network():
+    with torch.device("meta"):
+        network = HAT()
+    options = VARIANTS["HAT"] | {"depths": (6,) * 6, "num_heads": (6,) * 6, "window_size": 16, "mlp_ratio": 2}
+    original = OriginalHAT(upscale=4, upsampler="pixelshuffle", **options)
+    assert {n: v.shape for n, v in network.state_dict().items()} == {
+        n: v.shape for n, v in original.state_dict().items()
+    }
+
+
+@pytest.mark.parametrize("options", [{}, {"ape": True}, {"window_size": 8, "overlap_ratio": 0.25}])
+def test_state_dicts_load_strictly_in_both_directions_with_equal_tensors(options):
+    original, network = pair(4, **TINY | options)
+    rescale_(network, seed=1)
+    original.load_state_dict(network.state_dict(), strict=True)
+    for name, value in original.state_dict().items():
+        assert torch.equal(value, network.state_dict()[name]), name
+    with pytest.raises(RuntimeError, match="surplus"):
+        network.load_state_dict(network.state_dict() | {"layers.0.surplus": torch.zeros(1)})
+
+
+@pytest.mark.parametrize(("w", "overlap"), [(4, 2), (5, 2), (4, 0), (16, 8)])
+def test_positions_of_overlapping_windows_are_the_originals(w, overlap):
+    original = OriginalHAT(**TINY | {"window_size": w, "img_size": 2 * w, "overlap_ratio": overlap / w}, upscale=2)
+    index = geometry.overlapping_position_index(w, overlap, torch.device("cpu"))
+    assert torch.equal(index, original.relative_position_index_OCA)
+
+
+def test_overlapping_windows_are_those_of_unfold():
+    x = torch.rand(2, 3, 8 + 4, 12 + 4)
+    expected = F.unfold(x, kernel_size=8, stride=4).unflatten(1, (3, 64)).permute(0, 3, 2, 1).flatten(0, 1)
+    assert torch.equal(geometry.overlapping_windows(x.permute(0, 2, 3, 1), 4, 8), expected)
+
+
+@pytest.mark.parametrize("tokens", [1, 70, 300, 10**9])
+def test_results_do_not_depend_on_how_much_is_computed_at_a_time(tokens, monkeypatch):
+    _, network = pair(2, torch.float64, **TINY)
+    x = torch.rand(2, 3, 40, 28, dtype=torch.float64)
+    with torch.no_grad():
+        expected = definition(network, x)
+        monkeypatch.setattr(execution, "CPU_TOKENS", tokens)
+        assert (network(x) - expected).abs().max() <= 1e-12
+
+
+@pytest.mark.parametrize("tokens", [16, 100, 1000])
+def test_regions_cover_a_feature_map_once(tokens):
+    seen = torch.zeros(1, 20, 36, 1)
+    for region in hybrid_execution._regions(seen, 4, tokens):
+        assert region.height * region.width <= tokens
+        region.of_tokens(seen).add_(1)
+    assert (seen == 1).all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 4), (5, 3)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_means_of_a_convolution_follow_from_sums_of_its_input(size, bias):
+    conv = torch.nn.Conv2d(3, 5, 3, padding=1, bias=bias).double()
+    x = torch.rand(2, *size, 3, dtype=torch.float64)
+    expected = conv(x.permute(0, 3, 1, 2)).mean((2, 3))
+    assert (hybrid_execution._mean_convolved(conv, x, x.sum((1, 2))) - expected).abs().max() <= 1e-12
+
+
+@pytest.mark.parametrize("rates", [{}, {"drop_path_rate": 0.4}])
+@pytest.mark.parametrize("recompute", [False, True])
+def test_the_execution_has_the_gradients_of_the_definition(recompute, rates):
+    network = HAT(**TINY | {"upscale": 2, "use_checkpoint": recompute} | rates).double().train()
+    rescale_(network)
+    x = torch.rand(2, 3, 16, 20, dtype=torch.float64)
+    gradients = []
+    for run in (network, lambda x: definition(network, x)):
+        network.zero_grad()
+        torch.manual_seed(7)
+        run(x).square().sum().backward()
+        gradients.append({name: p.grad.clone() for name, p in network.named_parameters()})
+    for name, gradient in gradients[0].items():
+        scale = gradients[1][name].abs().max().clamp_min(1e-9)
+        assert (gradient - gradients[1][name]).abs().max() <= 1e-9 * scale, name
+
+
+def test_training_keeps_no_attention_matrix_and_checkpointing_little_at_all():
+    options = TINY | {"window_size": 6, "img_size": 36, "overlap_ratio": 1 / 3, "upscale": 1}
+    stored = []
+    for recompute in (False, True):
+        shapes = []
+        network = HAT(**options, use_checkpoint=recompute).train()
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, s=shapes: (s.append(t.shape), t)[1], lambda t: t):
+            network(torch.rand(2, 3, 42, 48))
+        matrices = [shape.numel() // shape[-2:].numel() for shape in shapes if shape[-2:] in ((36, 36), (36, 64))]
+        assert max([0, *matrices]) == (
+            0 if recompute else 56
+        )  # a mask for each window of an image, but nothing for each window of each image
+        stored.append(sum(shape.numel() for shape in shapes))
+    assert stored[1] < 0.6 * stored[0]
+
+
+def test_dropout_drops_in_the_execution():
+    network = HAT(**TINY | {"drop_rate": 0.3, "attn_drop_rate": 0.3, "drop_path_rate": 0.0, "upscale": 1}).train()
+    rescale_(network)
+    x = torch.rand(1, 3, 8, 12)
+    assert execution.takes_over(network)
+    with torch.no_grad():
+        results = torch.stack([network(x) for _ in range(60)])
+        expected = torch.stack([definition(network, x) for _ in range(60)])
+    assert results.std(0).mean() == pytest.approx(expected.std(0).mean().item(), rel=0.1)
+    assert (results.mean(0) - expected.mean(0)).abs().mean() < 3 * expected.std(0).mean() / 60**0.5
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_hooks_on_every_submodule_fire_and_change_nothing(training):
+    network = HAT(**TINY | {"drop_path_rate": 0.2}).train(training)
+    rescale_(network)
+    x = torch.rand(1, 3, 24, 16)
+
+    def run():
+        torch.manual_seed(0)
+        with torch.set_grad_enabled(training):
+            return network(x)
+
+    expected = run()
+    fired = set()
+    submodules = {name: m for name, m in network.named_modules() if not isinstance(m, torch.nn.ModuleList)}
+    for name, module in submodules.items():
+        module.register_forward_hook(lambda module, inputs, output, name=name: fired.add(name))
+    found = run()
+    assert fired == submodules.keys()
+    assert (found - expected).abs().max() <= 1e-5
+
+
+def test_replaced_layers_and_groups_of_another_class_run_as_they_are_defined():
+    class Doubled(HybridGroup):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    network = HAT(**TINY).eval()
+    rescale_(network)
+    x = torch.rand(1, 3, 8, 12)
+    with torch.no_grad():
+        before = network(x)
+        conv = network.layers[0].residual_group.blocks[0].conv_block.cab[2]
+        network.layers[0].residual_group.blocks[0].conv_block.cab[2] = torch.nn.Sequential(conv, torch.nn.Tanh())
+        assert not execution.takes_over(network)
+        assert (network(x) - before).abs().max() > 1e-3
+        network.layers[0].residual_group.blocks[0].conv_block.cab[2] = conv
+        assert execution.takes_over(network)
+        network.layers[0].__class__ = Doubled
+        network.built_structure = execution.structure(network)
+        assert not execution.takes_over(network)
+        assert (network(x) - before).abs().max() > 1e-3
+
+
+def test_prepared_weights_are_dropped_when_weights_change():
+    network = HAT(**TINY).eval()
+    rescale_(network)
+    x = torch.rand(1, 3, 8, 12)
+    last = network.layers[0].residual_group.overlap_attn
+    with torch.no_grad():
+        first = network(x)
+        kept = dict(prepared_weights._prepared[last])
+        assert torch.equal(network(x), first)
+        assert prepared_weights._prepared[last] == kept  # the same objects
+        for p in network.parameters():
+            p.data.mul_(0.9)  # PyTorch does not count such changes
+            assert (network(x) - definition(network, x)).abs().max() <= 1e-5
+    prepared_weights.forget_prepared_weights(network)
+    assert last not in prepared_weights._prepared
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_low_precision_is_close(dtype):
+    _, network = pair(2, **TINY)
+    x = torch.rand(2, 3, 32, 20)
+    with torch.no_grad(), torch.autocast("cpu", dtype):
+        result = network(x).float()
+    with torch.no_grad():
+        expected = network(x)
+        whole = network.to(dtype)(x.to(dtype)).float()
+    for low in (result, whole):
+        assert 0 < (low - expected).abs().mean() < 0.05 * expected.std()
+
+
+def test_progress_is_reported():
+    network = HAT(**TINY).eval()
+    shares: list[float] = []
+    with torch.no_grad(), progress.watched(shares.append):
+        network(torch.rand(1, 3, 8, 12))
+    assert shares == sorted(shares)
+    assert shares[0] < 0.2
+    assert shares[-1] == pytest.approx(1)
+
+
+def test_means_of_channel_attention_are_of_the_whole_image_not_of_a_tile(monkeypatch):
+    """A change far away, beyond every convolution and window, changes a result through channel attention only."""
+    network = HAT(**TINY | {"upscale": 1, "conv_scale": 10.0}).eval()
+    rescale_(network)
+    monkeypatch.setattr(execution, "CPU_TOKENS", 64)
+    x = torch.rand(1, 3, 8, 240)
+    changed = x.clone()
+    changed[..., 200:] = 0
+    with torch.no_grad():
+        assert (network(x) - network(changed))[..., :8].abs().max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"upsampler": "nearest+conv"}, "nearest"),
+        ({"num_heads": (2,)}, "num_heads has 1"),
+        ({"embed_dim": 13}, r"embed_dim \(13\) must be a multiple of num_heads"),
+        ({"overlap_ratio": 0.25}, "overlap_ratio"),
+        ({"squeeze_factor": 13}, "squeeze_factor must be above 0 and at most embed_dim"),
+        ({"compress_ratio": 0}, "compress_ratio must be above 0"),
+        ({"img_size": 2}, "img_size"),
+    ],
+)
+def test_arguments_that_make_no_network_are_explained(options, message):
+    with pytest.raises(ValueError, match=message):
+        HAT(**TINY | options)
+
+
+def test_unknown_options_are_named():
+    with pytest.warns(UserWarning, match="HAT ignores options it does not know: gc, overlap_rate.*overlap_ratio"):
+        HAT(**TINY, gc=32, overlap_rate=0.5)
+
+
+def test_regions_that_attention_reads_reach_beyond_a_region_by_half_the_overlap():
+    """Changing a pixel further away than that changes nothing."""
+    block = HAT(**TINY).layers[0].residual_group.overlap_attn.eval()
+    rescale_(block)
+    weights = hybrid_execution._block_weights(block, block, torch.float32).attention
+    x = torch.rand(1, 16, 16, 12)
+    region = Region(4, 4, 4, 8)
+    with torch.no_grad():
+        expected = hybrid_execution._attend_overlapping(block, x, region, weights)
+        for row, seen in ((2, False), (3, True), (8, True), (9, False)):
+            changed = x.clone()
+            changed[:, row] = 0
+            found = hybrid_execution._attend_overlapping(block, changed, region, weights)
+            assert torch.equal(found, expected) is not seen
+
+
+# --------------------------------------------------------------------------------------------- files and named networks
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"compress_ratio": 5, "squeeze_factor": 2.5},
+        {"depths": (1, 3, 2), "num_heads": (2, 4, 3), "mlp_ratio": 3.5, "upscale": 3},
+        {"window_size": 7, "overlap_ratio": 0.3, "img_size": 21, "qkv_bias": False, "in_chans": 1},
+        {"ape": True, "patch_norm": False, "resi_connection": "identity", "upscale": 8},
+        {"overlap_ratio": 0.0, "upsampler": "", "upscale": 1},
+    ],
+    ids=str,
+)
+def test_a_network_is_made_again_from_its_weights_alone(options):
+    network = HAT(**TINY | options)
+    again = HAT(**hat_variants.hat_options(dict(network.named_parameters())))
+    again.load_state_dict(network.state_dict())
+    for kind in ("overlap", "window_size", "upscale", "in_chans", "upsampler"):
+        assert getattr(again, kind) == getattr(network, kind)
+
+
+@pytest.mark.parametrize("name", hat_variants.VARIANTS)
+def test_variants_are_known_by_name(name):
+    with torch.device("meta"):
+        weights = HAT(**hat_variants.VARIANTS[name], upscale=2).state_dict()
+    family = families.family_of_weights(weights)
+    assert family.network is HAT
+    assert family.variant(family.options(weights)) == name
+    assert families.name_of({"type": "HAT", **hat_variants.VARIANTS[name]}) == name
+
+
+def test_a_hat_without_a_name_is_described():
+    options = hat_variants.hat_options(HAT(**TINY).state_dict())
+    assert hat_variants.hat_variant(options) == "a HAT of 2 groups, 12 channels, compression by 3, windows of 4x4"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w: w.pop("layers.0.residual_group.blocks.0.mlp.fc1.weight"), "incomplete: there is no .*fc1"),
+        (lambda w: w.update({"layers.0.residual_group.blocks.0.attn.relative_position_bias_table": torch.zeros(0, 2)}),
+         "of shapes that no HAT has"),
+        (lambda w: w.pop(hat_variants.MARK), "look like"),
+    ],
+)  # fmt: skip
+def test_weights_that_are_not_quite_those_of_a_hat_say_why(change, message):
+    weights = HAT(**TINY).state_dict()
+    change(weights)
+    with pytest.raises(ValueError, match=message):
+        hat_variants.hat_options(weights)
+
+
+def test_a_file_of_the_original_upscales_as_the_original_does(tmp_path):
+    original, _ = pair(2, **TINY | {"conv_scale": 0.01, "img_size": 64})
+    torch.save({"params_ema": original.state_dict()}, tmp_path / "hat.pth")
+    upscaler = drct.load(tmp_path / "hat.pth", device="cpu", precision="fp32")
+    assert repr(upscaler).startswith("Upscaler(HAT x2")
+    x = torch.rand(1, 3, 12, 20)
+    with torch.no_grad():
+        assert (upscaler.upscale(x) - original(x).clamp(0, 1)).abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize("kind", ["original", "safetensors", "compact"])
+def test_exported_weights_and_their_description(tmp_path, kind):
+    original, network = pair(2, **TINY)
+    loaded = LoadedNetwork(network, network.traits, "hat", tmp_path / "hat.pth", "params")
+    content, _ = export.weight_file(loaded, kind, fp16=False)
+    path = tmp_path / f"exported{'.safetensors' if kind == 'safetensors' else '.pth'}"
+    path.write_bytes(content)
+    again = read_network(path).network
+    assert again.layers[0].residual_group.blocks[0].conv_scale == 0.5  # from the metadata: weights do not tell it
+    x = torch.rand(1, 3, 8, 12)
+    with torch.no_grad():
+        assert torch.equal(again(x), network(x))
+    if kind == "original":
+        original.load_state_dict(torch.load(path)["params"])
+    found = describe(str(path), 30, 20)
+    assert found["variant"] == "a HAT of 2 groups, 12 channels, compression by 3, windows of 4x4"
+    assert found["operations"] == execution.operations(network, 20, 30)
+    assert "a HAT of 2 groups" in as_text(found)
+
+
+def test_weights_of_another_hat_name_the_options_that_differ(tmp_path):
+    network = HAT(**TINY)
+    with pytest.raises(DRCTError, match=r"compress_ratio is 4 in the file, 3 in network_g"):
+        checkpoint.load_weights(network, HAT(**TINY | {"compress_ratio": 4}).state_dict(), True, "hat.pth")
+    with pytest.raises(DRCTError, match="they look like DRCT"):
+        checkpoint.load_weights(network, DRCT(**DRCT_TINY).state_dict(), True, "drct.pth")
+
+
+def test_hub_folders(tmp_path):
+    network = HAT(**TINY).eval()
+    network.save_pretrained(tmp_path / "hat")
+    again = HAT.from_pretrained(tmp_path / "hat")
+    x = torch.rand(1, 3, 8, 12)
+    with torch.no_grad():
+        assert torch.equal(again(x), network(x))
