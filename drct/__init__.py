@@ -2,7 +2,7 @@
 
 * `load`: load weights by name, file or Hugging Face repository, ready to upscale images.
 * `Upscaler`: a network on a device, in a precision, with or without tiles. `load` returns one.
-* `DRCT`: the network, a `torch.nn.Module`.
+* `DRCT`, `HAT`: networks, each a `torch.nn.Module`.
 
     >>> import drct
     >>> upscaler = drct.load("DRCT-XS_SRx4")
@@ -20,11 +20,17 @@ from drct.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from drct.archs.drct_arch import DRCT
+    from drct.archs.hat_arch import HAT
     from drct.inference.upscaler import Upscaler, load
 
-__all__ = ["DRCT", "Upscaler", "load"]
+__all__ = ["DRCT", "HAT", "Upscaler", "load"]
 
-_MODULES = {"load": "drct.inference.upscaler", "Upscaler": "drct.inference.upscaler", "DRCT": "drct.archs.drct_arch"}
+_MODULES = {
+    "load": "drct.inference.upscaler",
+    "Upscaler": "drct.inference.upscaler",
+    "DRCT": "drct.archs.drct_arch",
+    "HAT": "drct.archs.hat_arch",
+}
 
 compat.install()
 

@@ -16,7 +16,16 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from drct.errors import one_line_errors
 from drct.files import write_text
-from drct.schema.options import Datasets, MustBe, Options, Section, TrainingOptions
+from drct.schema.options import (
+    KINDS,
+    Datasets,
+    DRCTNetwork,
+    HATNetwork,
+    MustBe,
+    Options,
+    Section,
+    TrainingOptions,
+)
 from drct.text import markdown_table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,6 +36,7 @@ def options_tables() -> str:
     """Return a Markdown table for each section of option files: key, type, default and meaning."""
     parts = []
     for place, section in _sections("", TrainingOptions):
+        told = DRCTNetwork.model_fields if section is HATNetwork else {}
         rows = [
             [
                 f"`{key}`",
@@ -35,6 +45,7 @@ def options_tables() -> str:
                 str(field.description),
             ]
             for key, field in section.model_fields.items()
+            if key not in told
         ]
         heading = f"## `{place}`\n\n{_summary(section)}\n" if place else "## Top level\n"
         parts.append(f"{heading}\n{markdown_table(['key', 'value', 'default', 'meaning'], rows, left=4)}")
@@ -51,6 +62,8 @@ def _sections(place: str, section: type[Section]) -> Iterator[tuple[str, type[Se
         if issubclass(inner, Datasets):
             named, inner = True, next(_sections_in(inner.model_fields["train"].annotation))
         yield from _sections(f"{place}{'.' * bool(place)}{key}{'.NAME' * named}", inner)
+        if inner is DRCTNetwork:
+            yield "network_g` of type `HAT", HATNetwork
 
 
 def _sections_in(annotation: Any) -> Iterator[type[Section]]:
@@ -111,7 +124,7 @@ def json_schema() -> dict[str, Any]:
     """Return the JSON schema of option files of training and testing, for editors."""
     schema = Options.model_json_schema(schema_generator=_WithoutTitles)
     definitions = schema["$defs"]
-    definitions["Network"]["properties"]["type"]["not"] = {"enum": ["DRCT", "DRCTPlain"]}
+    definitions["Network"]["properties"]["type"]["not"] = {"enum": list(KINDS)}
     names = {"patternProperties": {"^(train|val|test)_": {"$ref": "#/$defs/Dataset"}}, "additionalProperties": False}
     definitions["Datasets"] |= names
     training = {"val": {"required": ["val_freq"]}, "datasets": {"required": ["train"]}}

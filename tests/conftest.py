@@ -31,6 +31,16 @@ TINY: dict[str, Any] = {  # for tests of everything but the network's numbers
     "window_size": 4,
     "img_size": 16,
 }
+HAT_TINY = {
+    "embed_dim": 12,
+    "depths": (2, 1),
+    "num_heads": (2, 2),
+    "window_size": 4,
+    "img_size": 16,
+    "compress_ratio": 3,
+    "squeeze_factor": 4,
+    "conv_scale": 0.5,
+}
 
 
 def rescale_(network: nn.Module, seed: int = 0) -> None:

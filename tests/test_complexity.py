@@ -137,7 +137,7 @@ def test_all_figures_that_the_readme_shows_are_what_is_computed():
 def test_operations_of_the_larger_networks_are_those_that_a_real_run_counts():
     for name in ("DRCT", "HAT"):
         with FlopCounterMode(display=False) as counter, torch.no_grad():
-            networks.make("original DRCT" if name == "DRCT" else name).network(torch.rand(1, 3, 64, 64))
+            networks.make(f"original {name}").network(torch.rand(1, 3, 64, 64))
         assert complexity_of(name, 64, 64).operations == counter.get_total_flops()
         assert f"{counter.get_total_flops() / 1e9:.2f}" == {"DRCT": "148.67", "HAT": "207.76"}[name]
 
@@ -180,13 +180,13 @@ def test_markdown_csv_and_json_tell_the_same(workplace, weights, capsys):
 
 def test_without_spandrel_its_networks_are_left_out_and_told(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "spandrel", None)
-    monkeypatch.setattr(complexity, "NAMED", ("DRCT-XS", "HAT-S", "SwinIR-M"))
+    monkeypatch.setattr(complexity, "NAMED", ("DRCT-XS", "original HAT", "SwinIR-M"))
     assert drct_main(["complexity", "--size", "8x8", "--format", "csv"]) == 0
     out, err = capsys.readouterr()
     assert [row["network"] for row in csv.DictReader(out.splitlines())] == ["DRCT-XS"]
-    assert "HAT-S" in err and "are left out: they need spandrel: pip install spandrel" in err
-    assert drct_main(["complexity", "HAT-S", "--size", "8x8"]) == 2
-    assert "error: HAT-S needs spandrel: pip install spandrel" in capsys.readouterr().err
+    assert "original HAT" in err and "are left out: they need spandrel: pip install spandrel" in err
+    assert drct_main(["complexity", "original HAT", "--size", "8x8"]) == 2
+    assert "error: original HAT needs spandrel: pip install spandrel" in capsys.readouterr().err
 
 
 def test_mistakes_are_told_in_one_line_and_the_others_measured(workplace, capsys):

@@ -1,12 +1,17 @@
 """HAT, against the original implementation (spandrel carries it) and against itself."""
 
 import itertools
+import logging
 import warnings
+from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
+from conftest import HAT_TINY as TINY
 from conftest import TINY as DRCT_TINY
-from conftest import rescale_
+from conftest import photo, rescale_, test_options, train_options, write_options
 from torch.nn import functional as F
 
 with warnings.catch_warnings():
@@ -19,10 +24,13 @@ from drct.archs import windows as geometry
 from drct.archs.drct_arch import DRCT
 from drct.archs.hat_arch import HAT, HybridGroup
 from drct.archs.regions import Region
+from drct.commands import test as test_run
+from drct.commands import train as train_run
 from drct.errors import DRCTError
 from drct.inference import export
 from drct.inference.description import as_text, describe
 from drct.inference.weights import LoadedNetwork, read_network
+from drct.runs.checks import check_options
 from drct.runtime import checkpoint
 
 pytestmark = pytest.mark.filterwarnings("ignore:torch.meshgrid")
@@ -40,16 +48,6 @@ VARIANTS = {
         "depths": (1, 2),
         "num_heads": (6, 6),
     },
-}
-TINY = {
-    "embed_dim": 12,
-    "depths": (2, 1),
-    "num_heads": (2, 2),
-    "window_size": 4,
-    "img_size": 16,
-    "compress_ratio": 3,
-    "squeeze_factor": 4,
-    "conv_scale": 0.5,
 }
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
 SIZES = [(16, 16), (48, 32), (32, 80)]
@@ -511,3 +509,51 @@ def test_hub_folders(tmp_path):
     x = torch.rand(1, 3, 8, 12)
     with torch.no_grad():
         assert torch.equal(again(x), network(x))
+
+
+# -------------------------------------------------------------------------------------------------------- option files
+
+
+def network_g():
+    return {"type": "HAT", **{key: list(value) if isinstance(value, tuple) else value for key, value in TINY.items()}}
+
+
+def run_train(options, *arguments):
+    return train_run.main(["-opt", write_options(Path("train.yml"), options), *arguments])
+
+
+def test_an_option_file_of_the_hat_project_trains_and_resumes_exactly(pairs):
+    """With its model, its list of files that is not here, and a stop in the middle."""
+    options = train_options(total_iter=4) | {"model_type": "HATModel", "network_g": network_g() | {"upscale": 2}}
+    options["datasets"]["train"]["meta_info_file"] = "hat/data/meta_info/meta_info_DF2Ksub_GT.txt"
+    options["val"] = None
+    assert run_train(options | {"name": "whole"}) == 0
+    options["train"]["total_iter"] = 2
+    assert run_train(options) == 0
+    options["train"]["total_iter"] = 4
+    assert run_train(options, "--auto_resume") == 0
+    whole, resumed = (torch.load(f"experiments/{name}/models/net_g_4.pth") for name in ("whole", "run"))
+    for entry in ("params", "params_ema"):
+        for name, value in whole[entry].items():
+            assert torch.equal(value, resumed[entry][name]), name
+
+
+def test_a_test_file_of_the_hat_project_saves_the_images_of_the_original(workplace):
+    original, _ = pair(2, **TINY)
+    torch.save({"params_ema": original.state_dict()}, "hat.pth")
+    for folder, side in (("gt", 32), ("lr", 16)):
+        Path(folder).mkdir()
+        cv2.imwrite(f"{folder}/a.png", photo(side, side))
+    options = test_options("hat.pth") | {"model_type": "HATModel", "network_g": network_g() | {"upscale": 2}}
+    assert test_run.main(["-opt", write_options(Path("test.yml"), options)]) == 0
+    x = torch.from_numpy(cv2.imread("lr/a.png")[..., ::-1].copy()).permute(2, 0, 1)[None] / 255
+    with torch.no_grad():
+        expected = (original(x).clamp(0, 1)[0].permute(1, 2, 0).numpy() * 255).round()
+    found = cv2.imread("results/run/visualization/set/a_run.png")[..., ::-1]
+    assert np.abs(found - expected).max() <= 1
+
+
+def test_misspelt_options_of_hat_are_named(pairs):
+    options = test_options("hat.pth") | {"network_g": network_g() | {"overlap_ratio": "half"}}
+    with pytest.raises(DRCTError, match="network_g.overlap_ratio must be 0 or a number above, not 'half'"):
+        check_options(options, False, "hat.yml", logging.getLogger())

@@ -36,7 +36,20 @@ RECIPES |= {
 RECIPES |= {"train_DRCT_SRx4_finetune_from_SRx2": (1e-4, *FINETUNE[1:])}
 RECIPES |= {"train_DRCT-C144_SRx4_from_scratch": SCRATCH, "train_DRCT-XL_SRx4_ImageNet_from_scratch": IMAGENET}
 RECIPES |= {"train_DRCT-XL_SRx4_finetune_from_ImageNet_pretrain": FINETUNE}
+RECIPES |= {f"train_{v}_SRx{s}_from_scratch": SCRATCH for v in ("HAT", "HAT-S") for s in (2, 3)}
+RECIPES |= {f"train_{v}_SRx{s}_ImageNet_from_scratch": IMAGENET for v in ("HAT", "HAT-L") for s in (2, 3, 4)}
+RECIPES |= {f"train_{v}_SRx{s}_finetune_from_ImageNet_pretrain": FINETUNE for v in ("HAT", "HAT-L") for s in (2, 3, 4)}
+RECIPES |= {f"train_{v}_SRx4_finetune_from_SRx2": (1e-4, *FINETUNE[1:]) for v in ("HAT", "HAT-S")}
 PARAMETERS = {
+    ("HAT-S", 2): 9_473_471,
+    ("HAT-S", 3): 9_658_111,
+    ("HAT-S", 4): 9_621_183,
+    ("HAT", 2): 20_624_795,
+    ("HAT", 3): 20_809_435,
+    ("HAT", 4): 20_772_507,
+    ("HAT-L", 2): 40_698_863,
+    ("HAT-L", 3): 40_883_503,
+    ("HAT-L", 4): 40_846_575,
     ("DRCT", 2): 13_991_867,
     ("DRCT", 3): 14_176_507,
     ("DRCT", 4): 14_139_579,
@@ -57,6 +70,9 @@ def test_every_published_recipe_and_test_file_is_there():
     assert {path.stem for path in TRAIN_FILES} == {*RECIPES, *stages, *COMPARED}
     tests = {f"{v}_SRx{s}_ImageNet-pretrain" for v in ("DRCT", "DRCT-L") for s in (2, 3, 4)}
     tests |= {f"DRCT_SRx{s}" for s in (2, 3, 4)} | {"DRCT_SRx4_ImageNet-LR", "DRCT_tile_example"}
+    tests |= {f"{v}_SRx{s}_ImageNet-pretrain" for v in ("HAT", "HAT-L") for s in (2, 3, 4)}
+    tests |= {f"{v}_SRx{s}" for v in ("HAT", "HAT-S") for s in (2, 3, 4)}
+    tests |= {"HAT_SRx4_ImageNet-LR", "HAT_tile_example", "HAT_GAN_Real_SRx4"}
     tests |= {
         "DRCT-C144_SRx4",
         "DRCT-XL_SRx4_ImageNet-pretrain",

@@ -20,9 +20,21 @@ import cv2
 import pytest
 import torch
 import torchvision
-from conftest import ROOT, TINY, OriginalDRCT, pair, photo, rescale_, test_options, train_options, write_options
+from conftest import (
+    HAT_TINY,
+    ROOT,
+    TINY,
+    OriginalDRCT,
+    pair,
+    photo,
+    rescale_,
+    test_options,
+    train_options,
+    write_options,
+)
 from forked import Forked, free_port
 
+from drct.archs.hat_arch import HAT
 from drct.commands import test as test_run
 from drct.commands import train as train_run
 from drct.commands.prepare import main as prepare
@@ -703,7 +715,16 @@ def test_gradients_do_not_depend_on_how_a_batch_is_shared(images):
 # ------------------------------------------------------------------------------------------------- every option file
 
 
-TRAIN_FILES = sorted((ROOT / "options" / "train").glob("*.yml"))
+HAT_FILES = ("HAT-S_SRx3_from_scratch", "HAT_SRx4_finetune_from_SRx2", "HAT-L_SRx2_ImageNet_from_scratch")
+    "HAT-S_SRx3_from_scratch",
+    "HAT_SRx4_finetune_from_SRx2",
+    "HAT-L_SRx2_ImageNet_from_scratch",
+)  # of each kind
+TRAIN_FILES = [
+    path
+    for path in sorted((ROOT / "options" / "train").glob("*.yml"))
+    if "_HAT" not in path.stem or path.stem.removeprefix("train_") in HAT_FILES
+]
 SHRUNK = {key: value for key, value in TINY.items() if key != "img_size"} | {"img_size": 16}
 
 
@@ -711,14 +732,15 @@ def shrink(path):
     """A training option file made small enough to be run at once, and the data it names."""
     opt = load_yaml(path)
     scale = opt["scale"]
-    opt["network_g"] |= {key: list(value) if isinstance(value, tuple) else value for key, value in SHRUNK.items()}
+    shrunk = HAT_TINY if opt["network_g"]["type"] == "HAT" else SHRUNK
+    opt["network_g"] |= {key: list(value) if isinstance(value, tuple) else value for key, value in shrunk.items()}
     opt["datasets"]["train"] |= {"gt_size": 8 * scale, "num_worker_per_gpu": 0, "batch_size_per_gpu": 2}
     opt["train"]["total_iter"] = 2
     opt["logger"] |= {"print_freq": 1, "save_checkpoint_freq": 1}
     opt["val"]["val_freq"] = 2
     if opt["path"]["pretrain_network_g"]:
         starting_scale = 2 if "finetune_from_SRx2" in path.stem else scale
-        _, network = pair(starting_scale, **{**TINY, "img_size": 16})
+        network = HAT(**shrunk, upscale=starting_scale) if shrunk is HAT_TINY else pair(starting_scale, **SHRUNK)[1]
         Path(opt["path"]["pretrain_network_g"]).parent.mkdir(parents=True, exist_ok=True)
         torch.save({"params_ema": network.state_dict()}, opt["path"]["pretrain_network_g"])
     for dataset in opt["datasets"].values():

@@ -12,14 +12,15 @@ from pydantic import ValidationError
 from drct.errors import DRCTError, did_you_mean
 from drct.evaluation.metrics import check_type
 from drct.files import expanded
-from drct.schema.options import Arguments, Dataset, DRCTNetwork, Options, Section, TrainingOptions, known_keys
+from drct.schema.options import Arguments, Dataset, FrameNetwork, Options, Section, TrainingOptions, known_keys
 
 PREPARE_HINT = "Put the images there or prepare them with `python drct/prepare.py` (see datasets/README.md)."
 WEIGHTS_HINTS = {
     "pretrain_network_g": "Put the weight file there (see experiments/pretrained_models/README.md).",
     "resume_state": "Check the path, or use --auto_resume.",
 }
-ORIGINAL_LISTS = "drct/data/meta_info/"  # the original project carries its lists of files there
+# The original projects carry their lists of files there
+ORIGINAL_LISTS = ("drct/data/meta_info/", "hat/data/meta_info/", "hct/data/meta_info/")
 NEED_BORDER = ("calculate_psnr", "calculate_ssim", "calculate_niqe")
 NEED_FOLDERS = {
     "PairedImageDataset": ["dataroot_gt", "dataroot_lq"],
@@ -53,7 +54,7 @@ def check_options(opt: dict[str, Any], is_train: bool, file: str, logger: loggin
 def list_of_files(dataset: Dataset) -> str | None:
     """Return the list of files that a dataset takes, or None for all of them.
 
-    An LMDB has its own list, and lists of the original project that are not here are ignored.
+    An LMDB has its own list, and lists of the original projects that are not here are ignored.
     """
     path = dataset.meta_info_file
     if path is None or dataset.io_backend.type == "lmdb":
@@ -159,7 +160,7 @@ def _contradictions_in_patches(options: TrainingOptions) -> Iterator[str]:
     if size % scale:
         yield f"datasets.train.gt_size {size} is not a multiple of scale {scale}"
     patch = size // scale
-    if isinstance(network, DRCTNetwork) and network.window_size <= patch and patch % network.window_size:
+    if isinstance(network, FrameNetwork) and network.window_size <= patch and patch % network.window_size:
         yield (
             f"datasets.train.gt_size makes patches of {patch} low-resolution pixels, which is not a multiple "
             f"of network_g.window_size {network.window_size}"

@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 from pydantic_core import PydanticCustomError, PydanticUseDefault, core_schema
 
 from drct.archs.drct_arch import DRCT
+from drct.archs.hat_arch import HAT
 
 T = TypeVar("T")
 
@@ -127,34 +128,32 @@ class Arguments(Section):
     type: Text = _required("Name of the class.")
 
 
-def _argument(name: str, description: str) -> Any:
-    """Describe an argument of DRCT, which has DRCT's own default."""
-    default = signature(DRCT).parameters[name].default
+def _argument(name: str, description: str, network: type = DRCT) -> Any:
+    """Describe an argument of a network, which has the network's own default."""
+    default = signature(network).parameters[name].default
     return _key(description, list(default) if isinstance(default, tuple) else default)
 
 
 class Network(Arguments):
     """Network of any architecture in BasicSR's registry."""
 
-    type: Text = _required("Name of the network's class: DRCT, DRCTPlain, or any that is registered with BasicSR.")
+    type: Text = _required("Name of the network's class: DRCT, DRCTPlain, HAT, or any that is registered with BasicSR.")
     upscale: Any = _key("Scale factor; must be equal to `scale`.")
 
 
-class DRCTNetwork(Network):
-    """Arguments of DRCT. Those of HAT that the original's option files carry along are accepted and ignored."""
+class FrameNetwork(Network):
+    """Arguments that DRCT and HAT share."""
 
-    type: Literal["DRCT", "DRCTPlain"] = _required(
-        "Name of the network's class. Other classes registered with BasicSR have their own arguments."
-    )
     upscale: Positive = _argument("upscale", "Scale factor; must be equal to `scale`.")
     in_chans: Positive = _argument("in_chans", "Number of channels of images.")
     img_size: ImageSize = _argument("img_size", "Side of the low-resolution patches in training, in pixels.")
     patch_size: ImageSize = _argument("patch_size", "Side of a token in pixels. The network embeds single pixels.")
     embed_dim: Positive = _argument("embed_dim", "Channels of the body, a multiple of every entry of `num_heads`.")
-    depths: Wholes = _argument("depths", "One entry per dense group; the entries spread the stochastic depth rates.")
+    depths: Wholes = _argument(
+        "depths", "One entry per group: of HAT, its hybrid blocks; of DRCT, they only spread stochastic depth rates."
+    )
     num_heads: Wholes = _argument("num_heads", "Attention heads of each group, as many entries as `depths`.")
     window_size: Positive = _argument("window_size", "Side of an attention window in pixels.")
-    gc: Positive = _argument("gc", "Growth: channels that each block adds within a group.")
     mlp_ratio: PositiveNumber = _argument("mlp_ratio", "Hidden channels of the MLPs, as a multiple of their width.")
     qkv_bias: Switch = _argument("qkv_bias", "Whether queries, keys and values have an additive bias.")
     qk_scale: Number | None = _argument("qk_scale", "Factor of the attention logits; head_dim ** -0.5 if not given.")
@@ -171,16 +170,45 @@ class DRCTNetwork(Network):
         "upsampler", "Reconstruction head; '' for none, which cannot run."
     )
     resi_connection: Literal["1conv", "identity"] = _argument(
-        "resi_connection", "Layer before the long skip connection: a 3x3 convolution or none."
+        "resi_connection", "Layer before the long skip connection: a 3x3 convolution or none. HAT: of groups too."
     )
 
 
+class DRCTNetwork(FrameNetwork):
+    """Arguments of DRCT. Those of HAT that the original's option files carry along are accepted and ignored."""
+
+    type: Literal["DRCT", "DRCTPlain"] = _required(
+        "Name of the network's class. Other classes registered with BasicSR have their own arguments."
+    )
+    gc: Positive = _argument("gc", "Growth: channels that each block adds within a group.")
+
+
+class HATNetwork(FrameNetwork):
+    """Arguments of HAT that DRCT does not have. It takes those of DRCT, too, but for `gc`."""
+
+    type: Literal["HAT"] = _required("Name of the network's class.")
+    compress_ratio: PositiveNumber = _argument(
+        "compress_ratio", "The convolutions of a hybrid block have embed_dim / compress_ratio hidden channels.", HAT
+    )
+    squeeze_factor: PositiveNumber = _argument(
+        "squeeze_factor", "Channel attention has embed_dim / squeeze_factor hidden channels.", HAT
+    )
+    conv_scale: Number = _argument("conv_scale", "Factor of what the convolutions of a hybrid block add.", HAT)
+    overlap_ratio: Annotated[float, Field(strict=True, ge=0), MustBe("0 or a number above")] = _argument(
+        "overlap_ratio", "Windows of keys in overlapping attention are larger by this share of window_size.", HAT
+    )
+
+
+KINDS = {"DRCT": "DRCT", "DRCTPlain": "DRCT", "HAT": "HAT"}  # of sections, by type of network
+
+
 def _network_kind(network: Any) -> str:
-    return "DRCT" if isinstance(network, dict) and network.get("type") in ("DRCT", "DRCTPlain") else "other"
+    return KINDS.get(str(network.get("type")), "other") if isinstance(network, dict) else "other"
 
 
 AnyNetwork = Annotated[
-    Annotated[DRCTNetwork, Tag("DRCT")] | Annotated[Network, Tag("other")], Discriminator(_network_kind)
+    Annotated[DRCTNetwork, Tag("DRCT")] | Annotated[HATNetwork, Tag("HAT")] | Annotated[Network, Tag("other")],
+    Discriminator(_network_kind),
 ]
 
 
@@ -412,7 +440,7 @@ class Options(Section):
     """Options of a test run; those of training are checked where they are given."""
 
     name: FolderName = _required("Name of the run and of its folder in experiments/ or results/.")
-    model_type: Text = _required("DRCTModel, or any model registered with BasicSR.")
+    model_type: Text = _required("DRCTModel, HATModel (the same), or any model registered with BasicSR.")
     scale: Positive = _required("Scale factor.")
     num_gpu: NumGPU = _required("Number of GPUs, auto for all, 0 for the CPU.")
     manual_seed: NotNegative | None = _key("Seed of all random numbers; a random one if none.")
