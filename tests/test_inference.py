@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from drct.archs.drct_arch import DRCT
 from drct.archs.execution import memory_needed
+from drct.archs.hat_arch import HAT
 from drct.inference import choose_tile, free_memory, pad_to_multiple, upscale, upscale_tiled
 from drct.inference.runner import NetworkRunner
 
@@ -81,10 +82,10 @@ MEASURE = """
 import gc, sys, threading, time
 import psutil, torch
 from drct.archs.drct_arch import DRCT
-from drct.archs.execution import memory_needed
+from drct.archs.hat_arch import HAT
 
 options, low, sizes = eval(sys.argv[1]), sys.argv[2] == "bf16", eval(sys.argv[3])
-network, process, peaks, running = DRCT(**options).eval(), psutil.Process(), [0], True
+network, process, peaks, running = eval(sys.argv[4])(**options).eval(), psutil.Process(), [0], True
 
 def watch():
     while running:
@@ -104,9 +105,9 @@ print([peak - start for peak in peaks[:-1]])
 """
 
 
-def measured_memory(options, precision, *sizes):
+def measured_memory(options, precision, *sizes, kind=DRCT):
     """Peak memory above the loaded network, for each image of a fresh process, in bytes."""
-    command = [sys.executable, "-c", MEASURE, repr(options), precision, repr(sizes)]
+    command = [sys.executable, "-c", MEASURE, repr(options), precision, repr(sizes), kind.__name__]
     return eval(subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout)
 
 
@@ -117,6 +118,23 @@ def test_the_estimate_of_memory_is_not_exceeded_and_not_far_off(size, precision)
     estimate = memory_needed(DRCT(**options), *size, dtype, CPU)
     (measured,) = measured_memory(options, precision, size)
     assert measured <= estimate <= 2 * measured + 100e6
+
+
+@pytest.mark.parametrize(("size", "precision"), [((128, 128), "fp32"), ((256, 192), "fp32"), ((256, 256), "bf16")])
+def test_the_estimate_of_memory_of_a_hat_is_not_exceeded_and_not_far_off(size, precision):
+    options = {"embed_dim": 48, "depths": (1,), "num_heads": (4,), "squeeze_factor": 8}
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+    estimate = memory_needed(HAT(**options), *size, dtype, CPU)
+    (measured,) = measured_memory(options, precision, size, kind=HAT)
+    assert measured <= estimate <= 2 * measured + 100e6
+
+
+def test_a_hat_needs_a_few_feature_maps():
+    """1024x1024 with the released network in bf16: 1132 MB for three feature maps, 201 MB for the result."""
+    with torch.device("meta"):
+        network = HAT()
+    assert memory_needed(network, 1024, 1024, torch.bfloat16, CPU) < 2.6e9
+    assert memory_needed(network, 192, 256, torch.float32, CPU) < 0.7e9  # of which the original takes 2.0e9
 
 
 def test_a_network_needs_a_few_feature_maps():

@@ -716,10 +716,6 @@ def test_gradients_do_not_depend_on_how_a_batch_is_shared(images):
 
 
 HAT_FILES = ("HAT-S_SRx3_from_scratch", "HAT_SRx4_finetune_from_SRx2", "HAT-L_SRx2_ImageNet_from_scratch")
-    "HAT-S_SRx3_from_scratch",
-    "HAT_SRx4_finetune_from_SRx2",
-    "HAT-L_SRx2_ImageNet_from_scratch",
-)  # of each kind
 TRAIN_FILES = [
     path
     for path in sorted((ROOT / "options" / "train").glob("*.yml"))
