@@ -14,11 +14,13 @@ import pytest
 import torch
 import yaml
 from spandrel.architectures.DRCT import DRCT as OriginalDRCT  # noqa: N811
+from spandrel.architectures.HAT import HAT as OriginalHAT  # noqa: N811
 from torch import nn
 
 import drct  # noqa: F401
 from drct.archs import variants
 from drct.archs.drct_arch import DRCT
+from drct.archs.hat_arch import HAT
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -68,6 +70,16 @@ def pair(scale: int, dtype: torch.dtype = torch.float32, **options) -> tuple[nn.
     original = OriginalDRCT(upscale=scale, upsampler="pixelshuffle", **options)
     rescale_(original)
     network = DRCT(upscale=scale, **options)
+    network.load_state_dict(original.state_dict())
+    return original.eval().to(dtype), network.eval().to(dtype)
+
+
+def hat_pair(scale: int, dtype: torch.dtype = torch.float32, **options) -> tuple[nn.Module, HAT]:
+    """The original HAT and ours with the same, rescaled weights, in evaluation mode."""
+    arguments = {"window_size": 16, "mlp_ratio": 2.0, "upsampler": "pixelshuffle", **options, "upscale": scale}
+    original = OriginalHAT(**arguments)
+    rescale_(original)
+    network = HAT(**arguments)
     network.load_state_dict(original.state_dict())
     return original.eval().to(dtype), network.eval().to(dtype)
 

@@ -126,14 +126,15 @@ def _hybrid_at_once(block: "HybridBlock", x: Tensor) -> Tensor:
 def _hybrid_in_place(block: "HybridBlock", x: Tensor, other: Tensor, tokens: int) -> None:
     """Run a hybrid block on a feature map (B, H, W, C), in place, using another."""
     weights = _prepared(block, block.attn, x, tokens)
-    first, _, second, channel_attention = cast(Any, block.conv_block.cab)
+    first, activation, second, channel_attention = cast(Any, block.conv_block.cab)
     hidden = other[..., : first.out_channels]
     total: Any = 0
     for region in _regions(x, block.window_size, tokens):
-        part = F.gelu(_convolved(first, x, region, block.norm1))
+        part = activation(_convolved(first, x, region, block.norm1))
         region.of_tokens(hidden).copy_(part)
         total = total + part.sum((1, 2), dtype=_precise(part))
-    factors = block.conv_scale * _channel_weights(channel_attention, _mean_convolved(second, hidden, total))
+    factors = _channel_weights(channel_attention, _mean_convolved(second, hidden, total))
+    factors = (block.conv_scale * factors).to(x.dtype)
 
     def run(windows: Tensor, mask: Tensor | None) -> Tensor:
         return windows + attend(block.attn, block.norm1, windows, weights.attention, mask)

@@ -47,7 +47,7 @@ def _describe_weights(name: str, width: int, height: int) -> dict[str, Any]:
     content = checkpoint.load(path)
     weights = content.get(entry, content)
     metadata = checkpoint.metadata_of(content, path)
-    layout = "original" if any(key.endswith("relative_position_index") for key in weights) else "compact"
+    layout = "original" if any("relative_position_index" in key for key in weights) else "compact"
     types = {str(value.dtype).removeprefix("torch.") for key, value in weights.items() if key.endswith("qkv.weight")}
     return found | {
         "path": str(path),
