@@ -183,3 +183,14 @@ def test_features_are_measured_where_the_original_has_them():
         assert one.stage == other.stage
         for quantity, size in one.sizes.items():
             assert size == pytest.approx(other.sizes[quantity], rel=1e-4), (one.stage, quantity)
+
+
+@pytest.mark.parametrize("fp16", [False, True])
+def test_onnx_graphs_take_any_size_and_are_described(tmp_path, fp16):
+    pytest.importorskip("onnxruntime")
+    _, network = pair(2, **TINY)
+    loaded = LoadedNetwork(network, network.traits, "hat", tmp_path / "hat.pth", "params")
+    content, remark = export.onnx_graph(loaded, fp16=fp16, opset=17, check=True)
+    assert "any height and width" in remark and "ONNX Runtime" in remark  # which compares results
+    (tmp_path / "hat.onnx").write_bytes(content)
+    assert describe(str(tmp_path / "hat.onnx"), 20, 12)["variant"].startswith("a HAT of 2 groups")

@@ -20,6 +20,7 @@ from drct.archs import hybrid_execution, original_state
 from drct.archs.frame import (
     Frame,
     check_arguments,
+    image_of,
     on_tokens,
     stochastic_depth_rates,
     warn_of_unknown,
@@ -34,7 +35,7 @@ from drct.archs.swin import (
     bias_of_positions,
     trunc_normal_,
 )
-from drct.archs.windows import overlapping_position_index, overlapping_windows, window_merge, window_partition
+from drct.archs.windows import overlapping_position_index, window_merge, window_partition
 
 __all__ = ["HAT"]
 
@@ -319,9 +320,9 @@ class OverlapBlock(Attention):
         w, m = self.window_size, self.window_size + self.overlap
         q, k, v = self.qkv(x).chunk(3, dim=-1)  # (B, H, W, C)
         q = rearrange(window_partition(q, w), "b t (h d) -> b h t d", h=self.num_heads)  # (B * n, h, N, d)
-        padding = (0, 0, *(self.overlap // 2,) * 4)
-        k, v = (overlapping_windows(F.pad(t, padding), w, m) for t in (k, v))  # (B * n, M, C)
-        k, v = (rearrange(t, "b t (h d) -> b h t d", h=self.num_heads) for t in (k, v))
+        k, v = (F.unfold(image_of(t), m, padding=self.overlap // 2, stride=w) for t in (k, v))  # (B, C * M, n)
+        k, v = (t.transpose(1, 2).contiguous().flatten(0, 1) for t in (k, v))  # (B * n, C * M)
+        k, v = (rearrange(t, "b (h d m) -> b h m d", h=self.num_heads, m=m * m) for t in (k, v))
         logits = (q * self.scale) @ k.transpose(-2, -1) + self.relative_position_bias()  # (B * n, h, N, M)
         x = rearrange(logits.softmax(-1) @ v, "b h t d -> b t (h d)")
         return window_merge(x, w, height, width)
