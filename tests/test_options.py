@@ -362,6 +362,7 @@ RANGES = {
     "a number from 0 to 1": [-0.1, 1.5],
     "a number from 0 (no average) to below 1": [-0.1, 1],
     "a number above 0": [0, -2.5],
+    "0 or a number above": [-0.5],
     "a whole number above 0": [0, -3, 2.5],
     "0 or a whole number above": [-1, 0.5],
     "0 (CPU), a number of GPUs or auto": [-1, 1.5, "all"],
@@ -393,6 +394,9 @@ def refused_value(place, key, value):
     """The message for a value of a key, in a section as `options_docs` names it."""
     options = section = complete_options()
     place = place.replace("datasets.NAME", "datasets.train").replace("metrics.NAME", "metrics.psnr")
+    if place.endswith("HAT"):
+        place = "network_g"
+        options[place] = {"type": "HAT", "upscale": 2}
     for name in filter(None, place.split(".")):
         section = section[name]
     section[key] = value
@@ -429,6 +433,7 @@ def test_every_key_refuses_values_of_a_wrong_type_and_out_of_range(place, sectio
         "the path of one folder",
         "the path of a text file",
         "DRCT or DRCTPlain",
+        "HAT",
         "pixelshuffle or ''",
         "1conv or identity",
     )
