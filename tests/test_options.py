@@ -409,6 +409,7 @@ def test_every_key_refuses_values_of_a_wrong_type_and_out_of_range(place, sectio
         "a number or a list of one per channel",
         "a whole number above 0, or a height and a width",
         "text that can be a folder's name",
+        "text of one line and at most 100 letters",
         "the path of one file",
         "the path of one folder",
         "the path of a text file",

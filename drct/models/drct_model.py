@@ -141,15 +141,8 @@ class DRCTModel(SRModel):
     def setup_schedulers(self) -> None:
         """Build BasicSR's schedules, or any of `torch.optim.lr_scheduler`, by name."""
         options = dict(self.opt["train"]["scheduler"])
-        kind = options.pop("type")
-        if kind not in ("MultiStepLR", "MultiStepRestartLR", "CosineAnnealingRestartLR"):
-            self.schedulers = [make_schedule(kind, optimizer, **options) for optimizer in self.optimizers]
-            return
-        self.opt["train"]["scheduler"] = dict(self.opt["train"]["scheduler"])  # BasicSR takes out its type
-        try:
-            super().setup_schedulers()
-        except (AssertionError, TypeError, ValueError) as error:
-            raise DRCTError(f"train.scheduler: {kind}: {error}") from error
+        kind, total = options.pop("type"), self.train_options.total_iter
+        self.schedulers = [make_schedule(kind, optimizer, total, **options) for optimizer in self.optimizers]
 
     def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
         """Set the learning rate of a step. Unlike BasicSR's, the warm-up is right for any schedule."""

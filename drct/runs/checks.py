@@ -3,16 +3,20 @@
 import logging
 from collections.abc import Iterator
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import basicsr  # noqa: F401 - fills the registries
+import psutil
 from basicsr.utils import registry
 from pydantic import ValidationError
 
 from drct.errors import DRCTError, did_you_mean
 from drct.evaluation.metrics import check_type
-from drct.files import expanded
+from drct.files import expanded, is_file, is_folder
+from drct.models.optimizers import OPTIMIZERS, SCHEDULES
 from drct.schema.options import Arguments, Dataset, DRCTNetwork, Options, Section, TrainingOptions, known_keys
+from drct.text import brief
 
 PREPARE_HINT = "Put the images there or prepare them with `python drct/prepare.py` (see datasets/README.md)."
 WEIGHTS_HINTS = {
@@ -41,7 +45,7 @@ def check_options(opt: dict[str, Any], is_train: bool, file: str, logger: loggin
     for key, hint in _misspelt_keys(options):
         logger.warning(f"{file}: {key} is not an option{hint}; it is ignored")
     _check_types(options, file)
-    for problem in chain(_missing_images(options), _contradictions(options), _missing_files(options)):
+    for problem in chain(_missing_images(options), _contradictions(options), _missing_files(options), _too_large(options)):
         raise DRCTError(f"{file}: {problem}")
     for phase, dataset in options.datasets.all():
         if dataset.meta_info_file and dataset.io_backend.type != "lmdb" and list_of_files(dataset) is None:
@@ -58,7 +62,7 @@ def list_of_files(dataset: Dataset) -> str | None:
     path = dataset.meta_info_file
     if path is None or dataset.io_backend.type == "lmdb":
         return None
-    return None if path.startswith(ORIGINAL_LISTS) and not expanded(path).is_file() else path
+    return None if path.startswith(ORIGINAL_LISTS) and not is_file(expanded(path)) else path
 
 
 def _explain(error: ValidationError, opt: dict[str, Any]) -> str:
@@ -73,11 +77,12 @@ def _explain(error: ValidationError, opt: dict[str, Any]) -> str:
     where = f": {'.'.join(keys)}" if keys else ""
     if missing:
         key = first["loc"][-1]
-        return f"{where} has no '{key}'{did_you_mean(key, section.keys() - known_keys())}"
+        others = section.keys() - known_keys() if isinstance(section, dict) else ()
+        return f"{where} has no '{key}'{did_you_mean(key, others)}"
     if first["type"] == "problem":
         return f"{where} {first['msg']}"
     words = first["msg"] if first["type"] == "must_be" else first["msg"].removeprefix("Input should be ")
-    return f"{where} must be {words}, not {first['input']!r}"
+    return f"{where} must be {words}, not {brief(first['input'])}"
 
 
 def _misspelt_keys(section: Section, prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -102,12 +107,15 @@ def _check_types(options: Options, file: str) -> None:
     if isinstance(options, TrainingOptions):
         losses = {"pixel_opt": options.train.pixel_opt, "perceptual_opt": options.train.perceptual_opt}
         named += [(f"train.{key}.type", loss.type, registry.LOSS_REGISTRY) for key, loss in losses.items() if loss]
-    for key, name, known in named:
-        # Registry.get also finds a name with this suffix, and prints; `in` does neither
-        if name not in known and f"{name}_basicsr" not in known:
-            available = sorted(name for name, _ in known)
-            hint = did_you_mean(name, available) or f"; there are {', '.join(available)}"
-            raise DRCTError(f"{file}: {key} {name!r} is unknown{hint}")
+    # Registry.get also finds a name with this suffix, and prints; `in` does neither
+    choices = [(key, name, {known.removesuffix("_basicsr") for known, _ in registered}) for key, name, registered in named]
+    if isinstance(options, TrainingOptions):
+        choices.append(("train.optim_g.type", options.train.optim_g.type, OPTIMIZERS.keys()))
+        choices.append(("train.scheduler.type", options.train.scheduler.type, SCHEDULES.keys()))
+    for key, name, available in choices:
+        if name not in available:
+            hint = did_you_mean(name, sorted(available)) or f"; there are {', '.join(sorted(available))}"
+            raise DRCTError(f"{file}: {key} {brief(name)} is unknown{hint}")
     for name, metric in options.metrics().items():
         check_type(f"{file}: val.metrics.{name}.type", metric.type)
 
@@ -119,14 +127,14 @@ def _missing_images(options: Options) -> Iterator[str]:
             path = getattr(dataset, key)
             if path is None:
                 yield f"{where} has no '{key}'{did_you_mean(key, dataset.model_extra or {})}"
-            elif not expanded(path).is_dir():
-                yield f"{where}.{key}: no such folder: {expanded(path)}. {PREPARE_HINT}"
-            elif not any(expanded(path).iterdir()):
-                yield f"{where}.{key}: the folder {expanded(path)} is empty. {PREPARE_HINT}"
+            elif not is_folder(expanded(path)):
+                yield f"{where}.{key}: no such folder: {_shown(expanded(path))}. {PREPARE_HINT}"
+            elif reason := _without_entries(expanded(path)):
+                yield f"{where}.{key}: the folder {expanded(path)} {reason}. {PREPARE_HINT}"
         files = list_of_files(dataset)
-        if files is not None and not expanded(files).is_file():
+        if files is not None and not is_file(expanded(files)):
             yield (
-                f"{where}.meta_info_file: no such file: {files}. Write it with `python drct/prepare.py meta-info`, "
+                f"{where}.meta_info_file: no such file: {_shown(files)}. Write it with `python drct/prepare.py meta-info`, "
                 "or remove the key to use all files of the folder."
             )
 
@@ -134,8 +142,22 @@ def _missing_images(options: Options) -> Iterator[str]:
 def _missing_files(options: Options) -> Iterator[str]:
     for key, hint in WEIGHTS_HINTS.items():
         path = getattr(options.path, key)
-        if path is not None and not expanded(path).is_file():
-            yield f"path.{key}: no such file: {path}. {hint}"
+        if path is not None and not is_file(expanded(path)):
+            yield f"path.{key}: no such file: {_shown(path)}. {hint}"
+
+
+def _shown(path: object) -> str:
+    """Return a path as it is, or in quotes and shortened if it would not fit in a line."""
+    text = str(path)
+    return text if text.isprintable() and 0 < len(text) < 500 else brief(text)
+
+
+def _without_entries(folder: Path) -> str:
+    """Return why there is nothing to read in a folder, '' if there is something."""
+    try:
+        return "" if any(folder.iterdir()) else "is empty"
+    except OSError as error:
+        return f"cannot be read ({error.strerror or error})"
 
 
 def _contradictions(options: Options) -> Iterator[str]:
@@ -154,7 +176,23 @@ def _contradictions(options: Options) -> Iterator[str]:
         yield from _contradictions_in_training(options)
 
 
+def _too_large(options: Options) -> Iterator[str]:
+    """Yield what would take more than all memory of this machine, before it is tried."""
+    memory = psutil.virtual_memory().total
+    if isinstance(options.network_g, DRCTNetwork) and (size := 4 * options.network_g.weights()) > memory:
+        yield f"network_g has weights of about {size / 2**30:,.0f} GB, more than this machine's memory"
+    if isinstance(options, TrainingOptions):
+        data = options.datasets.train
+        if (size := 4 * 3 * data.gt_size**2 * data.batch_size_per_gpu) > memory:
+            yield (
+                f"datasets.train: a batch of batch_size_per_gpu {data.batch_size_per_gpu} patches of gt_size "
+                f"{data.gt_size} takes {size / 2**30:,.0f} GB, more than this machine's memory"
+            )
+
+
 def _contradictions_in_patches(options: TrainingOptions) -> Iterator[str]:
+    if options.datasets.train.type == "SingleImageDataset":
+        yield "datasets.train.type SingleImageDataset has no ground truth to train on; PairedImageDataset has"
     size, scale, network = options.datasets.train.gt_size, options.scale, options.network_g
     if size % scale:
         yield f"datasets.train.gt_size {size} is not a multiple of scale {scale}"
