@@ -11,7 +11,8 @@ Arguments = ParamSpec("Arguments")
 
 
 LONGEST = 1500  # characters of a message
-EXPECTED = (AssertionError, KeyError, NotImplementedError, OSError, TypeError, ValueError)  # how classes refuse arguments
+# How classes refuse arguments
+EXPECTED = (AssertionError, KeyError, NotImplementedError, OSError, TypeError, ValueError)
 
 
 class DRCTError(Exception):

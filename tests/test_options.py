@@ -354,6 +354,7 @@ RANGES = {
     "params or params_ema": ["ema"],
     "higher or lower": ["up"],
     "disk or lmdb": ["tape"],
+    "keep or apply": ["ask", True],
     "a list of whole numbers": [[1.5], 6],
     "a list of iterations": [["a"], 5],
 }

@@ -26,7 +26,7 @@ from drct.models.optimizers import refusal
 from drct.runs.signals import stop_signals
 from drct.runtime import distributed
 from drct.schema.options import TrainingOptions
-from drct.text import brief, count, first_line
+from drct.text import count, first_line
 
 
 def make_dataset(phase: str, options: dict[str, Any]) -> Any:
@@ -36,11 +36,11 @@ def make_dataset(phase: str, options: dict[str, Any]) -> Any:
     except DRCTError:
         raise
     except Exception as error:  # anybody's class
-        problem = refusal(registry.DATASET_REGISTRY.get(options["type"]), error)
+        problem = refusal(registry.DATASET_REGISTRY.get(options["type"]), error).rstrip(".")
         if isinstance(error, KeyError):
             problem = problem.replace("there is no", "has no")
         raise DRCTError(
-            f"datasets.{phase} ({brief(options['name'])}): {problem}. Ground truth and low-resolution files must "
+            f"datasets.{phase} ({options['name']}): {problem}. Ground truth and low-resolution files must "
             "have the same names; `python drct/prepare.py benchmark` makes such folders from high-resolution images."
         ) from error
     if not len(dataset):
@@ -68,7 +68,8 @@ def make_model(opt: dict[str, Any]) -> Any:
         if is_out_of_memory(error):
             raise DRCTError(f"out of memory while building {opt['model_type']}: {first_line(error)}") from error
         section, kind = _section_of(error, opt)
-        raise DRCTError(f"cannot build {opt['model_type']} from these options: {section}{refusal(kind, error)}") from error
+        reason = f"{section}{refusal(kind, error)}"
+        raise DRCTError(f"cannot build {opt['model_type']} from these options: {reason}") from error
 
 
 def _section_of(error: BaseException, opt: dict[str, Any]) -> tuple[str, Any]:
@@ -122,7 +123,7 @@ def training_loader(opt: dict[str, Any], seed: int, start: int) -> tuple[DataLoa
 
 
 def _workers(wanted: int) -> int:
-    """Return the number of processes that read images, within what this machine can use; samples do not depend on it."""
+    """Return the number of processes that read images, as many as this machine can use at most."""
     most = max(32, 4 * (os.cpu_count() or 1))
     if wanted > most:
         get_root_logger().warning(

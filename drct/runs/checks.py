@@ -1,7 +1,7 @@
 """Mistakes in option files: against the schema, BasicSR's registries, the disk, and of options that contradict."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,8 @@ def check_options(opt: dict[str, Any], is_train: bool, file: str, logger: loggin
     for key, hint in _misspelt_keys(options):
         logger.warning(f"{file}: {key} is not an option{hint}; it is ignored")
     _check_types(options, file)
-    for problem in chain(_missing_images(options), _contradictions(options), _missing_files(options), _too_large(options)):
+    checks = (_missing_images, _contradictions, _missing_files, _too_large)
+    for problem in chain.from_iterable(check(options) for check in checks):
         raise DRCTError(f"{file}: {problem}")
     for phase, dataset in options.datasets.all():
         if dataset.meta_info_file and dataset.io_backend.type != "lmdb" and list_of_files(dataset) is None:
@@ -82,6 +83,7 @@ def _explain(error: ValidationError, opt: dict[str, Any]) -> str:
     if first["type"] == "problem":
         return f"{where} {first['msg']}"
     words = first["msg"] if first["type"] == "must_be" else first["msg"].removeprefix("Input should be ")
+    words = words.replace("a valid dictionary", "a section")
     return f"{where} must be {words}, not {brief(first['input'])}"
 
 
@@ -108,7 +110,9 @@ def _check_types(options: Options, file: str) -> None:
         losses = {"pixel_opt": options.train.pixel_opt, "perceptual_opt": options.train.perceptual_opt}
         named += [(f"train.{key}.type", loss.type, registry.LOSS_REGISTRY) for key, loss in losses.items() if loss]
     # Registry.get also finds a name with this suffix, and prints; `in` does neither
-    choices = [(key, name, {known.removesuffix("_basicsr") for known, _ in registered}) for key, name, registered in named]
+    choices: list[tuple[str, str, Collection[str]]] = [
+        (key, name, {known.removesuffix("_basicsr") for known, _ in registered}) for key, name, registered in named
+    ]
     if isinstance(options, TrainingOptions):
         choices.append(("train.optim_g.type", options.train.optim_g.type, OPTIMIZERS.keys()))
         choices.append(("train.scheduler.type", options.train.scheduler.type, SCHEDULES.keys()))
@@ -134,8 +138,8 @@ def _missing_images(options: Options) -> Iterator[str]:
         files = list_of_files(dataset)
         if files is not None and not is_file(expanded(files)):
             yield (
-                f"{where}.meta_info_file: no such file: {_shown(files)}. Write it with `python drct/prepare.py meta-info`, "
-                "or remove the key to use all files of the folder."
+                f"{where}.meta_info_file: no such file: {_shown(files)}. Write it with `python drct/prepare.py "
+                "meta-info`, or remove the key to use all files of the folder."
             )
 
 

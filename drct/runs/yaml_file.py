@@ -24,9 +24,7 @@ class _Loader(yaml.SafeLoader):
                 continue
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str | int | float | bool | None):
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"{brief(key)} is not a key", key_node.start_mark
-                )
+                raise yaml.constructor.ConstructorError(None, None, f"{brief(key)} is not a key", key_node.start_mark)
             if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"key {brief(key)} is given twice", key_node.start_mark

@@ -197,7 +197,6 @@ class DRCTNetwork(Network):
         "resi_connection", "Layer before the long skip connection: a 3x3 convolution or none."
     )
 
-
     def weights(self) -> float:
         """Return the number of weights, roughly: those of the Swin blocks and the indices of their windows."""
         side = self.img_size if isinstance(self.img_size, int) else min(self.img_size)
@@ -361,6 +360,11 @@ class Train(Section):
     ema_decay: Decay = _key("Decay of the moving average of the weights, params_ema; 0 for no average.", 0.0)
     ema_warmup: OrNull[Switch] = _key(
         "Whether to begin with a smaller decay, so that a short run forgets the initial weights.", False
+    )
+    on_resume: Annotated[Literal["keep", "apply"], MustBe("keep or apply")] = _key(
+        "What a resumed run does with changes of `optim_g` and `scheduler`: keep those of the training state, or apply "
+        "the option file's to its iteration. All other changes always apply.",
+        "keep",
     )
     compile: OrNull[Switch] = _key("Whether to compile the network by torch.compile.", False)
     optim_g: Optimizer = _required("Optimizer.")
