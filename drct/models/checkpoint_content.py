@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from drct.archs.soundness import unsound
+
 # Entries of the state of a schedule that change during training; all others are options
 PROGRESS = {"last_epoch", "_step_count", "_last_lr", "T_cur", "T_i", "_is_initial"}
 PROGRESS |= {"_get_lr_called_within_step", "base_lrs", "verbose"}
@@ -38,11 +40,16 @@ def optimization_state(optimizers: list[Any], schedules: list[Any]) -> dict[str,
 def check_training_state(state: dict[str, Any], optimizers: list[Any], schedules: list[Any], total_iter: int) -> None:
     """Raise `ValueError` if a training state is one of other classes or of a schedule that ends before `total_iter`.
 
-    Warn if a schedule had other options.
+    So do moments that are not finite. Warn if a schedule had other options.
     """
     own, theirs = _kinds(optimizers, schedules), state.get("kinds")
     if theirs not in (None, own):
         raise ValueError(f"{', '.join(theirs)} is not {', '.join(own)}")
+    for number, optimizer in enumerate(state["optimizers"]):
+        for parameter, moments in optimizer["state"].items():
+            tensors = ((name, value) for name, value in moments.items() if isinstance(value, torch.Tensor))
+            if problem := unsound(tensors, math.inf):
+                raise ValueError(f"{problem} for parameter {parameter} of optimizer {number}")
     for schedule, saved in zip(schedules, state["schedulers"], strict=True):
         current = _schedule_state(schedule)
         changed = [
