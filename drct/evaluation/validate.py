@@ -21,6 +21,7 @@ from drct.evaluation import metrics  # not its names: importing BasicSR imports 
 from drct.evaluation.metric_table import MetricTable, is_lower_better
 from drct.images.bgr import read_image, write_png
 from drct.images.listing import IMAGE_SUFFIXES
+from drct.inference import notes
 from drct.runtime import distributed
 
 logger = logging.getLogger("basicsr")
@@ -111,7 +112,10 @@ class Validator:
         try:
             item = _read_item(dataset, index)
             lq = item["lq"]
-            pictures = {"lq": tensor2img(lq), "img": tensor2img(upscale(lq))}
+            with notes.collected() as found:
+                pictures = {"lq": tensor2img(lq), "img": tensor2img(upscale(lq))}
+            for note in found:
+                logger.warning(f"{path}: {note}")
             if "gt" in item:
                 pictures["img2"] = tensor2img(item["gt"])
                 if with_bicubic:

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from drct.errors import DRCTError
 from drct.images.pictures import check_size, read_picture, write_picture
+from drct.inference import notes
 from drct.inference.batch_plan import Job, ResultOptions, plan
 from drct.inference.memory import is_out_of_memory
 from drct.inference.upscaler import Upscaler, load
@@ -77,10 +78,10 @@ def _upscale_share(jobs: Sequence[Job], upscaler: Upscaler, options: ResultOptio
                 if options.existing == "skip" and job.target.exists():
                     tally.skipped += 1
                     continue
-                pixels, notes = _upscale_file(job, upscaler, options)
+                pixels, told = _upscale_file(job, upscaler, options)
                 tally.upscaled += 1
                 tally.pixels += pixels
-                for note in notes:
+                for note in told:
                     progress.write(f"note: {job.source}: {note}", file=sys.stderr)
             except KeyboardInterrupt:
                 done, total = tally.upscaled, len(jobs)
@@ -100,9 +101,10 @@ def _upscale_file(job: Job, upscaler: Upscaler, options: ResultOptions) -> tuple
     picture = read_picture(job.source)
     height, width = picture.pixels.shape[:2]
     check_size(job.target, *upscaler.size(height, width, options.outscale))
-    result = upscaler.upscale_picture(picture, options.outscale)
+    with notes.collected() as found:
+        result = upscaler.upscale_picture(picture, options.outscale)
     lost = write_picture(job.target, result, options.quality)
-    return result.pixels.shape[0] * result.pixels.shape[1], [note for note in (result.note, lost) if note]
+    return result.pixels.shape[0] * result.pixels.shape[1], [note for note in (result.note, *found, lost) if note]
 
 
 def _reason(error: Exception, source: Path) -> str:

@@ -1,6 +1,7 @@
 """Upscaling pictures of any kind: `drct.load` and `Upscaler`, the Python API."""
 
 import os
+from numbers import Real
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,6 +16,7 @@ from drct.images.pictures import Picture, from_pil, read_picture, to_pil
 from drct.inference.runner import NetworkRunner, Tile
 from drct.inference.weights import DEFAULT_WEIGHTS, read_network
 
+LARGEST_OUTSCALE = 1000  # times the sides of the image
 ImageT = TypeVar("ImageT", str, os.PathLike, Image.Image, np.ndarray, Tensor)
 
 
@@ -63,7 +65,7 @@ class Upscaler(NetworkRunner):
             outscale: Factor of the result, which is resized to it if it is not the network's.
 
         Raises:
-            DRCTError: if the image cannot be read or is none of these.
+            DRCTError: if the image cannot be read or is none of these, or the network's result is not finite.
 
         >>> import drct, numpy, torch
         >>> upscaler = drct.load()
@@ -78,9 +80,11 @@ class Upscaler(NetworkRunner):
         if isinstance(image, Tensor):
             c = self.traits.channels
             fits = image.ndim in (3, 4) and image.shape[-3] == c and image.numel()
-            if not fits or not image.is_floating_point():
+            dense = image.layout is torch.strided and image.device.type != "meta"
+            if not fits or not dense or not image.is_floating_point():
                 found = f"{image.dtype} {tuple(image.shape)}".removeprefix("torch.")
                 raise DRCTError(f"tensors are (B, {c}, H, W) or ({c}, H, W), floats in [0, 1], not {found}")
+            self.size(image.shape[-2], image.shape[-1], outscale)  # refuses what is no factor before computing
             batch = image[None] if image.ndim == 3 else image
             result = self._resized(self.run(batch.to(self.device, torch.float32)), batch, outscale).clamp_(0, 1)
             return (result[0] if image.ndim == 3 else result).to(image.device, image.dtype)
@@ -89,6 +93,8 @@ class Upscaler(NetworkRunner):
             array = self.upscale_pixels(pixels, outscale)
             return array[..., 0] if image.ndim == 2 else array
         if isinstance(image, Image.Image):
+            if 0 in image.size:
+                raise DRCTError(f"the image has no pixels, its size is {image.size}")
             return to_pil(self.upscale_picture(from_pil(image), outscale))
         if isinstance(image, str | os.PathLike):
             return to_pil(self.upscale_picture(read_picture(image), outscale))
@@ -97,7 +103,9 @@ class Upscaler(NetworkRunner):
     def size(self, height: int, width: int, outscale: float | None = None) -> tuple[int, int]:
         """Return the height and width of the result for an image of this size."""
         factor = self.scale if outscale is None else outscale
-        return max(1, round(height * factor)), max(1, round(width * factor))
+        if not isinstance(factor, Real) or isinstance(factor, bool) or not 0 < factor <= LARGEST_OUTSCALE:
+            raise DRCTError(f"outscale must be a number above 0, at most {LARGEST_OUTSCALE}, not {outscale!r}")
+        return max(1, round(height * float(factor))), max(1, round(width * float(factor)))
 
     def check_pictures(self) -> None:
         """Raise `DRCTError` if the network takes no pictures of any size, RGB, gray or with alpha."""
@@ -121,6 +129,7 @@ class Upscaler(NetworkRunner):
         if largest == 1 and not np.issubdtype(pixels.dtype, np.floating):
             raise DRCTError(f"pixels are uint8, uint16 or floats in [0, 1], not {pixels.dtype}")
         self.check_pictures()
+        self.size(pixels.shape[0], pixels.shape[1], outscale)
         if largest == 1 and not (pixels.min() >= 0 and pixels.max() <= 1):  # refuses NaN, too
             raise DRCTError(f"floats are in [0, 1], these are from {pixels.min():g} to {pixels.max():g}: divide them")
         values = torch.from_numpy(pixels.astype(np.float32)).to(self.device) / largest
@@ -147,6 +156,4 @@ class Upscaler(NetworkRunner):
     def _resized(self, result: Tensor, x: Tensor, outscale: float | None) -> Tensor:
         if outscale is None or outscale == self.scale:
             return result
-        if not isinstance(outscale, int | float) or not outscale > 0:
-            raise DRCTError(f"outscale must be a number above 0, not {outscale!r}")
         return F.interpolate(result, self.size(x.shape[-2], x.shape[-1], outscale), mode="bicubic", antialias=True)

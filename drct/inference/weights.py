@@ -1,22 +1,23 @@
 """Finding weights by name, and making the network that they belong to from the file alone."""
 
-import io
-import json
 import os
 import re
 import sysconfig
-from contextlib import redirect_stdout
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from huggingface_hub import hf_hub_download
+from torch import Tensor, nn
 
 from drct.archs.drct_arch import DRCT
 from drct.archs.traits import NetworkTraits
-from drct.archs.variants import drct_options
 from drct.errors import DRCTError, did_you_mean
 from drct.files import expanded
+from drct.inference.arguments import network_arguments, without_prefix
 from drct.runtime import checkpoint
 
 DEFAULT_WEIGHTS = "DRCT-XS_SRx4"  # comes with the project
@@ -41,11 +42,13 @@ def find_weights(name: str | os.PathLike) -> Path:
     Raises:
         DRCTError: if there are no such weights; the message lists those that exist.
     """
-    if (path := expanded(name)).exists():
-        return path
-    for folder in folders():
-        for suffix in ("", *WEIGHT_SUFFIXES):
-            if (path := folder / f"{name}{suffix}").is_file():
+    if not isinstance(name, str | os.PathLike) or not os.fspath(name):
+        raise DRCTError(f"weights are the path or the name of a file, not {name!r}")
+    given = expanded(name)
+    named = [folder / f"{name}{suffix}" for folder in folders() for suffix in ("", *WEIGHT_SUFFIXES)]
+    for path in (given, *named):
+        with suppress(OSError, ValueError):  # a name that is too long for a file, or of characters that none has
+            if path.is_file() or (path == given and path.exists()):
                 return path
     known = available()
     raise DRCTError(
@@ -76,24 +79,36 @@ def read_network(name: str | os.PathLike = DEFAULT_WEIGHTS) -> LoadedNetwork:
         DRCTError: if there is no such file, or it does not hold a DRCT; the message says what it looks like.
     """
     if _is_on_hub(str(name)):
-        return _loaded(_from_pretrained(str(name)), str(name), "")
+        return _saved_network(str(name), partial(hf_hub_download, str(name)))
     path = find_weights(name)
     if path.is_dir():
-        return _loaded(_from_pretrained(str(path)), path, "")
+        return _saved_network(path, path.joinpath)
     return network_from(checkpoint.load(path), path)
 
 
 def network_from(content: Any, path: Path) -> LoadedNetwork:
     """Make a DRCT from the content of a weight file. Raises `DRCTError` if it is not one."""
-    weights, entry = checkpoint.weights_in(content, path)
+    weights, entry = weights_in(content, path)
     metadata = checkpoint.metadata_of(content, path)
+    network = _network(weights, metadata.get("drct_config"), path)
+    return _loaded(network, path, entry or metadata.get("entry", ""))
+
+
+def weights_in(content: Any, path: Path) -> tuple[dict[str, Tensor], str]:
+    """Pick a DRCT's weights out of the content of a file, as `checkpoint.weights_in` does; their names become ours."""
+    weights, entry = checkpoint.weights_in(content, path)
+    return without_prefix(weights), entry
+
+
+def _network(weights: dict[str, Tensor], config: str | None, path: Path) -> DRCT:
+    """Make the DRCT of a state dict, with the arguments of its metadata if it has any."""
     try:
-        network = DRCT(**(json.loads(metadata["drct_config"]) if metadata else drct_options(weights)))
+        network = DRCT(**network_arguments(weights, config))
     except (ValueError, TypeError) as error:
         raise DRCTError(f"{path}: {error}") from error
     if differences := checkpoint.load_weights(network, weights, False, path):
         raise DRCTError(f"{path} holds weights that do not fit a DRCT: {'; '.join(differences[:3])}. Copy it again")
-    return _loaded(network.eval(), path, entry or metadata.get("entry", ""))
+    return network.eval()
 
 
 def _loaded(network: DRCT, source: Path | str, entry: str) -> LoadedNetwork:
@@ -108,14 +123,17 @@ def _is_on_hub(name: str) -> bool:
     return bool(slash) and is_name and not is_file and not Path(owner).exists()
 
 
-def _from_pretrained(name: str) -> DRCT:
+def _saved_network(source: Path | str, find: Callable[[str], str | Path]) -> LoadedNetwork:
+    """Read what `DRCT.save_pretrained` wrote: config.json and weights, whose paths `find` returns."""
     try:
-        with redirect_stdout(io.StringIO()):  # it prints where it looks
-            return DRCT.from_pretrained(name).eval()
-    except Exception as error:  # the network's, or that of a missing or damaged file
+        config = Path(find("config.json")).read_text(encoding="utf-8")
+        file = Path(find("model.safetensors"))
+    except Exception as error:  # of files, or of the Hub's client
         reason = " ".join(str(error).split())
         reason = reason if len(reason) < 300 else f"{reason[:300]}..."
         raise DRCTError(
-            f"cannot load {name}: {reason.rstrip('.') or type(error).__name__}. Expected are config.json and "
+            f"cannot load {source}: {reason.rstrip('.') or type(error).__name__}. Expected are config.json and "
             "model.safetensors, as DRCT.save_pretrained writes them"
         ) from error
+    weights, _ = weights_in(checkpoint.load(file), file)
+    return _loaded(_network(weights, config, file), source, "")

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from drct.archs.soundness import unsound
+
 # Entries of the state of a schedule that change during training; all others are options
 PROGRESS = {"last_epoch", "_step_count", "_last_lr", "T_cur", "T_i", "_is_initial"}
 PROGRESS |= {"_get_lr_called_within_step", "base_lrs", "verbose"}
@@ -33,14 +35,19 @@ def optimization_state(optimizers: list[Any], schedules: list[Any]) -> dict[str,
     }
 
 
-def check_kinds(state: dict[str, Any], optimizers: list[Any], schedules: list[Any]) -> None:
+def check_optimization(state: dict[str, Any], optimizers: list[Any], schedules: list[Any]) -> None:
     """Raise `ValueError` if a training state is one of optimizers or schedules of other classes than these.
 
-    Without schedules, the optimizers alone are compared.
+    Without schedules, the optimizers alone are compared. Moments that are not finite are refused, too.
     """
     own, theirs = _kinds(optimizers, schedules), state.get("kinds")
     if theirs and theirs[: len(own)] != own:
         raise ValueError(f"{', '.join(theirs)} is not {', '.join(own)}")
+    for number, optimizer in enumerate(state["optimizers"]):
+        for parameter, moments in optimizer["state"].items():
+            tensors = ((name, value) for name, value in moments.items() if isinstance(value, torch.Tensor))
+            if problem := unsound(tensors, math.inf):
+                raise ValueError(f"{problem} for parameter {parameter} of optimizer {number}")
 
 
 def _kinds(optimizers: list[Any], schedules: list[Any]) -> list[str]:

@@ -15,13 +15,14 @@ from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 
 from drct.archs.prepared_weights import forget_prepared_weights
+from drct.archs.soundness import unsound
 from drct.archs.traits import traits_of
 from drct.errors import DRCTError
 from drct.evaluation import validate  # not its names: importing BasicSR imports this module, perhaps amid that one
 from drct.evaluation.metric_table import MetricTable
 from drct.inference.runner import NetworkRunner
 from drct.models.changed_options import apply_options, kept_by, record, tell_changes
-from drct.models.checkpoint_content import check_kinds, optimization_state, weights_content
+from drct.models.checkpoint_content import check_optimization, optimization_state, weights_content
 from drct.models.losses import explained_loss
 from drct.models.optimizers import check_schedule, make_optimizer, make_schedule, update_learning_rates
 from drct.runtime import checkpoint, distributed
@@ -131,7 +132,7 @@ class DRCTModel(SRModel):
             raise DRCTError("train.precision: bf16 does not work with DataParallel: use torchrun, or set num_gpu: 1")
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=options.precision == "fp16")
         self.kept_options: dict[str, Any] = {}  # those of a training state that go on in place of the option file's
-        self.skipped_in_a_row = 0
+        self.skipped_in_a_row = self.applied = 0  # steps
         self.changing = False  # whether the weights are being changed, and must not be saved
         # With fp16 the first steps may be skipped until the scale is found
         warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
@@ -219,6 +220,7 @@ class DRCTModel(SRModel):
 
     def _count_skipped(self, finite: bool, current_iter: int) -> None:
         self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
+        self.applied += finite
         if finite:
             return
         losses = ", ".join(f"{name} {loss:.4g}" for name, loss in self.losses.items())
@@ -233,6 +235,15 @@ class DRCTModel(SRModel):
         message = f"iteration {current_iter} changes nothing: loss ({losses}) or gradient is not finite"
         get_root_logger().log(logging.DEBUG if finding_scale else logging.WARNING, message)
 
+    def check_outcome(self) -> None:
+        """Raise `DRCTError` if steps were taken, but loss or gradient was finite in none: nothing was trained."""
+        if self.skipped_in_a_row and not self.applied:
+            losses = ", ".join(f"{name} {loss:.4g}" for name, loss in self.losses.items())
+            raise DRCTError(
+                f"nothing was trained: loss or gradient was not finite in any of {self.skipped_in_a_row} steps "
+                f"({losses}). Look at the data, or try a lower train.optim_g.lr, more steps or precision bf16 or fp32"
+            )
+
     def get_current_log(self) -> dict[str, float]:
         """Return the losses of the last step and the gradient's norm, averaged over the processes: call it in all."""
         values = distributed.average(torch.stack([*self.losses.values(), self.grad_norm]))
@@ -244,12 +255,21 @@ class DRCTModel(SRModel):
         self.save_training_state(epoch, current_iter, **progress)
 
     def save_weights(self, label: int | str) -> None:
-        """Write `params` and, with an EMA, `params_ema` to `<models>/net_g_<label>.pth`, in the first process only."""
-        if distributed.rank() != 0:
-            return
+        """Write `params` and, with an EMA, `params_ema` to `<models>/net_g_<label>.pth`, in the first process only.
+
+        Raises `DRCTError`, in all processes, if they are not finite.
+        """
         networks = {"params": self.get_bare_model(self.net_g)}
         if self.ema_decay > 0:
             networks["params_ema"] = self.net_g_ema
+        for key, network in networks.items():
+            if problem := unsound(network.named_parameters()):
+                raise DRCTError(
+                    f"training has ruined the weights, which are not saved: {problem} in {key}. Go on from the last "
+                    "checkpoint with a lower train.optim_g.lr, or with train.grad_clip"
+                )
+        if distributed.rank() != 0:
+            return
         checkpoint.save(Path(self.opt["path"]["models"], f"net_g_{label}.pth"), weights_content(networks))
 
     def save_training_state(self, epoch: int, current_iter: int, **progress: Any) -> None:
@@ -276,7 +296,7 @@ class DRCTModel(SRModel):
         options, parts = self.train_options, (self.optimizers, self.schedulers)
         applies = options.on_resume == "apply"
         try:
-            check_kinds(resume_state, self.optimizers, [] if applies else self.schedulers)
+            check_optimization(resume_state, self.optimizers, [] if applies else self.schedulers)
             tell_changes(resume_state, self.options, *parts)
             if applies:
                 apply_options(resume_state, *parts, options.warmup_iter, resume_state["iter"])

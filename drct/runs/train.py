@@ -111,6 +111,7 @@ class TrainingRun:
             finally:
                 if self.scalars:
                     self.scalars.close()
+        self.model.check_outcome()
         self.model.save_weights("latest")
         logger.info(f"Trained {self.iteration} iterations: {self.root / 'models' / 'net_g_latest.pth'}")
 
