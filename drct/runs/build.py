@@ -7,12 +7,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from basicsr.data import build_dataset
 from basicsr.models import build_model
 from basicsr.utils import get_root_logger
 from torch.utils.data import DataLoader
 
 from drct.data.cache import cache_images
+from drct.data.first_look import check_images
+from drct.data.image_files import ImageFiles
+from drct.data.paired_images import build_dataset
 from drct.data.training_set import SampleOrder, TrainingSet
 from drct.errors import DRCTError
 from drct.models.drct_model import DRCTModel
@@ -25,6 +27,10 @@ def make_dataset(phase: str, options: dict[str, Any]) -> Any:
     """Build `datasets.<phase>` of an option file. Raises `DRCTError` if files are missing or do not pair."""
     try:
         dataset = build_dataset(options)
+        if isinstance(dataset, ImageFiles):
+            check_images(dataset)
+    except DRCTError as error:
+        raise DRCTError(f"datasets.{phase} ({options['name']}): {error}") from error
     except (AssertionError, OSError, ValueError, KeyError, TypeError) as error:
         problem = f"has no {error}" if isinstance(error, KeyError) else str(error)
         raise DRCTError(

@@ -44,6 +44,11 @@ def check_options(opt: dict[str, Any], is_train: bool, file: str, logger: loggin
     for problem in chain(_missing_images(options), _contradictions(options), _missing_files(options)):
         raise DRCTError(f"{file}: {problem}")
     for phase, dataset in options.datasets.all():
+        for key in ("meta_info_file", "filename_tmpl") if dataset.io_backend.type == "lmdb" else ():
+            if getattr(dataset, key) not in (None, "{}"):
+                logger.warning(
+                    f"{file}: datasets.{phase}.{key} is not used with an LMDB, whose images pair by their keys"
+                )
         if dataset.meta_info_file and dataset.io_backend.type != "lmdb" and list_of_files(dataset) is None:
             where = f"{file}: datasets.{phase}.meta_info_file"
             logger.warning(f"{where}: {dataset.meta_info_file} is not here; all files of the folder are used")
