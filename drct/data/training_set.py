@@ -93,10 +93,7 @@ class TrainingSet(Dataset):
                 if not self.unusable[i]:
                     self.unusable[i] = True
                     logger.warning(f"training goes on without an image that cannot be used: {reason}")
-        raise DRCTError(
-            f"datasets.train: {self.patience} images in a row cannot be used. gt_size must not be larger than the "
-            f"images, and dataroot_lq must hold those of dataroot_gt reduced by the scale. The last: {reason}"
-        )
+        raise DRCTError(f"datasets.train: {self.patience} images in a row cannot be used. The last: {reason}")
 
     def _path(self, i: int) -> str:
         """Return the path of the i-th ground truth image, or its number if the dataset has no list of paths."""

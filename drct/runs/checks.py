@@ -12,20 +12,11 @@ from pydantic import ValidationError
 from drct.errors import DRCTError, did_you_mean
 from drct.evaluation.metrics import check_type
 from drct.files import expanded
+from drct.runs.first_check import NEED_FOLDERS, PREPARE_HINT, WEIGHTS_HINTS
 from drct.schema.options import Arguments, Dataset, DRCTNetwork, Options, Section, TrainingOptions, known_keys
 
-PREPARE_HINT = "Put the images there or prepare them with `python drct/prepare.py` (see datasets/README.md)."
-WEIGHTS_HINTS = {
-    "pretrain_network_g": "Put the weight file there (see experiments/pretrained_models/README.md).",
-    "resume_state": "Check the path, or use --auto_resume.",
-}
 ORIGINAL_LISTS = "drct/data/meta_info/"  # the original project carries its lists of files there
 NEED_BORDER = ("calculate_psnr", "calculate_ssim", "calculate_niqe")
-NEED_FOLDERS = {
-    "PairedImageDataset": ["dataroot_gt", "dataroot_lq"],
-    "SingleImageDataset": ["dataroot_lq"],
-    "ImageNetPairedDataset": ["dataroot_gt"],
-}
 
 
 def check_options(opt: dict[str, Any], is_train: bool, file: str, logger: logging.Logger) -> Options:

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from drct.errors import DRCTError
-from drct.inference.weights import DEFAULT_WEIGHTS, available
+from drct.runtime.weight_files import DEFAULT_WEIGHTS, available
 from drct.web.service import Service
 
 DEMO_IMAGES = Path(__file__).resolve().parents[2] / "datasets" / "demo" / "LRbicx4"  # in the repository only
