@@ -5,6 +5,7 @@ import os
 import sys
 
 from drct.commands.common import Commands, help_text, run_command
+from drct.runtime import threads
 from drct.version import __version__
 
 COMMANDS: Commands = {
@@ -46,6 +47,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def entry_point(*first: str) -> None:
     """Run the command of `first` and the command line, and exit with its status: the console script `drct`."""
+    threads.prepare()
     try:
         status = main([*first, *sys.argv[1:]])
         if int(os.environ.get("WORLD_SIZE", 1)) > 1:
