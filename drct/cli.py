@@ -53,6 +53,9 @@ def main(argv: list[str] | None = None) -> int:
 def entry_point(*first: str) -> None:
     """Run the command of `first` and the command line, and exit with its status: the console script `drct`."""
     interrupts.install()
+    from drct.runtime import threads
+
+    threads.prepare()
     try:
         status = main([*first, *sys.argv[1:]])
         interrupts.finish()

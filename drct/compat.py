@@ -88,7 +88,7 @@ def _repair_basicsr() -> None:
 
 def parse_options(root_path: str | os.PathLike, is_train: bool = True) -> tuple[dict[str, Any], "argparse.Namespace"]:
     """Read the process's arguments and its option file, as BasicSR's own train.py and test.py ask for them."""
-    from drct.commands import run_arguments  # only now, because it imports BasicSR
+    from drct.commands import run_arguments  # only now, because it is seldom needed
 
     return run_arguments.parse_options(root_path, is_train)
 

@@ -1,6 +1,7 @@
 """Files and folders: writing them so that they appear whole or not at all, archiving them, paths with ~."""
 
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -9,6 +10,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from drct.errors import DRCTError
+
+UNFINISHED = ".drct.tmp"  # end of the names of hidden files and folders that are being written
+ABANDONED = 3600  # seconds without a change after which such a file is that of a killed process
 
 
 def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], object]) -> None:
@@ -23,7 +27,7 @@ def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], object
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:50]}.", suffix=".tmp")
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:50]}.", suffix=UNFINISHED)
         with os.fdopen(descriptor, "wb") as file:
             write(file)
             file.flush()
@@ -74,10 +78,23 @@ def is_file(path: str | os.PathLike) -> bool:
     return os.path.isfile(path)  # noqa: PTH113
 
 
-def remove_leftovers(folder: str | os.PathLike) -> None:
-    """Delete temporary files of `write_atomically` that a killed process left in a folder."""
-    for path in Path(folder).glob(".*.tmp"):
-        path.unlink(missing_ok=True)
+def remove_leftovers(folder: str | os.PathLike, recursive: bool = False, seconds: float = 0) -> None:
+    """Delete what a killed process was writing by `write_atomically` or `drct.data.lmdb_writer` in a folder.
+
+    Args:
+        folder: The folder; there may be none.
+        recursive: Whether to search the folders below it too.
+        seconds: Age below which such a file is spared, as another process may still be writing it.
+    """
+    newest = time.time() - seconds
+    for path in Path(folder).glob(f"{'**/' * recursive}.*{UNFINISHED}"):
+        with suppress(OSError):  # gone meanwhile, or of another user
+            if max(each.stat().st_mtime for each in (path, *path.rglob("*"))) > newest:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
 
 def make_folder(path: str | os.PathLike) -> Path:

@@ -360,7 +360,7 @@ def test_without_pyiqa_it_is_told_what_to_install(weights, pairs, monkeypatch, c
     assert run_test(metrics_options(weights, lpips={"type": "lpips"})) == 2
     error = capfd.readouterr().err.splitlines()[-1]
     assert error.startswith("error: test.yml: val.metrics.lpips.type 'lpips' is unknown; there are calculate_niqe, ")
-    assert error.endswith('such as lpips, need it, and it is not installed: pip install "drct[metrics]"')
+    assert error.endswith("such as lpips, need it, and it is not installed: pip install pyiqa")
 
 
 def test_the_real_pyiqa_measures_psnr_as_basicsr_does(weights, pairs):

@@ -175,7 +175,7 @@ def test_a_port_that_is_taken_is_told_in_one_line(gradio, capsys):
 def test_without_gradio_one_line_says_what_to_install(capsys, monkeypatch):
     monkeypatch.setattr(server, "find_spec", lambda name: None)
     assert serve([]) == 2
-    assert capsys.readouterr().err.strip().endswith("pip install -e '.[web]'")
+    assert capsys.readouterr().err.strip().endswith("pip install gradio")
 
 
 @pytest.mark.parametrize(("host", "warns"), [("127.0.0.1", False), ("0.0.0.0", True)])

@@ -6,6 +6,7 @@ from pathlib import Path
 from drct.commands.common import command_parser
 from drct.errors import DRCTError, one_line_errors
 from drct.files import write_bytes
+from drct.runtime.weight_files import check_weights
 
 EXPORT_FORMATS = {
     "onnx": "a graph for ONNX Runtime, OpenVINO and others; takes images of any size",
@@ -61,6 +62,7 @@ def main(argv: list[str] | None = None) -> int:
         )
     if args.output.exists() and not args.overwrite:
         raise DRCTError(f"{args.output} exists: --overwrite replaces it")
+    check_weights(args.weights)
 
     from drct.inference import export as formats  # PyTorch takes seconds, --help should not
     from drct.inference.weights import read_network

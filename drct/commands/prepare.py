@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from drct.commands.common import command_parser, print_failures
 from drct.errors import DRCTError, one_line_errors
+from drct.images.listing import check_folder
 
 if TYPE_CHECKING:
     from drct.data.prepare import PreparedImages
@@ -67,6 +68,7 @@ def _factor(text: str) -> float:
 def main(argv: list[str] | None = None) -> int:
     """Entry point of `drct prepare`. Returns 0, 1 if some files failed, 2 if nothing could be done."""
     args = argument_parser().parse_args(argv)
+    check_folder(args.source)
     if args.command == "meta-info":
         return _list_images(args.source, args.output, args)
     if args.command == "lmdb":

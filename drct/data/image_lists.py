@@ -10,15 +10,14 @@ from drct.data.parallel import run_parallel
 from drct.errors import DRCTError
 from drct.files import write_text
 from drct.images.bgr import read_image
-from drct.images.listing import list_images
+from drct.images.listing import check_folder, list_images
 
 Size = tuple[int, int]  # height and width, in pixels
 
 
 def find_images(folder: Path, recursive: bool = False) -> list[Path]:
     """List the images of a folder. Raises `DRCTError` if there is no such folder or it has no images."""
-    if not folder.is_dir():
-        raise DRCTError(f"no such folder: {folder}")
+    check_folder(folder)
     sources = list_images(folder, recursive)
     if not sources:
         raise DRCTError(f"there are no images in {folder}")

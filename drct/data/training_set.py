@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset, Sampler
 
+from drct.data.reading import read_item
 from drct.errors import DRCTError
 from drct.seeding import ORDER, SAMPLE, seed_all
+from drct.text import first_line
 
 logger = logging.getLogger("drct.data")  # this logger's messages are shown for every process
 
@@ -50,7 +52,8 @@ class TrainingSet(Dataset):
     """A wrapper around a dataset that seeds every sample and skips unusable files.
 
     The random crop and flips of a sample depend on (seed, epoch, sample) alone, whichever worker makes it. An image
-    that cannot be read or is smaller than a patch is replaced by the next usable one, and a warning names the file.
+    that cannot be read or is smaller than a patch is replaced by the next usable one, and a warning names the file,
+    once in a run.
 
     Args:
         dataset: A dataset of BasicSR's kind.
@@ -64,7 +67,7 @@ class TrainingSet(Dataset):
         self.seed = seed
         self.ratio = ratio
         self.patience = min(patience, len(dataset))
-        self.unusable: set[int] = set()
+        self.unusable = torch.zeros(len(dataset), dtype=torch.bool).share_memory_()  # known to all loader workers
         # Sorted, because the order of a folder differs between file systems, and from that of an LMDB
         self.by_name = sorted(range(len(dataset)), key=self._name)
 
@@ -84,16 +87,13 @@ class TrainingSet(Dataset):
             i = self.by_name[(sample + offset) % len(self.dataset)]
             seed_all(SAMPLE, self.seed, epoch, sample)
             try:
-                return self.dataset[i]
+                return read_item(self.dataset, i)
             except Exception as error:  # decoders raise errors of any type for broken files
-                reason = f"{self._path(i)}: {' '.join(map(str, error.args))}"
-                if i not in self.unusable:
-                    self.unusable.add(i)
+                reason = str(error) if isinstance(error, DRCTError) else f"{self._path(i)}: {first_line(error)}"
+                if not self.unusable[i]:
+                    self.unusable[i] = True
                     logger.warning(f"training goes on without an image that cannot be used: {reason}")
-        raise DRCTError(
-            f"datasets.train: {self.patience} images in a row cannot be used. gt_size must not be larger than the "
-            f"images, and dataroot_lq must hold those of dataroot_gt reduced by the scale. The last: {reason}"
-        )
+        raise DRCTError(f"datasets.train: {self.patience} images in a row cannot be used. The last: {reason}")
 
     def _path(self, i: int) -> str:
         """Return the path of the i-th ground truth image, or its number if the dataset has no list of paths."""

@@ -16,11 +16,11 @@ from torch import Tensor
 from torch.utils.data import default_collate
 from tqdm import tqdm
 
+from drct.data.reading import read_item
 from drct.errors import DRCTError
 from drct.evaluation import metrics  # not its names: importing BasicSR imports DRCT's models, perhaps amid this line
 from drct.evaluation.metric_table import MetricTable, is_lower_better
-from drct.images.bgr import read_image, write_png
-from drct.images.listing import IMAGE_SUFFIXES
+from drct.images.bgr import write_png
 from drct.inference import notes
 from drct.runtime import distributed
 
@@ -105,12 +105,9 @@ class Validator:
         with_bicubic: bool,
         table: MetricTable,
     ) -> dict[str, np.ndarray] | None:
-        """Read and upscale an image. Return its pictures, or None if it is skipped or failed."""
-        if Path(path).is_file() and Path(path).suffix.lower() not in IMAGE_SUFFIXES:
-            logger.info(f"{path} is not an image by its name: skipped")
-            return None
+        """Read and upscale an image. Return its pictures, or None if that failed."""
         try:
-            item = _read_item(dataset, index)
+            item = default_collate([read_item(dataset, index)])
             lq = item["lq"]
             with notes.collected() as found:
                 pictures = {"lq": tensor2img(lq), "img": tensor2img(upscale(lq))}
@@ -191,15 +188,3 @@ def _unique_names(paths: list[str]) -> list[str]:
 
 def _flat(path: str) -> str:
     return re.sub(r"[/.:]+", "_", path).strip("_")
-
-
-def _read_item(dataset: Any, index: int) -> dict[str, Any]:
-    """Read an image as a batch of one. Raises `DRCTError` with the reason if its file is broken."""
-    try:
-        return default_collate([dataset[index]])
-    except Exception:  # BasicSR's datasets stumble over what a decoder returned for a broken file
-        entry = dataset.paths[index]
-        for path in entry.values() if isinstance(entry, dict) else [entry]:
-            if Path(path).is_file():
-                read_image(path)  # raises the reason
-        raise

@@ -12,6 +12,7 @@ import torch
 from tqdm import tqdm
 
 from drct.errors import DRCTError
+from drct.files import ABANDONED, remove_leftovers
 from drct.images.pictures import check_size, read_picture, write_picture
 from drct.inference import notes
 from drct.inference.batch_plan import Job, ResultOptions, plan
@@ -55,6 +56,8 @@ def upscale_files(
     jobs, failures = distributed.from_first(plan(inputs, results) if first else None)
     for failure in failures if first else []:
         print(f"error: {failure}", file=sys.stderr)
+    for folder in {job.target.parent for job in jobs} if first else ():
+        remove_leftovers(folder, seconds=ABANDONED)
     tally = Tally(planned=len(jobs), failed=len(failures))
     if not jobs:
         return tally

@@ -65,6 +65,12 @@ def plan(inputs: Sequence[str], options: ResultOptions) -> tuple[list[Job], list
     return list(jobs.values()), failures
 
 
+def reasons_for_none(inputs: Sequence[str], options: ResultOptions) -> list[str]:
+    """Return one message for each input if there is no image in any, else none. This is fast."""
+    failures: list[str] = []
+    return failures if next(_find(inputs, options, failures), None) is None else []
+
+
 def _is_file(inputs: Sequence[str], options: ResultOptions, images: int) -> bool:
     """Whether the output is the file of the only image, not a folder. Raises `DRCTError` if it can be neither."""
     output = options.output

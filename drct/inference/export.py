@@ -28,7 +28,7 @@ from drct.text import first_line
 from drct.version import __version__
 
 TOLERANCE = {"fp32": 1e-4, "fp16": 1e-2}  # of results, in [0, 1]; seen are 3e-6 and 2.3e-3
-INSTALL = "pip install -e '.[export]'"
+INSTALL = "pip install onnx onnxruntime"
 
 
 def metadata(loaded: LoadedNetwork, fp16: bool) -> dict[str, str]:

@@ -1,10 +1,7 @@
-"""Finding weights by name, and making the network that they belong to from the file alone."""
+"""Making a network from its weight file alone."""
 
 import os
-import re
-import sysconfig
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,46 +12,10 @@ from torch import Tensor, nn
 
 from drct.archs.drct_arch import DRCT
 from drct.archs.traits import NetworkTraits
-from drct.errors import DRCTError, did_you_mean
-from drct.files import expanded
+from drct.errors import DRCTError
 from drct.inference.arguments import network_arguments, without_prefix
 from drct.runtime import checkpoint
-
-DEFAULT_WEIGHTS = "DRCT-XS_SRx4"  # comes with the project
-WEIGHT_SUFFIXES = (".pth", ".safetensors", ".pt")
-_PRETRAINED = Path("experiments", "pretrained_models")
-
-
-def folders() -> list[Path]:
-    """Return the folders searched for weights: in the working directory, the repository and the installation."""
-    repository = Path(__file__).resolve().parents[2]
-    return [Path.cwd() / _PRETRAINED, repository / _PRETRAINED, Path(sysconfig.get_path("data"), "share", "drct")]
-
-
-def available() -> list[str]:
-    """Return the names of the weights in `folders`."""
-    return sorted({path.stem for folder in folders() for path in folder.glob("*") if path.suffix in WEIGHT_SUFFIXES})
-
-
-def find_weights(name: str | os.PathLike) -> Path:
-    """Find weights by a path, or by the name of a file in one of `folders`, with or without suffix.
-
-    Raises:
-        DRCTError: if there are no such weights; the message lists those that exist.
-    """
-    if not isinstance(name, str | os.PathLike) or not os.fspath(name):
-        raise DRCTError(f"weights are the path or the name of a file, not {name!r}")
-    given = expanded(name)
-    named = [folder / f"{name}{suffix}" for folder in folders() for suffix in ("", *WEIGHT_SUFFIXES)]
-    for path in (given, *named):
-        with suppress(OSError, ValueError):  # a name that is too long for a file, or of characters that none has
-            if path.is_file() or (path == given and path.exists()):
-                return path
-    known = available()
-    raise DRCTError(
-        f"no weights {name}{did_you_mean(name, known)}. Give a path, the name of a file in "
-        f"experiments/pretrained_models ({', '.join(known) or 'there is none'}), or owner/model of the Hugging Face Hub"
-    )
+from drct.runtime.weight_files import DEFAULT_WEIGHTS, find_weights, is_on_hub
 
 
 @dataclass(frozen=True)
@@ -78,7 +39,7 @@ def read_network(name: str | os.PathLike = DEFAULT_WEIGHTS) -> LoadedNetwork:
     Raises:
         DRCTError: if there is no such file, or it does not hold a DRCT; the message says what it looks like.
     """
-    if _is_on_hub(str(name)):
+    if is_on_hub(str(name)):
         return _saved_network(str(name), partial(hf_hub_download, str(name)))
     path = find_weights(name)
     if path.is_dir():
@@ -113,14 +74,6 @@ def _network(weights: dict[str, Tensor], config: str | None, path: Path) -> DRCT
 
 def _loaded(network: DRCT, source: Path | str, entry: str) -> LoadedNetwork:
     return LoadedNetwork(network, network.traits, Path(source).stem, source, entry)
-
-
-def _is_on_hub(name: str) -> bool:
-    """Return whether a name is that of a model on the Hugging Face Hub, and not a path, not even a misspelt one."""
-    owner, slash, model = name.partition("/")
-    is_name = all(re.fullmatch(r"[A-Za-z0-9][\w.-]*", part) for part in (owner, model))
-    is_file = Path(model).suffix.lower() in {*WEIGHT_SUFFIXES, ".ckpt", ".bin", ".onnx", ".pkl", ".zip"}
-    return bool(slash) and is_name and not is_file and not Path(owner).exists()
 
 
 def _saved_network(source: Path | str, find: Callable[[str], str | Path]) -> LoadedNetwork:

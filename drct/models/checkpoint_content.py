@@ -1,5 +1,6 @@
 """Content of the checkpoints of a model: weights of its networks, state of its optimizers and schedules."""
 
+import math
 from copy import deepcopy
 from typing import Any
 

@@ -11,13 +11,15 @@ from typing import Any
 
 import torch
 from basicsr.archs import build_network
-from basicsr.data import build_dataset
 from basicsr.losses import build_loss
 from basicsr.models import build_model
 from basicsr.utils import get_root_logger, registry
 from torch.utils.data import DataLoader
 
 from drct.data.cache import cache_images
+from drct.data.first_look import check_images
+from drct.data.image_files import ImageFiles
+from drct.data.paired_images import build_dataset
 from drct.data.training_set import SampleOrder, TrainingSet
 from drct.errors import DRCTError
 from drct.inference.memory import is_out_of_memory
@@ -33,8 +35,10 @@ def make_dataset(phase: str, options: dict[str, Any]) -> Any:
     """Build `datasets.<phase>` of an option file. Raises `DRCTError` if files are missing or do not pair."""
     try:
         dataset = build_dataset(options)
-    except DRCTError:
-        raise
+        if isinstance(dataset, ImageFiles):
+            check_images(dataset)
+    except DRCTError as error:
+        raise DRCTError(f"datasets.{phase} ({options['name']}): {error}") from error
     except Exception as error:  # anybody's class
         problem = refusal(registry.DATASET_REGISTRY.get(options["type"]), error).rstrip(".")
         if isinstance(error, KeyError):

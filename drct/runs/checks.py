@@ -15,21 +15,12 @@ from drct.errors import DRCTError, did_you_mean
 from drct.evaluation.metrics import check_type
 from drct.files import expanded, is_file, is_folder
 from drct.models.optimizers import OPTIMIZERS, SCHEDULES
+from drct.runs.first_check import NEED_FOLDERS, PREPARE_HINT, WEIGHTS_HINTS
 from drct.schema.options import Arguments, Dataset, DRCTNetwork, Options, Section, TrainingOptions, known_keys
 from drct.text import brief
 
-PREPARE_HINT = "Put the images there or prepare them with `python drct/prepare.py` (see datasets/README.md)."
-WEIGHTS_HINTS = {
-    "pretrain_network_g": "Put the weight file there (see experiments/pretrained_models/README.md).",
-    "resume_state": "Check the path, or use --auto_resume.",
-}
 ORIGINAL_LISTS = "drct/data/meta_info/"  # the original project carries its lists of files there
 NEED_BORDER = ("calculate_psnr", "calculate_ssim", "calculate_niqe")
-NEED_FOLDERS = {
-    "PairedImageDataset": ["dataroot_gt", "dataroot_lq"],
-    "SingleImageDataset": ["dataroot_lq"],
-    "ImageNetPairedDataset": ["dataroot_gt"],
-}
 
 
 def check_options(opt: dict[str, Any], is_train: bool, file: str, logger: logging.Logger) -> Options:
@@ -49,6 +40,11 @@ def check_options(opt: dict[str, Any], is_train: bool, file: str, logger: loggin
     for problem in chain.from_iterable(check(options) for check in checks):
         raise DRCTError(f"{file}: {problem}")
     for phase, dataset in options.datasets.all():
+        for key in ("meta_info_file", "filename_tmpl") if dataset.io_backend.type == "lmdb" else ():
+            if getattr(dataset, key) not in (None, "{}"):
+                logger.warning(
+                    f"{file}: datasets.{phase}.{key} is not used with an LMDB, whose images pair by their keys"
+                )
         if dataset.meta_info_file and dataset.io_backend.type != "lmdb" and list_of_files(dataset) is None:
             where = f"{file}: datasets.{phase}.meta_info_file"
             logger.warning(f"{where}: {dataset.meta_info_file} is not here; all files of the folder are used")

@@ -72,7 +72,8 @@ class TrainingRun:
         restarted = self.opt["auto_resume"] and not any(Path(self.opt["path"]["models"]).glob("*.pth"))
         archived = None if resumed or restarted else archive(self.root)
         for key in ("models", "training_states"):
-            remove_leftovers(make_folder(self.opt["path"][key]))
+            make_folder(self.opt["path"][key])
+        remove_leftovers(self.root, recursive=True)
         later = training_states.set_aside(self.opt["path"]["training_states"], self.iteration)
         write_bytes(self.root / Path(option_file).name, recipe)
         log.write_to(self.root / f"train_{self.opt['name']}_{get_time_str()}.log")
