@@ -3,12 +3,11 @@
 import struct
 import zlib
 from dataclasses import replace
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
-import tifffile
+from conftest import ROOT
 from picture_files import (
     exif_bytes,
     gray_profile,
@@ -19,9 +18,8 @@ from picture_files import (
     tifffile_bytes,
     turned,
 )
-from PIL import ExifTags, Image, IptcImagePlugin, PngImagePlugin, features
+from PIL import ExifTags, Image, IptcImagePlugin, PngImagePlugin
 
-from drct.errors import DRCTError
 from drct.images import metadata as metadata_module
 from drct.images.iptc import in_order, read_resources, records_of, resources_with
 from drct.images.metadata import WORDS, Density, Metadata, Text, colour_meaning, fit_metadata
@@ -176,6 +174,14 @@ def test_metadata_is_in_the_result_or_a_note_names_it(kind, suffix, tmp_path):
 def test_every_kind_is_in_the_table_of_formats():
     assert set(WORDS) == set(KINDS) == set(vars(Metadata()))
     assert set(metadata_module.HELD) == set(WRITABLE.values())
+
+
+def test_the_documentation_has_the_table_of_formats():
+    page = (ROOT / "docs" / "upscale.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("|")]
+    formats = [name.upper() for name in rows[0][1:]]
+    said = {tuple(format for format, cell in zip(formats, row[1:], strict=True) if cell) for row in rows[2:]}
+    assert said == {tuple(format for format in formats if kind in metadata_module.HELD[format]) for kind in KINDS}
 
 
 def test_metadata_that_describes_old_pixels_is_taken_out(tmp_path):
@@ -334,6 +340,24 @@ def test_damaged_metadata_never_loses_the_picture(tmp_path):
                 image.load()
 
 
+@pytest.mark.parametrize("format", ["JPEG", "WEBP", "TIFF", "TIFF of 16 bits"])
+def test_damaged_metadata_never_loses_the_picture_of_other_formats(format, tmp_path):
+    random = np.random.default_rng(0)
+    path = tmp_path / "picture"
+    contents = {"icc_profile": PROFILE, "exif": b"Exif\0\0MM" + bytes(170), "xmp": XMP, "iptc": RECORDS}
+    for kind, content in contents.items():
+        if not (whole := sources(kind).get(format)):
+            continue
+        start = whole.find(content[:6])
+        for _ in range(30 if start >= 0 else 0):
+            data = bytearray(whole)
+            for place in random.integers(start, start + len(content) - 8, 3):
+                data[place] = random.integers(256)
+            path.write_bytes(data)
+            assert read_picture(path).pixels.shape == (20, 27, 3)
+            write_picture(tmp_path / "result.png", read_picture(path))
+
+
 def test_texts_keep_their_languages_and_repeated_keywords(tmp_path):
     texts = (
         Text("parameters", "a bird\nSteps: 20"),
@@ -457,97 +481,6 @@ def test_a_profile_of_another_colour_model_is_told(tmp_path):
         assert read_picture(path.with_suffix(".tif")).note == note
 
 
-@pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
-def test_deep_colour_of_avif_goes_to_png(tmp_path):
-    data = bytearray(pillow_bytes(scene(16, 16), "AVIF"))
-    place = data.index(b"colrnclx") + 8
-    data[place : place + 4] = bytes((0, 9, 0, 16))
-    path = tmp_path / "a.avif"
-    path.write_bytes(data)
-    assert read_picture(path).metadata.colour == ((b"cICP", PQ),)
-    path.write_bytes(pillow_bytes(scene(16, 16), "AVIF"))
-    assert read_picture(path).metadata.colour == ()
-
-
-def pages(*parts: tuple[np.ndarray, dict]) -> bytes:
-    file = BytesIO()
-    with tifffile.TiffWriter(file) as writer:
-        for pixels, options in parts:
-            writer.write(pixels, **({"photometric": "rgb", "metadata": None} | options))
-    return file.getvalue()
-
-
-@pytest.mark.parametrize("options", [{}, {"compression": "zlib"}, {"compression": "lzw"}])
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_thumbnails_and_masks_are_no_pages(options, dtype, tmp_path):
-    if options.get("compression") == "lzw":
-        pytest.importorskip("imagecodecs")
-    full = scene(20, 27).astype(dtype) * (257 if dtype == np.uint16 else 1)
-    small = np.ascontiguousarray(full[::4, ::4])
-    titled = {"description": "the picture", **options}
-    mask = {"subfiletype": 4, "photometric": "mask"}
-    path = tmp_path / "a.tif"
-    for parts, note in (
-        ([(small, {"subfiletype": 1}), (full, titled)], ""),
-        ([(full, titled), (small, {"subfiletype": 1})], ""),
-        ([(full[..., 0] > 99, mask), (small, {"subfiletype": 1}), (full, titled), (full, {})], "first of its 2 pages"),
-        ([(small, {"extratags": [(255, 3, 1, 2, True)]}), (full, titled)], ""),
-        ([(full, titled | {"subfiletype": 2}), (full, {"subfiletype": 2})], "first of its 2 pages"),
-        ([(full, titled | {"subfiletype": 1})], ""),
-    ):
-        path.write_bytes(pages(*parts))
-        picture = read_picture(path)
-        assert np.array_equal(picture.pixels, full)
-        assert note in picture.note and bool(note) == bool(picture.note)
-        assert b"the picture" in (picture.metadata.exif or b"")
-
-
-def test_a_raw_file_is_refused_though_its_thumbnail_could_be_read(tmp_path):
-    path = tmp_path / "a.dng"
-    file = BytesIO()
-    with tifffile.TiffWriter(file) as writer:
-        writer.write(scene(5, 6), photometric="rgb", subfiletype=1, subifds=1, metadata=None)
-        writer.write(scene(20, 27, 1)[..., 0].astype(np.uint16), photometric="cfa", metadata=None)
-    path.write_bytes(file.getvalue())
-    with pytest.raises(DRCTError, match="raw file"):
-        read_picture(path)
-    path.write_bytes(tifffile_bytes(scene(20, 27, 1)[..., 0].astype(np.uint16), photometric="cfa"))
-    with pytest.raises(DRCTError, match="raw file"):
-        read_picture(path)
-
-
-@pytest.mark.parametrize("dtype", [np.int8, np.int16, np.int32, np.complex64])
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("compression", [None, "zlib"])
-def test_samples_with_a_sign_are_refused(dtype, channels, compression, tmp_path):
-    path = tmp_path / "a.tif"
-    pixels = np.zeros((8, 9, channels), dtype)
-    data = tifffile_bytes(
-        pixels if channels == 3 else pixels[..., 0],
-        photometric="rgb" if channels == 3 else "minisblack",
-        compression=compression,
-    )
-    path.write_bytes(data)
-    with pytest.raises(DRCTError, match="signed integers|complex"):
-        read_picture(path)
-
-
-def test_descriptions_of_pixels_and_places_are_told(tmp_path):
-    path = tmp_path / "a.tif"
-    for options, note in (
-        ({"description": "ImageJ=1.53t\nimages=3\n"}, "its description of the pixels: dropped"),
-        ({"description": '{"shape": [20, 27, 3]}'}, "its description of the pixels: dropped"),
-        ({"extratags": [(33550, 12, 3, (1.0, 1.0, 0.0), True)]}, "its georeferencing: dropped"),
-        ({"description": "A bird"}, ""),
-    ):
-        for pixels in (scene(20, 27), scene(20, 27).astype(np.uint16) * 257):
-            path.write_bytes(tifffile_bytes(pixels, photometric="rgb", **options))
-            picture = read_picture(path)
-            assert picture.note == note
-            write_picture(path, picture)
-            assert np.array_equal(tifffile.imread(path), pixels)
-
-
 def test_iptc_blocks_and_orders():
     blocks = read_resources(
         b"8BIM" + struct.pack(">HB", 1005, 3) + b"abc" + struct.pack(">I", 3) + b"xyz\0" + resources_with(RECORDS)
@@ -575,11 +508,3 @@ def test_pillow_images_keep_their_metadata():
     assert back.info["xmp"] == clean_xmp(XMP)
     assert back.info["dpi"] == (300, 300)
     assert "Müller & 山田".encode() in back.info["exif"]
-
-
-def test_several_pictures_in_one_file_are_told(tmp_path):
-    path = tmp_path / "a.ico"
-    path.write_bytes(pillow_bytes(scene(32, 32, 4), "ICO", sizes=[(16, 16), (32, 32)]))
-    picture = read_picture(path)
-    assert picture.pixels.shape == (32, 32, 4)
-    assert picture.note == "several sizes: only the largest of its 2 sizes is taken"

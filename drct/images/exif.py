@@ -19,8 +19,8 @@ _DESCRIPTIVE = {ExifTags.Base[name] for name in (*_SCENE, *_CAMERA, *_AUTHOR)}
 _DROPPED = {ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight, ExifTags.Base.ExifInteroperabilityOffset}
 # Tags of value that describe these very pixels
 _LOST = dict.fromkeys((33550, 33922, 34264, 34735, 34736, 34737), "georeferencing") | {37724: "Photoshop's layers"}
-# Beginnings of descriptions by which programs find their way in the pixels of a file
-_OF_PIXELS = ("ImageJ=", '{"shape":', "<?xml")
+# Beginnings of descriptions by which programs find their way in the pixels of a file; the last says no more than that
+_OF_PIXELS = ("ImageJ=", "<?xml", '{"shape":')
 
 
 class Tags(NamedTuple):
@@ -38,7 +38,7 @@ def read_tags(get_tags: Callable[[], Image.Exif]) -> Tags:
     try:
         tags = get_tags()
         lost = {name for tag, name in _LOST.items() if tag in tags}
-        if _describes_pixels(tags.get(ExifTags.Base.ImageDescription)):
+        if _describes_pixels(tags.get(ExifTags.Base.ImageDescription), _OF_PIXELS[:2]):
             lost.add("description of the pixels")
         kept = descriptive_tags(tags)
         exif = kept.tobytes() if len(kept) else None
@@ -81,8 +81,8 @@ def _density(tags: Image.Exif) -> Density | None:
     return valid_density(x, y, unit in (2, 3)) if math.isfinite(x + y) else None
 
 
-def _describes_pixels(value: object) -> bool:
-    return isinstance(value, str) and value.startswith(_OF_PIXELS)
+def _describes_pixels(value: object, beginnings: tuple[str, ...] = _OF_PIXELS) -> bool:
+    return isinstance(value, str) and value.startswith(beginnings)
 
 
 def _as_stored(value: object) -> object:

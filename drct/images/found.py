@@ -8,7 +8,7 @@ from PIL import Image
 from drct.images.exif import read_tags
 from drct.images.iptc import read_resources, records_of
 from drct.images.jpeg import EXTENDED_XMP, ICC, KNOWN, PHOTOSHOP
-from drct.images.metadata import COMMENT, TRANSFERS, Density, Metadata, Text, join_words, turned_density, valid_density
+from drct.images.metadata import COMMENT, Density, Metadata, Text, join_words, turned_density, valid_density
 from drct.images.xmp import clean_xmp, read_orientation
 
 
@@ -110,17 +110,6 @@ def _add_segments(found: Found, segments: list[tuple[str, bytes]]) -> None:
             found.lost.append("content credentials (C2PA)")
         elif not data.startswith(KNOWN):
             found.lost.append(f"segment {name}")
-
-
-def avif_colour(data: bytes) -> tuple[tuple[bytes, bytes], ...]:
-    """Return the colour that the beginning of an AVIF file declares by codes (nclx), as PNG's cICP, if not sRGB."""
-    position = data.find(b"colrnclx") + 8
-    codes = data[position : position + 6]
-    if position < 8 or len(codes) < 6:
-        return ()
-    primaries, transfer = codes[1], codes[3]
-    is_srgb = primaries in (1, 2) and transfer not in TRANSFERS
-    return () if is_srgb else ((b"cICP", bytes((primaries, transfer, 0, 1))),)
 
 
 def _decoded(data: bytes) -> str:

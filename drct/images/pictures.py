@@ -16,7 +16,8 @@ from drct.errors import DRCTError
 from drct.files import write_bytes
 from drct.images.depth import convert_depth, to_float32
 from drct.images.exif import apply_orientation, with_density
-from drct.images.found import Found, avif_colour, found_by_pillow
+from drct.images.found import Found, found_by_pillow
+from drct.images.headers import HEADER, avif_colour, stored_bits
 from drct.images.jpeg import metadata_segments, with_jfif_density
 from drct.images.metadata import Metadata, fit_metadata
 from drct.images.native import quiet_stderr
@@ -68,7 +69,7 @@ def read_picture(path: str | os.PathLike) -> Picture:
     """Read a picture file of any format in `READABLE`, whatever its suffix.
 
     * PNG and TIFF keep 16 bits per channel, TIFF also floats in [0, 1], and PGM 16-bit gray. Other files of more than
-      8 bits are reduced to 8 by Pillow.
+      8 bits are reduced to 8, and a note says so.
     * Gray stays gray and 1 bit becomes 8. Palettes become RGB, or RGBA if a colour is transparent.
     * CMYK is converted to sRGB by its profile, or by plain inversion if it has none; LAB and YCbCr become RGB.
     * Of animations and files of several pages only the first picture is read, and a note says so. Thumbnails and masks
@@ -201,10 +202,12 @@ def _read_by_pillow(file: BinaryIO) -> Picture:
             picture.format = "JPEG"
         if image.format == "ICO":
             count = len(image.info.get("sizes", ()))
+        file.seek(0)
+        start = file.read(HEADER)
         if image.format == "AVIF" and not picture.metadata.icc_profile:
-            file.seek(0)
-            picture.metadata = replace(picture.metadata, colour=avif_colour(file.read(100_000)))
-        picture.note = _join(_first_of(count, image.format), picture.note)
+            picture.metadata = replace(picture.metadata, colour=avif_colour(start))
+        reduced = _reduced(stored_bits(start, image.format), picture.pixels)
+        picture.note = _join(_first_of(count, image.format), reduced, picture.note)
     return picture
 
 
@@ -224,12 +227,16 @@ def _read_tiff(file: BinaryIO) -> Picture:
     if read.pixels is not None:
         return _picture(read.pixels, "TIFF", read.found, note)
     read.file.seek(0)
-    with Image.open(read.file, formats=["TIFF"]) as image:
+    try:
+        image = Image.open(read.file, formats=["TIFF"])
+    except UnidentifiedImageError as error:
+        raise DRCTError(f"TIFF of {read.kind} is not read. Convert it to RGB of 8 or 16 bits.") from error
+    with image:
         image.info.pop("xmp", None)  # else its orientation counts for Pillow if the tags have none
         image.load()
         pixels, profile, conversion = _pixels(image)
         found = replace(read.found, icc_profile=profile, is_turned=True)  # by Pillow
-        return _picture(pixels, "TIFF", found, note, conversion)
+        return _picture(pixels, "TIFF", found, note, _reduced(read.bits, pixels), conversion)
 
 
 def _pixels(image: Image.Image) -> tuple[np.ndarray, bytes | None, str]:
@@ -304,6 +311,11 @@ def _encoded(picture: Picture, format: str, **options: object) -> bytes:
     file = BytesIO()
     image.save(file, format, **options)
     return file.getvalue()
+
+
+def _reduced(bits: int, pixels: np.ndarray) -> str:
+    """Return a note if a file has more bits per channel than the pixels that were read from it."""
+    return f"its {bits} bits are reduced to 8" if bits > 8 and pixels.dtype == np.uint8 else ""
 
 
 def _first_of(count: int, format: str | None) -> str:

@@ -39,7 +39,9 @@ _SAMPLES = {_SIGNED: "signed integers", 5: "complex integers", 6: "complex numbe
 class TiffPicture(NamedTuple):
     """The first page of full resolution of a TIFF file."""
 
-    pixels: np.ndarray | None  # (H, W, C), uint16, or float32 in [0, 1]; None: 8 bits or fewer, for Pillow to decode
+    pixels: np.ndarray | None  # (H, W, C), uint16, or float32 in [0, 1]; None if Pillow decodes it
+    bits: int  # per channel
+    kind: str  # colours and bits, in words
     file: BinaryIO  # whose first page it is
     pages: int  # of full resolution in the file
     found: Found
@@ -65,11 +67,14 @@ def read_tiff(file: BinaryIO) -> TiffPicture:
         found = _find_metadata(page, file)
         if isinstance(page.bitspersample, tuple):
             raise DRCTError(f"its channels have {page.bitspersample} bits. Convert it to 8 or 16 bits in all.")
+        bits = page.bitspersample
+        kind = f"{getattr(page.photometric, 'name', 'unknown colours')} and {bits} bits"
         if page.photometric not in _COLOURS or page.bitspersample <= 8:
-            return TiffPicture(None, BytesIO(_beginning_with(page, file)) if number else file, pages, found)
+            first = BytesIO(_beginning_with(page, file)) if number else file
+            return TiffPicture(None, bits, kind, first, pages, found)
         _check_page(page)
         pixels, found.is_turned = _decode_page(page, file)
-        return TiffPicture(_straight_alpha(pixels, page), file, pages, found)
+        return TiffPicture(_straight_alpha(pixels, page), bits, kind, file, pages, found)
 
 
 def _choose_page(tiff: tifffile.TiffFile) -> tuple[int, int]:
