@@ -1,6 +1,7 @@
 """Upscaling pictures of any kind: `drct.load` and `Upscaler`, the Python API."""
 
 import os
+from dataclasses import replace
 from numbers import Real
 from typing import Any, TypeVar
 
@@ -57,8 +58,8 @@ class Upscaler(NetworkRunner):
         """Upscale an image of any size.
 
         Args:
-            image: A picture file's path, or a PIL image: returns a PIL image of 8 bits, with alpha, colour profile and
-                EXIF of the original, upright (`upscale_picture` keeps 16 bits). An array (H, W) or (H, W, C) of
+            image: A picture file's path, or a PIL image: returns a PIL image of 8 bits, with alpha, colour profile,
+                EXIF and XMP of the original, upright (`upscale_picture` keeps 16 bits). An array (H, W) or (H, W, C) of
                 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGB, alpha) channels, uint8, uint16 or floats in [0, 1]; or a
                 tensor (C, H, W) or (B, C, H, W) of floats in [0, 1] with the network's channels: returns the same
                 kind, type and device, in the same range.
@@ -117,9 +118,10 @@ class Upscaler(NetworkRunner):
             raise DRCTError(f"the network takes {self.traits.channels} channels, pictures have 3")
 
     def upscale_picture(self, picture: Picture, outscale: float | None = None) -> Picture:
-        """Upscale a picture, which keeps its depth, colour profile and EXIF. See `upscale`."""
+        """Upscale a picture, which keeps its depth and metadata, and its printed size. See `upscale`."""
         pixels = self.upscale_pixels(picture.pixels, outscale)
-        return Picture(pixels, picture.format, picture.icc_profile, picture.exif, picture.note)
+        metadata = picture.metadata.enlarged(self.scale if outscale is None else outscale)
+        return replace(picture, pixels=pixels, metadata=metadata)
 
     def upscale_pixels(self, pixels: np.ndarray, outscale: float | None = None) -> np.ndarray:
         """Upscale an array with channels as in `upscale`: (H, W, C) -> (H * scale, W * scale, C) of the same dtype."""

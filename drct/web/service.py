@@ -115,7 +115,7 @@ class Service:
         reduction = min(1, PREVIEW_SIDE / max(large_height, large_width))
         shown = max(1, round(large_width * reduction)), max(1, round(large_height * reduction))
         for of, path in ((picture, folder / "before.jpg"), (result, folder / "after.jpg")):
-            preview(of, shown).save(path, quality=95, subsampling=0, icc_profile=of.icc_profile)
+            preview(of, shown).save(path, quality=95, subsampling=0, icc_profile=of.metadata.icc_profile)
         parts = (
             f"{width} x {height} to {large_width} x {large_height} pixels in {seconds:.1f} s, "
             f"{large_width * large_height / 1e6 / seconds:.2f} megapixels/s",

@@ -1,0 +1,33 @@
+"""What the beginnings of files say about depth and colour that Pillow does not report."""
+
+import re
+
+from drct.images.metadata import TRANSFERS
+
+HEADER = 100_000  # bytes in which to look
+
+
+def stored_bits(start: bytes, format: str | None) -> int:
+    """Return the bits per channel of a file of AVIF, JPEG 2000 or PPM, of which Pillow takes 8; 0 if unknown."""
+    if format == "AVIF":
+        box = start.find(b"pixi")  # then its version, the number of channels, and the bits of each
+        return max(start[box + 9 : box + 9 + start[box + 8]], default=0) if 0 <= box < len(start) - 12 else 0
+    if format == "JPEG2000":
+        box = start.find(b"ihdr")  # then height, width, the number of channels, and bits - 1 with a sign on top
+        coded = start[box + 14] if 0 <= box < len(start) - 14 else 255
+        return 0 if coded == 255 else (coded & 127) + 1
+    if format == "PPM":
+        numbers = re.sub(rb"#[^\n]*", b"", start[:1000]).split()[1:4]
+        return int(numbers[2]).bit_length() if len(numbers) == 3 and numbers[2].isdigit() else 0
+    return 0
+
+
+def avif_colour(start: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    """Return the colour that an AVIF file declares by codes (nclx), as PNG's cICP, if it is not sRGB."""
+    position = start.find(b"colrnclx") + 8
+    codes = start[position : position + 6]
+    if position < 8 or len(codes) < 6:
+        return ()
+    primaries, transfer = codes[1], codes[3]
+    is_srgb = primaries in (1, 2) and transfer not in TRANSFERS
+    return () if is_srgb else ((b"cICP", bytes((primaries, transfer, 0, 1))),)
