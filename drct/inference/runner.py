@@ -106,12 +106,23 @@ class NetworkRunner:
 
     def _run(self, x: Tensor) -> Tensor:
         forward = self.network._call_impl  # with hooks, but not compiled, which it would be anew for every size
-        tile = self._tile_as_needed(*x.shape[-2:]) if self.tile == "auto" else self.tile
+        height, width = x.shape[-2:]
+        tile: Any = self._tile_as_needed(height, width) if self.tile == "auto" else self.tile
+        progress.describe(lambda: self._words(height, width, tile))
         dtype = PRECISIONS[self.precision]
         with torch.autocast(self.device.type, dtype) if dtype else nullcontext():
-            if isinstance(tile, tuple):
-                return upscale_tiled(forward, x, self.traits.window, self.scale, *tile, progress=True)
+            if tile:
+                return upscale_tiled(forward, x, self.traits.window, self.scale, *tile)
             return upscale(forward, x, self.traits.window, self.scale)
+
+    def _words(self, height: int, width: int, tile: Tile | None) -> str:
+        """Tell the size of an image, and the memory and the tiles with which it is computed."""
+        words = f"{width} x {height} pixels"
+        if self.traits.memory is not None:
+            rows, columns = (min(side, tile[0] + 2 * tile[1]) if tile else side for side in (height, width))
+            needed = self.traits.memory(rows, columns, PRECISIONS[self.precision] or torch.float32, self.device)
+            words += f", about {needed / 1e9:.1f} GB"
+        return words + (f", in tiles of {tile[0]} pixels" if tile else "")
 
     def _tile_as_needed(self, height: int, width: int) -> Tile | None:
         """Choose tiles if the image is too large for the memory that is free."""
