@@ -77,9 +77,9 @@ def write_bytes(path: str | os.PathLike, data: bytes, replace: bool = True) -> N
     write_atomically(path, lambda file: file.write(data), replace)
 
 
-def write_text(path: str | os.PathLike, text: str) -> None:
+def write_text(path: str | os.PathLike, text: str, replace: bool = True) -> None:
     """Create or replace a text file with `write_atomically`. Characters outside of UTF-8 become question marks."""
-    write_bytes(path, text.encode("utf-8", "replace"))
+    write_bytes(path, text.encode("utf-8", "replace"), replace)
 
 
 def _os_error(error: BaseException | None) -> OSError | None:

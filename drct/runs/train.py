@@ -65,9 +65,11 @@ class TrainingRun:
         recipe = Path(option_file).read_bytes()  # it may lie in the folder that is moved
         # With --auto_resume, a run that ended before its first checkpoint starts again in its own folder
         restarted = self.opt["auto_resume"] and not any(Path(self.opt["path"]["models"]).glob("*.pth"))
+        log.ownership.take(self.root)
         archived = None if resumed or restarted else archive(self.root)
         for key in ("models", "training_states"):
             remove_leftovers(make_folder(self.opt["path"][key]))
+        log.ownership.take(self.root)
         later = training_states.set_aside(self.opt["path"]["training_states"], self.iteration)
         write_bytes(self.root / Path(option_file).name, recipe)
         log.write_to(self.root / f"train_{self.opt['name']}_{get_time_str()}.log")
