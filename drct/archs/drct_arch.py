@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from drct.archs import execution, original_state
+from drct.archs import execution, original_state, progress
 from drct.archs.hub import HubMixin
 from drct.archs.swin import SwinBlock, trunc_normal_
 from drct.archs.traits import NetworkTraits
@@ -157,7 +157,7 @@ class DRCT(
         x = (x - self.mean) * self.img_range
         shallow = self.conv_first(x)  # (B, C, H, W)
         features = self.embed(shallow)  # (B, H, W, C)
-        for group in self.layers:
+        for group in progress.each(self.layers):
             features = _checkpointed(group, features) if self.use_checkpoint else group(features)
         x = self.reconstruct(shallow, features)
         return x / self.img_range + self.mean

@@ -12,6 +12,7 @@ product, which takes 15 % fewer operations in the linear layers of DRCT.
 Letters in shapes: see `drct.archs.drct_arch`.
 """
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 CPU_TOKENS = 4096  # handed to a block at a time in inference, so that their activations stay in the cache
 GPU_TOKENS = 65536
+BLOCK_COST = 2  # time that an operation of a block takes, where one of the convolutions around them takes 1
 
 
 # ------------------------------------------------------------------------------------------------------- the decision
@@ -123,8 +125,7 @@ def _run_at_once(network: "DRCT", x: Tensor) -> Tensor:
     shallow = network.conv_first((x - network.mean) * network.img_range)
     features = network.embed(shallow)
     recompute = network.use_checkpoint and torch.is_grad_enabled()
-    groups: Any = network.layers
-    for group in groups:
+    for group in progress.each(network.layers):
         features = _run_group(group, features, recompute)
     return network.reconstruct(shallow, features) / network.img_range + network.mean
 
@@ -169,15 +170,18 @@ def _run_in_place(network: "DRCT", x: Tensor) -> Tensor:
         shallow = _shallow(network, centred, tile)[..., : inside.height, : inside.width]
         inside.of_tokens(body).copy_(network.embed(shallow))
     groups: Any = network.layers
+    in_body = 1 - _reconstruction_share(network) if progress.is_watched() else 1.0
     for i, group in enumerate(groups):
-        with progress.part(i, len(groups)):
+        with progress.span(in_body * i / len(groups), in_body * (i + 1) / len(groups)):
             _run_group_in_place(group, features, tokens)
     result = x.new_empty((batch, channels, height * network.upscale, width * network.upscale))
     reconstruction = _Reconstruction(network, centred, body)
-    for tile in whole:
+    for i, tile in enumerate(whole):
+        progress.report(in_body + (1 - in_body) * i / len(whole))
         inside = tile.clip(height, width).enlarge(network.upscale)
         part = reconstruction.image(tile.enlarge(network.upscale))[..., : inside.height, : inside.width]
         inside.of(result).copy_(part / network.img_range + network.mean)
+    progress.report(1)
     return result
 
 
@@ -388,14 +392,27 @@ def operations(network: "DRCT", height: int, width: int) -> int:
         network: The network.
         height, width: Size of the image, in pixels.
     """
+    return _operations_by_part(network, height, width).total()
+
+
+def _operations_by_part(network: "DRCT", height: int, width: int) -> Counter[str]:
+    """Count operations by the parts of the network that its attributes name."""
     area = network.window_size**2
     pixels = -(-height // network.window_size) * -(-width // network.window_size) * area
-    total = 0
+    counts: Counter[str] = Counter()
     for name, module in network.named_modules():  # in the order of computation
+        part = name.split(".")[0]
         if isinstance(module, nn.Linear | nn.Conv2d):
-            total += 2 * pixels * module.weight.numel()
+            counts[part] += 2 * pixels * module.weight.numel()
         if isinstance(module, nn.Linear) and name.endswith("attn.qkv"):
-            total += 4 * pixels * area * module.in_features  # queries with keys, weights with values
+            counts[part] += 4 * pixels * area * module.in_features  # queries with keys, weights with values
         elif isinstance(module, nn.PixelShuffle):
             pixels *= module.upscale_factor**2
-    return total
+    return counts
+
+
+def _reconstruction_share(network: "DRCT") -> float:
+    """Estimate the share of the time that the layers after the body take."""
+    counts = _operations_by_part(network, network.window_size, network.window_size)
+    body = counts["layers"] * BLOCK_COST
+    return 1 - body / (counts.total() - counts["layers"] + body)

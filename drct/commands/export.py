@@ -5,7 +5,7 @@ from pathlib import Path
 
 from drct.commands.common import command_parser
 from drct.errors import DRCTError, one_line_errors
-from drct.files import write_bytes
+from drct.files import AlreadyExistsError, write_bytes
 from drct.runtime.weight_files import check_weights
 
 EXPORT_FORMATS = {
@@ -74,6 +74,9 @@ def main(argv: list[str] | None = None) -> int:
         content, notes = formats.exported_program(loaded, args.fp16, args.check)
     else:
         content, notes = formats.weight_file(loaded, kind, args.fp16)
-    write_bytes(args.output, content)
+    try:
+        write_bytes(args.output, content, replace=args.overwrite)
+    except AlreadyExistsError as error:  # by now, from another program
+        raise DRCTError(f"{error}: --overwrite replaces it") from error
     print(f"{args.output}: {kind}, {len(content) / 1e6:.1f} MB, {notes}")
     return 0

@@ -45,6 +45,8 @@ def argument_parser() -> ArgumentParser:
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--skip-existing", action="store_true", help="skip images whose result exists")
     existing.add_argument("--overwrite", action="store_true", help="replace results that exist")
+    tileable = "the images are textures to be repeated: so can the results be, without seams"
+    parser.add_argument("--tileable", action="store_true", help=tileable)
     parser.add_argument("--self-ensemble", action="store_true", help="average 8 rotations and reflections; 8 x slower")
     add_tile(parser)
     add_precision(parser)
@@ -71,6 +73,7 @@ def main(argv: list[str] | None = None) -> int:
         suffix=args.suffix,
         format=args.format,
         outscale=args.outscale,
+        wrap=args.tileable,
         quality=args.quality,
         existing="skip" if args.skip_existing else "replace" if args.overwrite else "refuse",
     )

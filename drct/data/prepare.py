@@ -13,7 +13,7 @@ from basicsr.utils.matlab_functions import imresize
 from drct.data.image_lists import find_images
 from drct.data.parallel import run_parallel
 from drct.errors import DRCTError
-from drct.files import ABANDONED, remove_leftovers, write_text
+from drct.files import ABANDONED, AlreadyExistsError, remove_leftovers, write_text
 from drct.images.bgr import as_float, read_image, write_png
 
 GT_MULTIPLE = 12  # divisible by the scales 2, 3 and 4
@@ -179,9 +179,12 @@ def _write_missing(task: Preparation, outputs_of: OutputsOf, source: Path, name:
     for path, make in outputs_of(task, read_image(source), name).items():
         if path.exists() and not task.overwrite:
             kept += 1
-        else:
-            write_png(path, make())
+            continue
+        try:
+            write_png(path, make(), replace=task.overwrite)
             written += 1
+        except AlreadyExistsError:  # by now, from another program
+            kept += 1
     return written, kept
 
 

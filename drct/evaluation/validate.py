@@ -14,7 +14,6 @@ from basicsr.utils import tensor2img
 from basicsr.utils.matlab_functions import imresize
 from torch import Tensor
 from torch.utils.data import default_collate
-from tqdm import tqdm
 
 from drct.data.reading import read_item
 from drct.errors import DRCTError
@@ -22,6 +21,7 @@ from drct.evaluation import metrics  # not its names: importing BasicSR imports 
 from drct.evaluation.metric_table import MetricTable, is_lower_better
 from drct.images.bgr import write_png
 from drct.inference import notes
+from drct.inference.waiting import BatchProgress
 from drct.runtime import distributed
 
 logger = logging.getLogger("basicsr")
@@ -75,13 +75,13 @@ class Validator:
         names = _unique_names(paths)
         order = sorted(range(len(dataset)), key=lambda index: names[index])  # not the file system's
         mine = order[distributed.rank() :: distributed.world_size()]
-        progress = tqdm(mine, table.dataset, unit="image", leave=False, disable=True if distributed.rank() else None)
-        for index in progress:
+        shown = BatchProgress(len(mine), table.dataset, distributed.rank() > 0, logger.info)
+        for number, index in enumerate(mine):
             if should_stop():
                 break
-            progress.set_postfix_str(names[index])
             with_bicubic = show_bicubic or bool(viewers)
-            pictures = self._pictures(upscale, dataset, index, paths[index], with_bicubic, table)
+            with shown.image(number, names[index]):
+                pictures = self._pictures(upscale, dataset, index, paths[index], with_bicubic, table)
             if pictures is None:
                 continue
             if save_images:
@@ -89,7 +89,7 @@ class Validator:
             self._measure(pictures, names[index], paths[index], table)
             for show in viewers:
                 show(names[index], pictures, table)
-        progress.close()
+        shown.close()
         if distributed.any_process(should_stop()):
             return None
         table = MetricTable.joined(distributed.gather(table))

@@ -69,13 +69,14 @@ def as_float(image: np.ndarray) -> np.ndarray:
     return image.astype(np.float32) / 255 if image.dtype == np.uint8 else image
 
 
-def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
+def write_png(path: str | os.PathLike, image: np.ndarray, replace: bool = True) -> None:
     """Write (H, W, 3) BGR or (H, W) gray uint8 as PNG; the file appears whole or not at all.
 
     Raises:
+        AlreadyExistsError: if the file exists, unless it is to be replaced.
         DRCTError: if it cannot be encoded or written.
     """
     ok, data = cv2.imencode(".png", image)
     if not ok:
         raise DRCTError(f"cannot encode {path} as PNG")
-    write_bytes(path, data.tobytes())
+    write_bytes(path, data.tobytes(), replace)

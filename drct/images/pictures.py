@@ -139,7 +139,7 @@ def to_pil(picture: Picture) -> Image.Image:
     return image
 
 
-def write_picture(path: str | os.PathLike, picture: Picture, quality: int = 95) -> str:
+def write_picture(path: str | os.PathLike, picture: Picture, quality: int = 95, replace: bool = True) -> str:
     """Write a picture in the format of the path's suffix; the file appears whole or not at all.
 
     PNG holds 8 or 16 bits, TIFF also floats, the others 8 bits. `drct.images.metadata.HELD` says which metadata each
@@ -149,6 +149,7 @@ def write_picture(path: str | os.PathLike, picture: Picture, quality: int = 95) 
         A note of what the format could not hold, such as "JPEG has no transparency: flattened on white", or "".
 
     Raises:
+        AlreadyExistsError: if the file exists, unless it is to be replaced.
         DRCTError: if the suffix is not in `WRITABLE`, the picture is too large for the format, or the file cannot be
             written.
     """
@@ -159,7 +160,7 @@ def write_picture(path: str | os.PathLike, picture: Picture, quality: int = 95) 
         data = _encode(picture, format, quality)
     except Exception as error:  # encoders raise errors of any type, for example for odd EXIF
         raise DRCTError(f"cannot write {path} as {format}: {error}. Choose another format.") from error
-    write_bytes(path, data)
+    write_bytes(path, data, replace)
     return note
 
 

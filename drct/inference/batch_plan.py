@@ -28,6 +28,7 @@ class ResultOptions:
     suffix: str = ""  # added to the names of results, such as '_x4'
     format: str = "auto"  # suffix of the results without the dot; 'auto': the input's if it can be written, else png
     outscale: float | None = None  # factor to which results are resized; None: the network's
+    wrap: bool = False  # whether images are textures to be repeated
     quality: int = 95  # of JPEG and WebP, 1 to 100
     existing: Literal["refuse", "skip", "replace"] = "refuse"  # for an image whose result exists
 

@@ -128,11 +128,21 @@ class NetworkRunner:
         forward = self.network._call_impl  # with hooks, but not compiled, which it would be anew for every size
         dtype = PRECISIONS[precision]
         height, width = x.shape[-2:]
-        tile = self._tile_as_needed(height, width, dtype or torch.float32) if self.tile == "auto" else self.tile
+        tile: Any = self._tile_as_needed(height, width, dtype or torch.float32) if self.tile == "auto" else self.tile
+        progress.describe(lambda: self._words(height, width, dtype or torch.float32, tile))
         with torch.autocast(self.device.type, dtype) if dtype else nullcontext():
-            if isinstance(tile, tuple):
-                return upscale_tiled(forward, x, self.traits.window, self.scale, *tile, progress=True)
+            if tile:
+                return upscale_tiled(forward, x, self.traits.window, self.scale, *tile)
             return upscale(forward, x, self.traits.window, self.scale)
+
+    def _words(self, height: int, width: int, dtype: torch.dtype, tile: Tile | None) -> str:
+        """Tell the size of an image, and the memory and the tiles with which it is computed."""
+        words = f"{width} x {height} pixels"
+        if self.traits.memory is not None:
+            rows, columns = (min(side, tile[0] + 2 * tile[1]) if tile else side for side in (height, width))
+            needed = self.traits.memory(rows, columns, dtype, self.device)
+            words += f", about {needed / 1e9:.1f} GB"
+        return words + (f", in tiles of {tile[0]} pixels" if tile else "")
 
     def _tile_as_needed(self, height: int, width: int, dtype: torch.dtype) -> Tile | None:
         """Choose tiles if the image is too large for the memory that is free."""

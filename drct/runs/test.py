@@ -60,9 +60,11 @@ def run(opt: dict[str, Any], log: RunLog) -> int:
 
 
 def _make_folder(results: Path, opt: dict[str, Any], settings: dict[str, Any], log: RunLog) -> None:
+    log.ownership.take(results)
     remove_leftovers(results, recursive=True)  # of a run that was killed
     archived = archive(results)
     results.mkdir(parents=True)
+    log.ownership.take(results)
     log.write_to(results / f"test_{opt['name']}_{get_time_str()}.log")
     logger.debug(options_text(opt))
     write_bytes(results / "settings.json", json.dumps(settings, indent=2, default=str).encode())

@@ -70,6 +70,7 @@ class TrainingRun:
         recipe = Path(option_file).read_bytes()  # it may lie in the folder that is moved
         # With --auto_resume, a run that ended before its first checkpoint starts again in its own folder
         restarted = self.opt["auto_resume"] and not any(Path(self.opt["path"]["models"]).glob("*.pth"))
+        log.ownership.take(self.root)
         archived = None if resumed or restarted else archive(self.root)
         for key in ("models", "training_states"):
             make_folder(self.opt["path"][key])
