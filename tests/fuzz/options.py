@@ -1,7 +1,7 @@
 """Mutants of all option files, through parsing, building, two steps of a shrunken network, validation and saving."""
 
 import copy
-import json
+import difflib
 import math
 import random
 import re
@@ -14,7 +14,7 @@ import yaml
 from conftest import ROOT, photo
 from fuzz.option_mutations import mutate
 from fuzz.pool import AS_USERS_DO
-from fuzz.verdicts import DONE, Ended, Verdict, catch, judge, normalized, run_as_users_do, run_here
+from fuzz.verdicts import DONE, Ended, Verdict, catch, judge, run_as_users_do, run_here
 
 from drct.archs.drct_arch import DRCT
 from drct.data.prepare import reduce_image
@@ -175,16 +175,15 @@ def silent_fault(ended: Ended, command: str, options: dict[str, Any], original: 
 
 
 def _ignored_key(output: str, options: Any, original: Any, path: tuple[Any, ...]) -> Verdict | None:
-    """Find a key beside which one of its section is missing, of which the output says nothing."""
+    """Find a misspelt key, much like one that is missing beside it, of which the output says nothing."""
     if not isinstance(options, dict) or not isinstance(original, dict):
         return None
-    missing, new = original.keys() - options.keys(), options.keys() - original.keys()
     section = ".".join(map(str, path))
-    named = section in ("val.metrics", "datasets")
-    for key in sorted(new, key=str) if missing and not named else ():
-        if str(key) not in output and json.dumps(str(key)) not in output:
-            of = normalized(section) or "the top"
-            return Verdict("wrong", f"key ignored without a word in {of}", f"{key!r:.60} beside missing {missing}")
+    missing = [str(key).lower() for key in original.keys() - options.keys()]
+    names_are_free = section in ("val.metrics", "datasets")
+    for key in sorted(options.keys() - original.keys(), key=str) if not names_are_free else ():
+        if difflib.get_close_matches(str(key).lower(), missing, cutoff=0.8) and str(key) not in output:
+            return Verdict("wrong", f"key ignored without a word in {section}", f"{key!r:.60} beside missing {missing}")
     for key in options.keys() & original.keys():
         if found := _ignored_key(output, options[key], original[key], (*path, key)):
             return found
