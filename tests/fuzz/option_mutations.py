@@ -31,6 +31,86 @@ NAMES = [
     *("calculate_psnr", "calculate_ssim", "calculate_niqe", "lpips", "bf16", "fp16", "lmdb", "disk", "y", "HWC", "CHW"),
     *("params", "params_ema", "pixelshuffle", "pixelshuffledirect", "nearest+conv", "1conv", "3conv", "identity"),
 ]
+# Values at the edges of what some keys allow, by path; beside the types that the files name
+EDGES: dict[str, list[Any]] = {
+    "scale": [1, 2, 3, 4, 5, 8],
+    "precision": ["bf16", "fp16"],
+    "self_ensemble": [True],
+    "tile": ["auto", {"tile_size": 1}, {"tile_size": 8, "tile_pad": 100}, {"tile_size": 10**6}, {"tile_pad": 8}],
+    "network_g.embed_dim": [1, 2, 6, 13, 10**6],
+    "network_g.num_heads": [[1], [0], [13], [12], [2, 2]],
+    "network_g.depths": [[1], [0], [], [100], [1, 1, 1]],
+    "network_g.gc": [1, 3, 10**6],
+    "network_g.mlp_ratio": [1e-9, 0.01, 1e6],
+    "network_g.window_size": [1, 2, 3, 5, 7, 16, 64, 10**5],
+    "network_g.img_size": [1, 2, 7, [16, 8], [16, 16, 16]],
+    "network_g.patch_size": [2, [1, 1], 10**6],
+    "network_g.in_chans": [1, 2, 4, 10**6],
+    "network_g.img_range": [1e-30, 255.0, 1e30],
+    "network_g.qk_scale": [0, -1, 1e30],
+    "network_g.drop_rate": [0.5, 1],
+    "network_g.attn_drop_rate": [0.5, 1.0],
+    "network_g.drop_path_rate": [1.0, 0.5],
+    "network_g.ape": [True],
+    "network_g.use_checkpoint": [True],
+    "network_g.upsampler": ["", "pixelshuffle"],
+    "network_g.resi_connection": ["identity"],
+    "datasets.train.gt_size": [1, 4, 7, 16, 1000, 10**6],
+    "datasets.train.num_worker_per_gpu": [1, 2, 20, 100_000],
+    "datasets.train.dataset_enlarge_ratio": [0.01, 0.5, 1e9, 1e30],
+    "datasets.train.color": ["y", "x"],
+    "datasets.train.mean": [[0.5, 0.5, 0.5], [0.5], 0.5, []],
+    "datasets.train.std": [[0.5, 0.5, 0.5], 0, [0, 0, 0], []],
+    "datasets.train.filename_tmpl": ["{}x2", "x", "{}{}", "{0}", "{", "{a}", "{:d}"],
+    "datasets.train.cache": [True],
+    "datasets.val.meta_info_file": ["small.yml"],
+    "train.precision": ["bf16", "fp16", "fp32"],
+    "train.accumulation": [1, 2, 3],
+    "train.grad_clip": [1e-30, 1e30],
+    "train.ema_decay": [0, 0.5, 0.999999999],
+    "train.warmup_iter": [0, 1, 5, 10**9, -5],
+    "train.optim_g": [
+        *({"type": "Adam", "lr": lr} for lr in (0, -1.0, 1e-30, 1e3, 1e30)),
+        *({"type": "Adam", "lr": 1e-4, "betas": betas} for betas in ([0.9], [0, 0], [1, 1], [0.9, 0.99, 0.9], 0.9, ["a", "b"])),
+        *({"type": "Adam", "lr": 1e-4, key: v} for key in ("eps", "weight_decay") for v in (0, -1, 1e30, "x", None)),
+        *({"type": "Adam", "lr": 1e-4, key: True} for key in ("amsgrad", "foreach", "fused", "maximize", "capturable")),
+        *({"type": kind, "lr": 1e-3} for kind in ("AdamW", "SGD", "RAdam", "Adagrad", "ASGD", "Adafactor", "RMSprop", "LBFGS")),
+        {"type": "SGD", "lr": 0.1, "momentum": 0.9, "nesterov": True},
+    ],
+    "train.scheduler": [
+        *({"type": "OneCycleLR", "max_lr": 1e-3, "total_steps": n, "pct_start": p} for n in (2, 20) for p in (0, 0.05, 0.5, 1)),
+        *({"type": "CosineAnnealingLR", "T_max": n} for n in (0, 1, 2, -1, 0.5)),
+        *({"type": "CosineAnnealingRestartLR", "periods": p, "restart_weights": w} for p in ([1], [2, 2], []) for w in ([1], [1, 1])),
+        *({"type": "MultiStepLR", "milestones": m, "gamma": g} for m in ([], [1], [1, 1], [2, 1]) for g in (0.5, 0, -1, 1e30)),
+        *({"type": "StepLR", "step_size": n} for n in (0, 1, -1)),
+        *({"type": "ExponentialLR", "gamma": g} for g in (0, 0.5, 1e30, -1)),
+        *({"type": kind} for kind in ("ConstantLR", "LinearLR", "PolynomialLR", "CyclicLR", "SequentialLR")),
+        *({"type": "CosineAnnealingWarmRestarts", "T_0": n} for n in (0, 1, 2)),
+    ],
+    "train.pixel_opt": [
+        *({"type": kind, "loss_weight": w} for kind in ("L1Loss", "MSELoss", "CharbonnierLoss") for w in (0, -1, 1e30, 1)),
+        *({"type": "L1Loss", "reduction": r} for r in ("mean", "sum", "none", "x")),
+        *({"type": "CharbonnierLoss", "eps": e} for e in (0, -1, 1e-12)),
+        {"type": "WeightedTVLoss"},
+    ],
+    "val": [{"val_freq": 1, "save_img": True}, {"val_freq": 1, "metrics": {}}, {"val_freq": 10**9, "save_img": False}],
+    "val.val_freq": [1, 2],
+    "val.suffix": ["", "x/y", "..", 5, "ü"],
+    "val.bicubic": [True],
+    "val.comparison": [True],
+    "val.report": [True, False],
+    "val.metrics.psnr.crop_border": [0, 1, 30, 10**6],
+    "val.metrics.psnr.type": ["calculate_ssim", "calculate_niqe"],
+    "val.metrics.psnr.better": ["lower", "higher"],
+    "val.metrics.psnr.input_order": ["CHW", "x"],
+    "logger.print_freq": [1],
+    "logger.save_checkpoint_freq": [1],
+    "logger.keep_last": [1],
+    "logger.save_best": ["psnr", "ssim", "x"],
+    "logger.use_tb_logger": [True],
+    "path.param_key_g": ["params"],
+    "path.strict_load_g": [False],
+}
 SNIPPETS = [
     *("&a ", "*a", "<<: *a\n", "&a [*a]", "!!python/object/apply:os.system [ls]", "!!float abc", "!!binary x", "!!set ", "!"),
     *("---\n", "...\n", "%YAML 9.9\n", "\t", "\0", "\ufeff", "\u2028", "\r", "{", "}", "[", "]", ": ", "- ", "? ", "| ", "> "),
@@ -168,9 +248,24 @@ def _share(tree: Tree, rng: random.Random) -> str:
     return f"{where} the same as {there}"
 
 
+def _edge(tree: Tree, rng: random.Random) -> str:
+    where = rng.choice([path for path in EDGES if path.split(".")[0] in tree or "." not in path])
+    *sections, key = where.split(".")
+    container: Any = tree
+    for name in sections:
+        container = container.get(name) if isinstance(container, dict) else None
+    if not isinstance(container, dict):
+        return _other_value(tree, rng)
+    container[key] = value = copy.deepcopy(rng.choice(EDGES[where]))
+    if where == "scale" and isinstance(tree.get("network_g"), dict):
+        tree["network_g"]["upscale"] = value
+    return f"{where} = {value!r:.80}"
+
+
 TREE_MUTATIONS: list[Callable[[Tree, random.Random], str]] = [
     *(_delete, _typo, _other_key, _other_value, _other_value, _other_value, _other_name, _other_name),
     *(_other_number, _other_number, _other_list, _swap, _nest, _share),
+    *[_edge] * 8,
 ]
 
 

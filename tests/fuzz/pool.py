@@ -17,7 +17,8 @@ from pathlib import Path
 from fuzz import memory
 from fuzz.verdicts import Verdict
 
-TIMEOUT = 10.0  # seconds, beyond which a case hangs
+TIMEOUT = 10.0  # seconds of computing, beyond which a case hangs
+LONGEST = 60.0  # seconds, beyond which a case hangs that waits for something
 AS_USERS_DO = 250  # of so many cases, one starts an interpreter of its own, which has more time
 MOST_CHILDREN = 32  # processes at a time that a case may start
 GRACE = 2.0  # seconds that the processes of a case may outlive it
@@ -67,8 +68,17 @@ def run_cases(
         time.sleep(0.002)
 
 
-def _timeout(number: int) -> float:
-    return TIMEOUT * (1 if number % AS_USERS_DO else 6)
+def _hangs(pid: int, case: _Running) -> bool:
+    factor = 1 if case.number % AS_USERS_DO else 6
+    return _computed(pid) > TIMEOUT * factor or time.monotonic() - case.started > LONGEST * factor
+
+
+def _computed(pid: int) -> float:
+    """Return the seconds of computing of a process and of those of its children that have ended."""
+    with suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
 
 
 def _fork(number: int, work: Callable[[int], Verdict], folder: Path) -> int:
@@ -81,7 +91,7 @@ def _fork(number: int, work: Callable[[int], Verdict], folder: Path) -> int:
         os.setsid()
         os.chdir(folder)
         memory.start()
-        faulthandler.dump_traceback_later(_timeout(number) - 1, file=Path("stack.txt").open("w"))
+        faulthandler.register(signal.SIGUSR1, file=Path("stack.txt").open("w"))
         _write(folder, work(number), memory.taken())
     except BaseException:  # noqa: BLE001 - of the harness
         _write(folder, Verdict("harness", "error of the harness", traceback.format_exc()[-1500:]), 0)
@@ -95,12 +105,14 @@ def _write(folder: Path, verdict: Verdict, taken: int) -> None:
 
 def _look_at(pid: int, case: _Running) -> Outcome | None:
     """Return the outcome of a case that has ended or must be ended, else None."""
-    seconds, timeout = time.monotonic() - case.started, _timeout(case.number)
+    seconds = time.monotonic() - case.started
     ended, status = os.waitpid(pid, os.WNOHANG)
     found, taken = None, 0
     if not ended:
-        if seconds > timeout:
-            found = Verdict("hang", f"over {timeout:.0f} s", _output(case.folder))
+        if _hangs(pid, case):
+            os.kill(pid, signal.SIGUSR1)  # for its stack
+            time.sleep(0.3)
+            found = Verdict("hang", f"over {TIMEOUT:.0f} s", _output(case.folder))
         elif _children(pid) > MOST_CHILDREN:
             found = Verdict("processes", f"more than {MOST_CHILDREN} at a time")
         if not found:
@@ -113,7 +125,7 @@ def _look_at(pid: int, case: _Running) -> Outcome | None:
     else:
         written = json.loads((case.folder / "verdict.json").read_text())
         found, taken = Verdict(**written["verdict"]), written["memory"]
-    if _members(pid) and not _ends(pid):
+    if members_of(pid) and not _ends(pid):
         found = Verdict("processes", "left behind", found.detail, found.what)
         _kill(pid)
     return Outcome(case.number, found, seconds, taken)
@@ -128,13 +140,13 @@ def _children(pid: int) -> int:
 def _ends(group: int) -> bool:
     deadline = time.monotonic() + GRACE
     while time.monotonic() < deadline:
-        if not _members(group):
+        if not members_of(group):
             return True
         time.sleep(0.02)
     return False
 
 
-def _members(group: int) -> list[int]:
+def members_of(group: int) -> list[int]:
     """List the living processes of a process group."""
     try:
         os.killpg(group, 0)
