@@ -16,7 +16,23 @@ VALUES: list[Any] = [
     *([], [1], [1, 2, 3], ["a"], [[]], [None], {}, {"type": "L1Loss"}, {1: 2}, {"a": {"b": []}}),
     *(0, 1, -1, 2, 3, 7, 64, 10**6, 2**31, 2**63, 10**30, -(10**30)),
     *(0.0, -0.5, 0.3, 1.5, 1e-320, 1e30, math.inf, -math.inf, math.nan),
-    *(True, False, None, "", " ", "text", "auto", "none", "~", "1", "1e4", "two\nlines", "a\tb", "ünïcødé 图片 🖼", "\0"),
+    *(
+        True,
+        False,
+        None,
+        "",
+        " ",
+        "text",
+        "auto",
+        "none",
+        "~",
+        "1",
+        "1e4",
+        "two\nlines",
+        "a\tb",
+        "ünïcødé 图片 🖼",
+        "\0",
+    ),
     *("x" * 5000, "..", "/", "a/b", "\\", "-", "{}", "{0.a}", "%s", "$HOME", "\u2028", "\x1b[31m"),
     *(datetime.date(2024, 2, 29), b"bytes", {"s"}),
 ]
@@ -71,24 +87,46 @@ EDGES: dict[str, list[Any]] = {
     "train.warmup_iter": [0, 1, 5, 10**9, -5],
     "train.optim_g": [
         *({"type": "Adam", "lr": lr} for lr in (0, -1.0, 1e-30, 1e3, 1e30)),
-        *({"type": "Adam", "lr": 1e-4, "betas": betas} for betas in ([0.9], [0, 0], [1, 1], [0.9, 0.99, 0.9], 0.9, ["a", "b"])),
+        *(
+            {"type": "Adam", "lr": 1e-4, "betas": betas}
+            for betas in ([0.9], [0, 0], [1, 1], [0.9, 0.99, 0.9], 0.9, ["a", "b"])
+        ),
         *({"type": "Adam", "lr": 1e-4, key: v} for key in ("eps", "weight_decay") for v in (0, -1, 1e30, "x", None)),
         *({"type": "Adam", "lr": 1e-4, key: True} for key in ("amsgrad", "foreach", "fused", "maximize", "capturable")),
-        *({"type": kind, "lr": 1e-3} for kind in ("AdamW", "SGD", "RAdam", "Adagrad", "ASGD", "Adafactor", "RMSprop", "LBFGS")),
+        *(
+            {"type": kind, "lr": 1e-3}
+            for kind in ("AdamW", "SGD", "RAdam", "Adagrad", "ASGD", "Adafactor", "RMSprop", "LBFGS")
+        ),
         {"type": "SGD", "lr": 0.1, "momentum": 0.9, "nesterov": True},
     ],
     "train.scheduler": [
-        *({"type": "OneCycleLR", "max_lr": 1e-3, "total_steps": n, "pct_start": p} for n in (2, 20) for p in (0, 0.05, 0.5, 1)),
+        *(
+            {"type": "OneCycleLR", "max_lr": 1e-3, "total_steps": n, "pct_start": p}
+            for n in (2, 20)
+            for p in (0, 0.05, 0.5, 1)
+        ),
         *({"type": "CosineAnnealingLR", "T_max": n} for n in (0, 1, 2, -1, 0.5)),
-        *({"type": "CosineAnnealingRestartLR", "periods": p, "restart_weights": w} for p in ([1], [2, 2], []) for w in ([1], [1, 1])),
-        *({"type": "MultiStepLR", "milestones": m, "gamma": g} for m in ([], [1], [1, 1], [2, 1]) for g in (0.5, 0, -1, 1e30)),
+        *(
+            {"type": "CosineAnnealingRestartLR", "periods": p, "restart_weights": w}
+            for p in ([1], [2, 2], [])
+            for w in ([1], [1, 1])
+        ),
+        *(
+            {"type": "MultiStepLR", "milestones": m, "gamma": g}
+            for m in ([], [1], [1, 1], [2, 1])
+            for g in (0.5, 0, -1, 1e30)
+        ),
         *({"type": "StepLR", "step_size": n} for n in (0, 1, -1)),
         *({"type": "ExponentialLR", "gamma": g} for g in (0, 0.5, 1e30, -1)),
         *({"type": kind} for kind in ("ConstantLR", "LinearLR", "PolynomialLR", "CyclicLR", "SequentialLR")),
         *({"type": "CosineAnnealingWarmRestarts", "T_0": n} for n in (0, 1, 2)),
     ],
     "train.pixel_opt": [
-        *({"type": kind, "loss_weight": w} for kind in ("L1Loss", "MSELoss", "CharbonnierLoss") for w in (0, -1, 1e30, 1)),
+        *(
+            {"type": kind, "loss_weight": w}
+            for kind in ("L1Loss", "MSELoss", "CharbonnierLoss")
+            for w in (0, -1, 1e30, 1)
+        ),
         *({"type": "L1Loss", "reduction": r} for r in ("mean", "sum", "none", "x")),
         *({"type": "CharbonnierLoss", "eps": e} for e in (0, -1, 1e-12)),
         {"type": "WeightedTVLoss"},
@@ -112,10 +150,62 @@ EDGES: dict[str, list[Any]] = {
     "path.strict_load_g": [False],
 }
 SNIPPETS = [
-    *("&a ", "*a", "<<: *a\n", "&a [*a]", "!!python/object/apply:os.system [ls]", "!!float abc", "!!binary x", "!!set ", "!"),
-    *("---\n", "...\n", "%YAML 9.9\n", "\t", "\0", "\ufeff", "\u2028", "\r", "{", "}", "[", "]", ": ", "- ", "? ", "| ", "> "),
-    *("'", '"', "#", ",", "\\", "@", "`", "key: [1, 2\n", "1: 2\n", "? [a]\n: b\n", "~: 1\n", ".inf: 1\n", "{a: 1}: 2\n"),
-    *("network_g: *net\n", "name: [a, b\n", "name: &n x\nscale: *n\n", "0x10", "0o17", "1_000", "1:30", "=", "2024-02-30"),
+    *(
+        "&a ",
+        "*a",
+        "<<: *a\n",
+        "&a [*a]",
+        "!!python/object/apply:os.system [ls]",
+        "!!float abc",
+        "!!binary x",
+        "!!set ",
+        "!",
+    ),
+    *(
+        "---\n",
+        "...\n",
+        "%YAML 9.9\n",
+        "\t",
+        "\0",
+        "\ufeff",
+        "\u2028",
+        "\r",
+        "{",
+        "}",
+        "[",
+        "]",
+        ": ",
+        "- ",
+        "? ",
+        "| ",
+        "> ",
+    ),
+    *(
+        "'",
+        '"',
+        "#",
+        ",",
+        "\\",
+        "@",
+        "`",
+        "key: [1, 2\n",
+        "1: 2\n",
+        "? [a]\n: b\n",
+        "~: 1\n",
+        ".inf: 1\n",
+        "{a: 1}: 2\n",
+    ),
+    *(
+        "network_g: *net\n",
+        "name: [a, b\n",
+        "name: &n x\nscale: *n\n",
+        "0x10",
+        "0o17",
+        "1_000",
+        "1:30",
+        "=",
+        "2024-02-30",
+    ),
 ]
 LAUGHS = "".join(f"l{i}: &l{i} [{', '.join([f'*l{i - 1}'] * 9) if i else 'ha'}]\n" for i in range(12))
 
@@ -176,7 +266,9 @@ def _typo(tree: Tree, rng: random.Random) -> str:
 
 def _other_key(tree: Tree, rng: random.Random) -> str:
     container, key, where = _place(tree, rng, (dict, str, int))
-    new = rng.choice((1, 0, -1, 2.5, math.inf, True, None, "", " ", "x" * 5000, "a\nb", "type", "name", "self", "opt", "图"))
+    new = rng.choice(
+        (1, 0, -1, 2.5, math.inf, True, None, "", " ", "x" * 5000, "a\nb", "type", "name", "self", "opt", "图")
+    )
     if rng.random() < 0.5:
         _rename(container, key, new)
         return f"{where} called {new!r:.40}"
@@ -202,7 +294,17 @@ def _other_number(tree: Tree, rng: random.Random) -> str:
     value = container[key]
     if not isinstance(value, int | float):
         return _other_value(tree, rng)
-    numbers: list[Any] = [value * 10, -value, value + 1, value - 1, value / 2, value * 1e3, float(value), str(value), value + 0.5]
+    numbers: list[Any] = [
+        value * 10,
+        -value,
+        value + 1,
+        value - 1,
+        value / 2,
+        value * 1e3,
+        float(value),
+        str(value),
+        value + 0.5,
+    ]
     container[key] = rng.choice([*numbers, 0, 1, 1e30, math.inf, math.nan, [value], not value])
     return f"{where} = {container[key]!r}"
 
@@ -308,7 +410,10 @@ TEXT_MUTATIONS: dict[str, Callable[[str, random.Random], list[str]]] = {
     "cut": lambda line, rng: [line[: len(line) // 2]],
     "joined": lambda line, rng: [line.rstrip("\n")],
     "anchor": lambda line, rng: [line.replace(": ", ": &net ", 1)],
-    "merge": lambda line, rng: [line, " " * (len(line) - len(line.lstrip())) + f"<<: {rng.choice(('*x', '{a: 1}', '[1]', '1'))}\n"],
+    "merge": lambda line, rng: [
+        line,
+        " " * (len(line) - len(line.lstrip())) + f"<<: {rng.choice(('*x', '{a: 1}', '[1]', '1'))}\n",
+    ],
 }
 WHOLE_FILES: list[Callable[[str], bytes]] = [
     lambda text: b"",
@@ -325,7 +430,7 @@ WHOLE_FILES: list[Callable[[str], bytes]] = [
     lambda text: (text + "\n" + LAUGHS).encode(),
     lambda text: (LAUGHS + text.replace("name: ", "name: *l11 #", 1)).encode(),
     lambda text: (text + "\nloop: &loop {a: *loop}\n").encode(),
-    lambda text: text.encode() + "\nnote: ".encode() + b"\xe9\xe8\n",
+    lambda text: text.encode() + b"\nnote: " + b"\xe9\xe8\n",
     lambda text: text.encode() + b"\n" + b"[" * 5000,
     lambda text: text.encode() + b"\nx: " + b"{a: " * 2000,
     lambda text: text.replace("    ", "\t").encode(),

@@ -5,6 +5,7 @@ import difflib
 import math
 import random
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,15 @@ import cv2
 import torch
 import yaml
 from conftest import ROOT, photo
-from fuzz.option_mutations import mutate
-from fuzz.pool import AS_USERS_DO
-from fuzz.verdicts import DONE, Ended, Verdict, catch, judge, run_as_users_do, run_here
 
 from drct.archs.drct_arch import DRCT
 from drct.data.prepare import reduce_image
 from drct.errors import DRCTError
 from drct.runs.yaml_file import load_yaml, parse_yaml
 from drct.runtime import checkpoint
+from fuzz.option_mutations import mutate
+from fuzz.pool import AS_USERS_DO
+from fuzz.verdicts import DONE, Ended, Verdict, catch, judge, run_as_users_do, run_here
 
 FULL = 3000
 SMALL_NETWORK = {"embed_dim": 12, "depths": [2], "num_heads": [2], "gc": 4, "window_size": 4, "img_size": 16}
@@ -95,7 +96,7 @@ class OptionFiles:
                 loaded.update(load_yaml("options.yml"))
                 return 0
             except DRCTError as error:
-                print(f"error: {error}", file=__import__("sys").stderr)
+                print(f"error: {error}", file=sys.stderr)
                 return 2
 
         verdict = judge(catch(load))
@@ -103,14 +104,25 @@ class OptionFiles:
             return verdict
         options = shrink(loaded, self.originals[chosen], self.small[chosen])
         cap(options)
-        if rng.random() < 0.5 and isinstance(options.get("path"), dict) and "network_g" in options:
-            if options["path"].get("pretrain_network_g") == self.originals[chosen]["path"].get("pretrain_network_g"):
-                options["path"]["pretrain_network_g"] = None  # for changed networks to be built and run
-        Path("small.yml").write_text(yaml.safe_dump(options, sort_keys=False, allow_unicode=True), errors="surrogatepass")
+        self._without_weights(options, chosen, rng)
+        Path("small.yml").write_text(
+            yaml.safe_dump(options, sort_keys=False, allow_unicode=True), errors="surrogatepass"
+        )
         run = run_as_users_do if as_users_do else run_here
         ended = run(command, "-opt", "small.yml")
         verdict = judge(ended)
-        return silent_fault(ended, command, options, self.originals[chosen]) or verdict if verdict.kind == DONE else verdict
+        return (
+            silent_fault(ended, command, options, self.originals[chosen]) or verdict
+            if verdict.kind == DONE
+            else verdict
+        )
+
+    def _without_weights(self, options: dict[str, Any], chosen: int, rng: random.Random) -> None:
+        """Let every other mutant begin with random weights, for changed networks to be built and run."""
+        paths, key = options.get("path"), "pretrain_network_g"
+        as_it_was = isinstance(paths, dict) and paths.get(key) == self.originals[chosen]["path"].get(key)
+        if as_it_was and rng.random() < 0.5:
+            paths[key] = None
 
 
 def shrunk(original: dict[str, Any]) -> dict[str, Any]:
@@ -161,7 +173,9 @@ def silent_fault(ended: Ended, command: str, options: dict[str, Any], original: 
         wanted = int(options["train"]["total_iter"])
         trained = re.search(r"Trained (\d+) iterations", output)
         if not trained or int(trained[1]) != wanted:
-            return Verdict("wrong", "not the iterations asked for", f"{wanted} wanted, {trained and trained[1]} trained")
+            return Verdict(
+                "wrong", "not the iterations asked for", f"{wanted} wanted, {trained and trained[1]} trained"
+            )
         weights = torch.load(f"experiments/{name}/models/net_g_latest.pth", weights_only=True)
         if not all(tensor.isfinite().all() for state in weights.values() for tensor in state.values()):
             return Verdict("wrong", "trained weights are not finite", output[-1500:])

@@ -5,7 +5,30 @@ import struct
 import zlib
 from collections.abc import Callable
 
-NUMBERS = (0, 1, 2, 3, 4, 7, 8, 9, 16, 24, 32, 255, 256, 1000, 32767, 32768, 65535, 10**5, 2**24, 2**31 - 1, 2**31, 2**32 - 1)
+NUMBERS = (
+    0,
+    1,
+    2,
+    3,
+    4,
+    7,
+    8,
+    9,
+    16,
+    24,
+    32,
+    255,
+    256,
+    1000,
+    32767,
+    32768,
+    65535,
+    10**5,
+    2**24,
+    2**31 - 1,
+    2**31,
+    2**32 - 1,
+)
 PNG_SIGN = b"\x89PNG\r\n\x1a\n"
 
 
@@ -50,7 +73,13 @@ def _header_number(data: bytes, rng: random.Random) -> tuple[bytes, str]:
 def _part(data: bytes, rng: random.Random) -> tuple[bytes, str]:
     a, b = sorted(rng.randrange(len(data) + 1) for _ in range(2))
     part = data[a:b]
-    new = {"removed": b"", "twice": part * 2, "zero": bytes(len(part)), "255": b"\xff" * len(part), "turned": part[::-1]}
+    new = {
+        "removed": b"",
+        "twice": part * 2,
+        "zero": bytes(len(part)),
+        "255": b"\xff" * len(part),
+        "turned": part[::-1],
+    }
     what = rng.choice(list(new))
     return data[:a] + new[what] + data[b:], f"bytes {a} to {b}: {what}"
 
@@ -115,14 +144,56 @@ def _png(data: bytes, rng: random.Random) -> tuple[bytes, str]:
 
 
 PNG_EXTRAS: Chunks = [
-    *((b"tRNS", b""), (b"tRNS", b"\0\1"), (b"tRNS", b"\0" * 6), (b"tRNS", b"\0" * 300), (b"PLTE", b"\1\2\3"), (b"PLTE", b"\1")),
-    *((b"eXIf", b"MM\0*\0\0\0\x08\xff\xff"), (b"eXIf", b""), (b"iCCP", b"x\0\0" + zlib.compress(b"short")), (b"iCCP", b"x")),
+    *(
+        (b"tRNS", b""),
+        (b"tRNS", b"\0\1"),
+        (b"tRNS", b"\0" * 6),
+        (b"tRNS", b"\0" * 300),
+        (b"PLTE", b"\1\2\3"),
+        (b"PLTE", b"\1"),
+    ),
+    *(
+        (b"eXIf", b"MM\0*\0\0\0\x08\xff\xff"),
+        (b"eXIf", b""),
+        (b"iCCP", b"x\0\0" + zlib.compress(b"short")),
+        (b"iCCP", b"x"),
+    ),
     *((b"gAMA", b"\0\0\0\0"), (b"gAMA", b"\xff" * 4), (b"gAMA", b""), (b"cHRM", b"\0" * 32), (b"cHRM", b"\xff" * 32)),
-    *((b"cICP", b"\x09\x10\0\1"), (b"cICP", b""), (b"sRGB", b"\xff"), (b"sRGB", b""), (b"pHYs", b"\0" * 9), (b"pHYs", b"\xff" * 9)),
-    *((b"pHYs", b"\0"), (b"sBIT", b"\5\6\5"), (b"sBIT", b"\0"), (b"bKGD", b"\0"), (b"acTL", b"\0\0\0\5\0\0\0\0"), (b"acTL", b"")),
-    *((b"fcTL", b"\0" * 26), (b"fdAT", b"\0\0\0\1x"), (b"tEXt", b"Comment\0\xff\xfe"), (b"tEXt", b""), (b"tEXt", b"x" * 5000)),
-    *((b"zTXt", b"Comment\0\0" + zlib.compress(bytes(10**6))), (b"zTXt", b"c\0\7x"), (b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0<x/>")),
-    *((b"iTXt", b"a\0\1\0\0\0broken"), (b"tIME", b"\xff" * 7), (b"hIST", b""), (b"IDAT", b""), (b"IDAT", zlib.compress(b"\0" * 9))),
+    *(
+        (b"cICP", b"\x09\x10\0\1"),
+        (b"cICP", b""),
+        (b"sRGB", b"\xff"),
+        (b"sRGB", b""),
+        (b"pHYs", b"\0" * 9),
+        (b"pHYs", b"\xff" * 9),
+    ),
+    *(
+        (b"pHYs", b"\0"),
+        (b"sBIT", b"\5\6\5"),
+        (b"sBIT", b"\0"),
+        (b"bKGD", b"\0"),
+        (b"acTL", b"\0\0\0\5\0\0\0\0"),
+        (b"acTL", b""),
+    ),
+    *(
+        (b"fcTL", b"\0" * 26),
+        (b"fdAT", b"\0\0\0\1x"),
+        (b"tEXt", b"Comment\0\xff\xfe"),
+        (b"tEXt", b""),
+        (b"tEXt", b"x" * 5000),
+    ),
+    *(
+        (b"zTXt", b"Comment\0\0" + zlib.compress(bytes(10**6))),
+        (b"zTXt", b"c\0\7x"),
+        (b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0<x/>"),
+    ),
+    *(
+        (b"iTXt", b"a\0\1\0\0\0broken"),
+        (b"tIME", b"\xff" * 7),
+        (b"hIST", b""),
+        (b"IDAT", b""),
+        (b"IDAT", zlib.compress(b"\0" * 9)),
+    ),
     *((b"IEND", b""), (b"abcD", b"any"), (b"ABCD", b"critical"), (b"\0\0\0\0", b"")),
 ]
 
@@ -154,11 +225,33 @@ def _jpeg(data: bytes, rng: random.Random) -> tuple[bytes, str]:
 
 
 JPEG_EXTRAS: Chunks = [
-    *((b"\xff\xe1", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff"), (b"\xff\xe1", b"Exif\0\0"), (b"\xff\xe1", b"Exif\0\0II*\0\x08\0\0\0\1\0\x12\1\3\0\1\0\0\0\x63\0\0\0")),
-    *((b"\xff\xe1", b"http://ns.adobe.com/xap/1.0/\0<broken"), (b"\xff\xe2", b"ICC_PROFILE\0\1\2x"), (b"\xff\xe2", b"ICC_PROFILE\0")),
-    *((b"\xff\xe2", b"ICC_PROFILE\0\0\0"), (b"\xff\xe2", b"MPF\0MM\0*\0\0\0\x08\0\0"), (b"\xff\xed", b"Photoshop 3.0\08BIM\4\4\0\0\xff\xff\xff\xff")),
-    *((b"\xff\xee", b"Adobe\0\x64\0\0\0\0\2"), (b"\xff\xee", b"Adobe\0\x64\0\0\0\0\0"), (b"\xff\xdd", b"\0\1"), (b"\xff\xfe", b"\xff\xfe\0")),
-    *((b"\xff\xe0", b"JFIF\0\1\2\1\0\0\0\0\0\0"), (b"\xff\xe0", b""), (b"\xff\xdb", b"\0" * 65), (b"\xff\xc4", b"\0" * 17)),
+    *(
+        (b"\xff\xe1", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff"),
+        (b"\xff\xe1", b"Exif\0\0"),
+        (b"\xff\xe1", b"Exif\0\0II*\0\x08\0\0\0\1\0\x12\1\3\0\1\0\0\0\x63\0\0\0"),
+    ),
+    *(
+        (b"\xff\xe1", b"http://ns.adobe.com/xap/1.0/\0<broken"),
+        (b"\xff\xe2", b"ICC_PROFILE\0\1\2x"),
+        (b"\xff\xe2", b"ICC_PROFILE\0"),
+    ),
+    *(
+        (b"\xff\xe2", b"ICC_PROFILE\0\0\0"),
+        (b"\xff\xe2", b"MPF\0MM\0*\0\0\0\x08\0\0"),
+        (b"\xff\xed", b"Photoshop 3.0\08BIM\4\4\0\0\xff\xff\xff\xff"),
+    ),
+    *(
+        (b"\xff\xee", b"Adobe\0\x64\0\0\0\0\2"),
+        (b"\xff\xee", b"Adobe\0\x64\0\0\0\0\0"),
+        (b"\xff\xdd", b"\0\1"),
+        (b"\xff\xfe", b"\xff\xfe\0"),
+    ),
+    *(
+        (b"\xff\xe0", b"JFIF\0\1\2\1\0\0\0\0\0\0"),
+        (b"\xff\xe0", b""),
+        (b"\xff\xdb", b"\0" * 65),
+        (b"\xff\xc4", b"\0" * 17),
+    ),
 ]
 
 
@@ -181,7 +274,33 @@ def _tiff(data: bytes, rng: random.Random) -> tuple[bytes, str]:
     tag, kind, number, value = struct.unpack_from(order + "2H2I", file, entry)
     what = rng.choice(("tag", "kind", "number", "value", "value", "value"))
     if what == "tag":
-        tag = rng.choice((254, 256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 317, 320, 322, 323, 330, 338, 339, 34675, 700, 0))
+        tag = rng.choice(
+            (
+                254,
+                256,
+                257,
+                258,
+                259,
+                262,
+                266,
+                273,
+                274,
+                277,
+                278,
+                279,
+                284,
+                317,
+                320,
+                322,
+                323,
+                330,
+                338,
+                339,
+                34675,
+                700,
+                0,
+            )
+        )
     elif what == "kind":
         kind = rng.choice((0, 1, 2, 3, 4, 5, 6, 7, 11, 12, 13, 16, 17, 255))
     elif what == "number":

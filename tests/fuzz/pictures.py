@@ -8,22 +8,30 @@ from pathlib import Path
 import numpy as np
 import tifffile
 import torch
-from fuzz import memory
-from fuzz.picture_mutations import mutate
-from fuzz.pool import AS_USERS_DO
-from fuzz.verdicts import DONE, Ended, Verdict, judge, run_as_users_do, run_here
-from PIL import Image
 from picture_corpus import make_corpus
+from PIL import Image
 
 from drct.archs.drct_arch import DRCT
 from drct.archs.execution import memory_needed
 from drct.errors import DRCTError
 from drct.images.pictures import Picture, read_picture, write_picture
 from drct.runtime import checkpoint
+from fuzz import memory
+from fuzz.picture_mutations import mutate
+from fuzz.pool import AS_USERS_DO
+from fuzz.verdicts import DONE, Ended, Verdict, judge, run_as_users_do, run_here
 
 FULL = 1500
 SCALE = 2
-NETWORK = {"embed_dim": 12, "gc": 4, "depths": (2,), "num_heads": (2,), "window_size": 4, "img_size": 16, "upscale": SCALE}
+NETWORK = {
+    "embed_dim": 12,
+    "gc": 4,
+    "depths": (2,),
+    "num_heads": (2,),
+    "window_size": 4,
+    "img_size": 16,
+    "upscale": SCALE,
+}
 MOST_PIXELS = 2**16  # of larger pictures a corner is upscaled, to save time
 ALLOWANCE = 64 << 20  # bytes for libraries that a case is the first to load, and for buffers of decoders
 

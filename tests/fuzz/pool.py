@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fuzz import memory
-from fuzz.verdicts import Verdict
+from fuzz.verdicts import Ended, Verdict
 
 TIMEOUT = 10.0  # seconds of computing, beyond which a case hangs
 LONGEST = 60.0  # seconds, beyond which a case hangs that waits for something
@@ -41,9 +41,7 @@ class _Running:
     started: float
 
 
-def run_cases(
-    numbers: Iterable[int], work: Callable[[int], Verdict], folder: Path, jobs: int
-) -> Iterator[Outcome]:
+def run_cases(numbers: Iterable[int], work: Callable[[int], Verdict], folder: Path, jobs: int) -> Iterator[Outcome]:
     """Call `work(number)` in forked processes, each in an empty folder below `folder`. Yields outcomes as they come.
 
     A forked process has all modules and fixtures of its parent, and leaves nothing in it: each case is the same
@@ -91,12 +89,28 @@ def _fork(number: int, work: Callable[[int], Verdict], folder: Path) -> int:
         os.setsid()
         os.chdir(folder)
         memory.start()
-        faulthandler.register(signal.SIGUSR1, file=Path("stack.txt").open("w"))
+        faulthandler.register(signal.SIGUSR1, file=Path("stack.txt").open("w"))  # noqa: SIM115 - until the end
         _write(folder, work(number), memory.taken())
     except BaseException:  # noqa: BLE001 - of the harness
         _write(folder, Verdict("harness", "error of the harness", traceback.format_exc()[-1500:]), 0)
     finally:
         os._exit(0)
+
+
+def apart(folder: Path, run: Callable[[], Ended]) -> None:
+    """Run a command in a forked process, for this one to stay as it is. Raises `RuntimeError` if that fails."""
+    pid = os.fork()
+    if pid:
+        if os.waitpid(pid, 0)[1]:
+            raise RuntimeError((folder / "stderr.txt").read_text())
+        return
+    status = 1
+    try:
+        os.chdir(folder)
+        ended = run()
+        status = ended.status or int(ended.error is not None)
+    finally:
+        os._exit(status)
 
 
 def _write(folder: Path, verdict: Verdict, taken: int) -> None:

@@ -22,12 +22,12 @@ import cv2
 import torch
 from conftest import ROOT, photo, test_options, train_options, write_options
 from forked import Forked
-from fuzz.disk import SmallDisk
-from fuzz.pool import members_of
-from fuzz.summary import torture_table
 
 from drct.archs.drct_arch import DRCT
 from drct.data.prepare import reduce_image
+from fuzz.disk import SmallDisk
+from fuzz.pool import members_of
+from fuzz.summary import torture_table
 
 COMMAND = str(ROOT / "drct" / "__main__.py")
 SCALE = 2

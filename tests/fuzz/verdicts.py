@@ -12,6 +12,7 @@ from pathlib import Path
 DONE, REFUSED = "done", "refused"
 GOOD = (DONE, REFUSED)  # the others: traceback, crash, hang, memory, processes, words, wrong
 LONGEST_MESSAGE = 1500  # characters
+_ERROR = re.compile(r"((drct \w+: )?error|\d{4}-\d\d-\d\d \S+ ERROR): .")
 _OTHER_LINES = re.compile(r"(\d{4}-\d\d-\d\d|INFO|WARNING|note:|error:|usage:|interrupted)|.*(it/s|s/it|\?it)")
 
 
@@ -105,7 +106,7 @@ def judge(ended: Ended) -> Verdict:
 
 def _judge_words(ended: Ended) -> Verdict:
     lines = [line for line in ended.err.splitlines() if line.strip()]
-    errors = [line for line in lines if re.match(r"(drct \w+: )?error: .", line)]
+    errors = [line for line in lines if _ERROR.match(line)]
     if not errors:
         return Verdict("words", f"status {ended.status} without an error", ended.err[-1500:])
     after = lines[lines.index(errors[0]) + 1 :]

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from fuzz.option_mutations import VALUES
 from torch import Tensor
+
+from fuzz.option_mutations import VALUES
 
 HUGE = 10**9
 CONTAINERS: dict[str, Callable[[dict[str, Any]], Any]] = {
@@ -42,7 +43,10 @@ CONTAINERS: dict[str, Callable[[dict[str, Any]], Any]] = {
 }
 TENSORS: dict[str, Callable[[Tensor], Any]] = {
     **{str(dtype): lambda t, dtype=dtype: t.to(dtype) for dtype in (torch.float16, torch.bfloat16, torch.float64)},
-    **{str(dtype): lambda t, dtype=dtype: t.to(dtype) for dtype in (torch.int64, torch.uint8, torch.bool, torch.complex64)},
+    **{
+        str(dtype): lambda t, dtype=dtype: t.to(dtype)
+        for dtype in (torch.int64, torch.uint8, torch.bool, torch.complex64)
+    },
     "float8": lambda t: t.to(torch.float8_e4m3fn),
     "turned": lambda t: t.transpose(0, -1) if t.ndim > 1 else t.flip(0) if t.ndim else t,
     "flat": lambda t: t.reshape(-1),
@@ -105,9 +109,13 @@ def _change_entry(weights: dict[Any, Any], rng: random.Random) -> str:
     if what == "removed":
         del weights[name]
     elif what == "renamed":
-        weights[rng.choice((f"{name}_", f"x.{name}", name.replace(".0", ".7", 1), name.upper(), "x" * 5000, 5))] = weights.pop(name)
+        weights[rng.choice((f"{name}_", f"x.{name}", name.replace(".0", ".7", 1), name.upper(), "x" * 5000, 5))] = (
+            weights.pop(name)
+        )
     elif what == "added":
-        new = rng.choice(("x", f"{name}.x", "layers.7.swin1.attn.qkv.weight", "layers.999999999.swin1.x", "layers.x.swin1.y"))
+        new = rng.choice(
+            ("x", f"{name}.x", "layers.7.swin1.attn.qkv.weight", "layers.999999999.swin1.x", "layers.x.swin1.y")
+        )
         weights[new] = rng.choice((torch.zeros(3), torch.zeros(()), 5, "text"))
         name = new
     else:

@@ -11,19 +11,26 @@ import cv2
 import safetensors.torch
 import torch
 from conftest import photo, test_options, train_options, write_options
-from fuzz import memory
-from fuzz.picture_mutations import ANY
-from fuzz.pool import AS_USERS_DO
-from fuzz.verdicts import DONE, Ended, Verdict, judge, run_as_users_do, run_here
-from fuzz.weight_mutations import CONTAINERS, mutate_metadata, mutate_state, mutate_weights
 
 from drct.archs.drct_arch import DRCT
 from drct.archs.variants import drct_options
 from drct.data.prepare import reduce_image
+from fuzz import memory
+from fuzz.picture_mutations import ANY
+from fuzz.pool import AS_USERS_DO, apart
+from fuzz.verdicts import DONE, Ended, Verdict, judge, run_as_users_do, run_here
+from fuzz.weight_mutations import CONTAINERS, mutate_metadata, mutate_state, mutate_weights
 
 FULL = 600
 SCALE = 2
-NETWORK: dict[str, Any] = {"embed_dim": 12, "gc": 4, "depths": (2,), "num_heads": (2,), "window_size": 4, "img_size": 16}
+NETWORK: dict[str, Any] = {
+    "embed_dim": 12,
+    "gc": 4,
+    "depths": (2,),
+    "num_heads": (2,),
+    "window_size": 4,
+    "img_size": 16,
+}
 MOST_MEMORY = 256 << 20  # bytes that a command may take with this network, whose file has 100 kB
 KINDS = ("bytes", "bytes", "weights", "weights", "weights", "metadata", "state", "state")
 
@@ -41,7 +48,7 @@ class WeightFiles:
         torch.manual_seed(0)
         network = DRCT(**NETWORK, upscale=SCALE)
         self.state = network.state_dict()
-        self.config = {key: value for key, value in drct_options(self.state).items()}
+        self.config = dict(drct_options(self.state))
         self.metadata = {"drct_config": json.dumps(self.config)}
         self.files = self._write_files()
         self._train()
@@ -69,23 +76,13 @@ class WeightFiles:
         return write_options(Path("train.yml"), train)
 
     def _train(self) -> None:
-        import os
-
-        here = Path.cwd()
-        os.chdir(self.folder)
-        try:
-            ended = run_as_users_do("train", "-opt", self._options(2))
-            if ended.status:
-                raise RuntimeError(ended.err)
-        finally:
-            os.chdir(here)
+        apart(self.folder, lambda: run_here("train", "-opt", self._options(2)))
 
     def _reference(self) -> bytes:
-        file = self.folder / "reference.png"
-        ended = run_as_users_do("upscale", self.folder / "lr" / "0.png", "-o", file, "--weights", self.folder / "bare.pth")
-        if ended.status:
-            raise RuntimeError(ended.err)
-        return file.read_bytes()
+        """Upscale the image by the weights as they are."""
+        line = ["upscale", "lr/0.png", "-o", "reference.png", "--weights", "bare.pth", "--device", "cpu"]
+        apart(self.folder, lambda: run_here(*line))
+        return (self.folder / "reference.png").read_bytes()
 
     def run(self, number: int, seed: int) -> Verdict:
         """Run a mutated file in the current folder."""
