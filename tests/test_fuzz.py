@@ -105,7 +105,7 @@ def test_faults_are_counted_by_cause():
         Verdict("hang", "over 10 s"),
         Verdict("refused", "no"),
     ]
-    counts = count("options", 0, [Outcome(i, verdict, 0.5, 100) for i, verdict in enumerate(verdicts_of)], 3.2)
+    counts = count(0, [Outcome(i, verdict, 0.5, 100) for i, verdict in enumerate(verdicts_of)], 3.2)
     assert counts["verdicts"] == {"done": 1, "hang": 2, "refused": 1}
     assert counts["faults"] == {"hang: over 10 s": {"cases": 2, "for example": 1}}
 

@@ -5,7 +5,6 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # cases run side by side, and threads do not survive a fork
 
 import argparse
-import json
 import shutil
 import sys
 import tempfile
@@ -28,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--from", type=int, default=0, dest="first", help="number of the first case")
     parser.add_argument("--case", type=int, help="run this case alone, and show what comes of it")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="cases at a time; default: one per core")
-    parser.add_argument("--json", type=Path, help="write the counts here")
+    parser.add_argument("--json", type=Path, help="put the counts into this file")
     return parser
 
 
@@ -62,7 +61,7 @@ def main() -> int:
     args = parser().parse_args()
     import_commands()
     folder = Path(tempfile.mkdtemp(prefix="fuzz_"))
-    counts = []
+    counts: dict[str, dict[str, Any]] = {}
     try:
         for kind in args.kind or KINDS:
             made = fixtures(kind, folder)
@@ -77,13 +76,13 @@ def main() -> int:
                     print(summary.describe(outcome))
                 elif not outcome.verdict.good:
                     print(f"{kind} {outcome.number}: {summary.one_line(outcome)}", flush=True)
-            counts.append(summary.count(kind, args.seed, outcomes, time.monotonic() - start))
-            print(summary.table(counts[-1]), flush=True)
+            counts[kind] = summary.count(args.seed, outcomes, time.monotonic() - start)
+            print(summary.table(kind, counts[kind]), flush=True)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if args.json:
-        args.json.write_text(json.dumps(counts, indent=1) + "\n")
-    return int(any(entry["faults"] for entry in counts))
+        summary.keep(args.json, "mutants", counts)
+    return int(any(entry["faults"] for entry in counts.values()))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
-"""Counts of verdicts, by cause."""
+"""Counts of verdicts, by cause, on the terminal and in figures/robustness.json."""
 
+import json
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from fuzz.pool import Outcome
@@ -20,10 +22,10 @@ def describe(outcome: Outcome) -> str:
     return "\n".join([*lines, f"{outcome.seconds:.2f} s, {outcome.memory / 1e6:.0f} MB"])
 
 
-def count(kind: str, seed: int, outcomes: Sequence[Outcome], seconds: float) -> dict[str, Any]:
+def count(seed: int, outcomes: Sequence[Outcome], seconds: float) -> dict[str, Any]:
     """Count the verdicts of a run, and its faults by cause with the number of one case each."""
     kinds = Counter(outcome.verdict.kind for outcome in outcomes)
-    refusals = Counter(outcome.verdict.signature for outcome in outcomes if outcome.verdict.kind == REFUSED)
+    refusals = {outcome.verdict.signature for outcome in outcomes if outcome.verdict.kind == REFUSED}
     faults: dict[str, dict[str, Any]] = {}
     for outcome in sorted(outcomes, key=lambda outcome: outcome.number):
         if not outcome.verdict.good:
@@ -31,22 +33,21 @@ def count(kind: str, seed: int, outcomes: Sequence[Outcome], seconds: float) -> 
             fault = faults.setdefault(name, {"cases": 0, "for example": outcome.number})
             fault["cases"] += 1
     return {
-        "kind": kind,
         "seed": seed,
         "cases": len(outcomes),
         "verdicts": dict(sorted(kinds.items())),
         "slowest": round(max((outcome.seconds for outcome in outcomes), default=0), 2),
-        "largest": max((outcome.memory for outcome in outcomes), default=0),
+        "largest MB": round(max((outcome.memory for outcome in outcomes), default=0) / 1e6),
         "seconds": round(seconds),
-        "refusals": dict(refusals.most_common()),
+        "different refusals": len(refusals),
         "faults": dict(sorted(faults.items(), key=lambda item: -item[1]["cases"])),
     }
 
 
-def table(counts: dict[str, Any]) -> str:
+def table(kind: str, counts: dict[str, Any]) -> str:
     verdicts = ", ".join(f"{number} {kind}" for kind, number in counts["verdicts"].items())
-    lines = [f"{counts['kind']}: {counts['cases']} cases in {counts['seconds']} s: {verdicts}"]
-    lines.append(f"  slowest {counts['slowest']} s, largest {counts['largest'] / 1e6:.0f} MB")
+    lines = [f"{kind}: {counts['cases']} cases in {counts['seconds']} s: {verdicts}"]
+    lines.append(f"  slowest {counts['slowest']} s, largest {counts['largest MB']} MB")
     lines += [f"  {fault['cases']:4} {name}, case {fault['for example']}" for name, fault in counts["faults"].items()]
     return "\n".join(lines)
 
@@ -58,3 +59,10 @@ def torture_table(counts: dict[str, Any]) -> str:
         faults = f"{len(entry['faults'])} faults" if entry["faults"] else "no fault"
         lines.append(f"{name}: {entry['kills']} kills{disk}, {entry['completed']} runs completed, {faults}")
     return "\n".join(lines)
+
+
+def keep(path: Path, section: str, counts: dict[str, Any]) -> None:
+    """Put counts into a section of a JSON file, beside those of other kinds that it has already."""
+    content = json.loads(path.read_text()) if path.exists() else {}
+    content.setdefault(section, {}).update(counts)
+    path.write_text(json.dumps(content, indent=1) + "\n")
