@@ -6,6 +6,8 @@ A table stands between the lines <!-- table: NAME --> and <!-- end -->; nothing 
   features       features of compared networks: features.json, by drct analyze features
   parameters     parameters of the networks at x2, x3 and x4
   published      results that the paper reports
+  kills          runs that were killed: robustness.json, by make torture
+  mutants        inputs that were damaged: robustness.json, by make fuzz
   results        means of test runs: results/RUN/metrics_DATASET.json, copied there by --results
   speed          speed.json, by drct bench --json
   training-step  training_step.json, by drct bench --json
@@ -108,9 +110,31 @@ def _features(figures: Path) -> str:
     return markdown_table(header, lines)
 
 
+def _mutants(figures: Path) -> str:
+    header = ["mutants of", "cases", "done", "refused in one line", "faults", "longest (s)", "most memory (MB)"]
+    rows = []
+    for kind, counts in json.loads((figures / "robustness.json").read_text())["mutants"].items():
+        verdicts = dict(counts["verdicts"])
+        good = [verdicts.pop(verdict, 0) for verdict in ("done", "refused")]
+        numbers = [counts["cases"], *good, sum(verdicts.values())]
+        rows.append([kind, *(f"{number:,}" for number in numbers), str(counts["slowest"]), str(counts["largest MB"])])
+    return markdown_table(header, rows)
+
+
+def _kills(figures: Path) -> str:
+    header = ["runs", "kills", "full disks", "runs completed", "faults"]
+    rows = []
+    for name, counts in json.loads((figures / "robustness.json").read_text())["kills"].items():
+        numbers = [counts["kills"], counts["fills"], counts["completed"], len(counts["faults"])]
+        rows.append([name, *map(str, numbers)])
+    return markdown_table(header, rows)
+
+
 TABLES: dict[str, Callable[[Path], str]] = {
     "complexity": _complexity,
     "features": _features,
+    "kills": _kills,
+    "mutants": _mutants,
     "parameters": _parameters,
     "published": _published,
     "results": _results,
