@@ -170,7 +170,7 @@ def as_text(found: dict[str, Any]) -> str:
         memory = ", ".join(f"{amount / 1e9:.2f} GB in {name}" for name, amount in found["memory"].items())
         size = "x".join(map(str, found["size"]))
         lines.append((f"for {size}", f"{found['operations'] / 1e9:.2f} GFLOP; on the CPU about {memory}"))
-    column = max(12, *(len(label) for label, _ in lines)) + 1
+    column = max(11, *(len(label) for label, _ in lines)) + 2
     return "\n".join([found["file"], *(f"  {label:{column}}{text}" for label, text in lines)])
 
 

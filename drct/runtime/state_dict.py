@@ -11,6 +11,7 @@ from drct.errors import DRCTError
 # Entries that training programs keep a network's weights in, the preferred first; of GANs, that of the generator
 ENTRIES = ["params_ema", "params", "model_ema", "ema", "net_g_ema", "state_dict", "model_state_dict", "model"]
 ENTRIES += ["generator", "net_g", "netG", "G", "network", "weights"]
+LONGEST_NAME = 200  # characters
 WRAPPERS = ("module.", "_orig_mod.")  # before all names, by DataParallel and torch.compile
 
 
@@ -35,7 +36,7 @@ def find_state_dict(content: Mapping[Any, Any], path: object, preferred: str | N
             f"but found {_names(content) or 'nothing'}"
         )
     for name, value in weights.items():
-        if not isinstance(name, str):
+        if not isinstance(name, str) or not name.isprintable() or len(name) > LONGEST_NAME:
             raise DRCTError(f"{path} holds no network's weights: {_shown(name)} is not a name of a tensor")
         if problem := _not_plain(value):
             raise DRCTError(f"{path}: {name} {problem}; a weight file holds plain tensors. Save it again")
