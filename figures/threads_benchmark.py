@@ -16,11 +16,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from drct.files import write_text
+from drct.runtime import threads
 from drct.text import markdown_table
 
-LONGEST = 30  # seconds of a setting after which there are no more rounds
+TURN = 3  # seconds for which a setting upscales, or one image
+LONGEST = 20  # seconds of a setting after which there are no more rounds
 UNSET = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 WORKER = """
 import sys, time
@@ -34,14 +37,18 @@ for image in images:
     upscaler.upscale(image)
 print("ready", torch.get_num_threads(), flush=True)
 for line in sys.stdin:
-    start = time.perf_counter()
-    upscaler.upscale(images[int(line)])
-    print(time.perf_counter() - start, flush=True)
+    seconds, end = [], time.perf_counter() + {turn}
+    while not seconds or time.perf_counter() < end:
+        start = time.perf_counter()
+        upscaler.upscale(images[int(line)])
+        seconds.append(time.perf_counter() - start)
+    print(sum(seconds) / len(seconds), flush=True)
 """
 PREPARE = {"this project": "from drct.runtime import threads; threads.prepare()"}
 
 
 def argument_parser() -> argparse.ArgumentParser:
+    """Return the parser of this program."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", nargs="+", default=["64x64", "192x256"], metavar="HxW", help="default: %(default)s")
     parser.add_argument("--precision", default="bf16", help="default: %(default)s")
@@ -50,10 +57,10 @@ def argument_parser() -> argparse.ArgumentParser:
         nargs="+",
         default=["PyTorch", "PASSIVE", "this project"],
         metavar="SETTING",
-        help="PyTorch, PASSIVE, this project, variables such as GOMP_SPINCOUNT=1000,OMP_NUM_THREADS=2; default: first three",
+        help="PyTorch, PASSIVE, 'this project' or variables such as GOMP_SPINCOUNT=1000,OMP_NUM_THREADS=2",
     )
     parser.add_argument("--busy", nargs="+", type=int, metavar="N", help="busy processes; default: 0, 1, one per core")
-    parser.add_argument("--rounds", type=int, default=5, help="measured runs of each, default %(default)s")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each, default %(default)s")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
     parser.add_argument("--show", type=Path, metavar="FILE", help="measure nothing, print the table of such a file")
     return parser
@@ -73,7 +80,7 @@ class Worker:
     """A process that upscales an image when it is asked to."""
 
     def __init__(self, setting: str, precision: str, sizes: list[str]) -> None:
-        code = WORKER.format(prepare=PREPARE.get(setting, ""))
+        code = WORKER.format(prepare=PREPARE.get(setting, ""), turn=TURN)
         command = [sys.executable, "-c", code, precision, *sizes]
         self.process = subprocess.Popen(
             command, env=environment(setting), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -81,6 +88,7 @@ class Worker:
         self._answer()
 
     def seconds(self, image: int) -> float:
+        """Upscale an image, by its number, for a while. Return the mean seconds."""
         assert self.process.stdin
         self.process.stdin.write(f"{image}\n")
         self.process.stdin.flush()
@@ -111,12 +119,14 @@ def busy(number: int) -> Iterator[None]:
 
 
 def spin() -> None:
+    """Keep a core busy for ever."""
     while True:
         pass
 
 
-def measure(args: argparse.Namespace) -> dict:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure all settings with all numbers of busy processes."""
+    cores = threads.cores()
     workers = {setting: Worker(setting, args.precision, args.sizes) for setting in args.settings}
     rows = []
     for number in sorted({0, 1, cores}) if args.busy is None else args.busy:
@@ -129,14 +139,16 @@ def measure(args: argparse.Namespace) -> dict:
                             times[setting].append(worker.seconds(index))
                 seconds = {setting: median(values) for setting, values in times.items()}
                 rows.append({"busy": number, "size": size, "seconds": seconds})
-                print(number, size, {k: f"{v:.3f}" for k, v in seconds.items()}, file=sys.stderr, flush=True)
+                turns = {setting: " ".join(f"{each:.3f}" for each in values) for setting, values in times.items()}
+                print(f"{number} busy, {size}: {turns}", file=sys.stderr, flush=True)
     for worker in workers.values():
         worker.process.kill()
     machine = {"cores": cores, "processor": platform.processor() or platform.machine(), "precision": args.precision}
     return {"machine": machine, "rows": rows}
 
 
-def table(figures: dict) -> str:
+def table(figures: dict[str, Any]) -> str:
+    """Return the median seconds, and in brackets the ratio to the first setting, as a Markdown table."""
     settings = list(figures["rows"][0]["seconds"])
     rows = []
     for row in figures["rows"]:
@@ -147,6 +159,7 @@ def table(figures: dict) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Entry point. Returns 0."""
     args = argument_parser().parse_args(argv)
     figures = json.loads(args.show.read_text(encoding="utf-8")) if args.show else measure(args)
     if args.json:

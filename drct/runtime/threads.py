@@ -4,10 +4,10 @@ GNU's OpenMP, which PyTorch uses on Linux, lets idle threads spin for millisecon
 free: waking a sleeping thread takes longer than many operations of a network. But where another program uses the cores
 too, a thread that spins keeps the one that it waits for from running, and everything takes several times longer.
 
-`OMP_WAIT_POLICY` decides this once for a process. Here it is decided again several times a second, by what the kernel
-tells: the share of time in which this process's threads were ready to run and had to wait for a core. OpenMP itself
-hardly spins any more (`GOMP_SPINCOUNT` in its manual) as soon as there are more threads than cores, so a team of threads
-that does nothing is started where others use the cores, and ended where they do not.
+`OMP_WAIT_POLICY` decides this once for a process. Here it is decided again several times a second, by the share of
+time in which this process's threads were ready to run but had to wait for a core, which the kernel counts. OpenMP
+hardly spins any more as soon as it has more threads than cores (see `GOMP_SPINCOUNT` in its manual). So a team of
+threads that does nothing is started while others use the cores, and ended when they no longer do.
 """
 
 import os
