@@ -172,7 +172,7 @@ def _run_in_place(network: "DRCT", x: Tensor) -> Tensor:
     groups: Any = network.layers
     in_body = 1 - _reconstruction_share(network) if progress.is_watched() else 1.0
     for i, group in enumerate(groups):
-        with progress.span(in_body * i / len(groups), in_body * (i + 1) / len(groups)):
+        with progress.span(in_body * (i / len(groups)), in_body * ((i + 1) / len(groups))):
             _run_group_in_place(group, features, tokens)
     result = x.new_empty((batch, channels, height * network.upscale, width * network.upscale))
     reconstruction = _Reconstruction(network, centred, body)

@@ -43,7 +43,7 @@ def span(start: float, end: float) -> Iterator[None]:
     if whole is None:
         yield
         return
-    with watched(lambda share: whole(start + share * (end - start))):
+    with watched(lambda share: whole(min(end, start + share * (end - start)))):  # rounding must not exceed the end
         yield
     whole(end)
 
