@@ -99,7 +99,8 @@ def fit_metadata(metadata: Metadata, format: str) -> tuple[Metadata, list[str]]:
     notes = []
     if "colour" in lost and (meaning := colour_meaning(metadata)):
         notes.append(f"{format} has no {meaning}: dropped, so that it will be shown as sRGB")
-    if words := [WORDS[kind] for kind in lost if kind != "colour"]:
+    keywords = ", ".join(dict.fromkeys(text.keyword for text in metadata.texts))
+    if words := [f"text ({keywords})" if kind == "texts" else WORDS[kind] for kind in lost if kind != "colour"]:
         notes.append(f"{format} has no {join_words(words, 'or')}: dropped")
     if format == "JPEG":
         fitted = _fit_jpeg(fitted, notes)
