@@ -382,6 +382,16 @@ def test_texts_keep_their_languages_and_repeated_keywords(tmp_path):
     assert read_picture(path).metadata.texts == kept
 
 
+def test_notes_have_no_characters_that_steer_a_terminal(tmp_path):
+    hostile = Metadata(texts=(Text("a\x1b[2J\n", "b"),))
+    for suffix in (".jpg", ".webp"):
+        assert write_picture(tmp_path / f"a{suffix}", Picture(scene(4, 4), metadata=hostile)).isprintable()
+    profile = PROFILE[:16] + b"\x1b[2J" + PROFILE[20:]
+    (tmp_path / "a.png").write_bytes(pillow_bytes(scene(4, 4), "PNG", icc_profile=profile))
+    note = read_picture(tmp_path / "a.png").note
+    assert "colour profile is of ?[2J" in note and note.isprintable()
+
+
 def test_what_does_not_fit_in_a_segment_of_jpeg_is_told(tmp_path):
     path = tmp_path / "a.jpg"
     for kind, content, limit in (("xmp", XMP, 65504), ("iptc", RECORDS, 65506)):

@@ -7,11 +7,12 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
-from picture_files import deep_scene, pillow_bytes, scene, tifffile_bytes
+from picture_files import deep_scene, pillow_bytes, scene, srgb_profile, tifffile_bytes
 from PIL import Image, features
 
 from drct.errors import DRCTError
 from drct.images.headers import avif_colour, stored_bits
+from drct.images.metadata import Metadata
 from drct.images.pictures import read_picture, write_picture
 
 
@@ -25,6 +26,39 @@ def test_deep_colour_of_avif_goes_to_png(tmp_path):
     assert read_picture(path).metadata.colour == ((b"cICP", bytes((9, 16, 0, 1))),)
     path.write_bytes(pillow_bytes(scene(16, 16), "AVIF"))
     assert read_picture(path).metadata.colour == ()
+
+
+def box(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content) + 8) + name + content
+
+
+@pytest.mark.skipif(not features.check("jpg_2000"), reason="this Pillow reads no JPEG 2000")
+def test_profile_and_xmp_of_jpeg_2000(tmp_path):
+    profile, packet, path = srgb_profile(), b"<a>title</a>", tmp_path / "a.jp2"
+    data = pillow_bytes(scene(64, 64), "JPEG2000")
+    start = data.index(b"jp2h") - 4
+    (size,) = struct.unpack_from(">I", data, start)
+    content = data[start + 8 : start + size]
+    content = content[: content.index(b"colr") - 4] + box(b"colr", b"\2\0\0" + profile)
+    uuid = box(b"uuid", bytes.fromhex("BE7ACFCB97A942E89C71999491E3AFAC") + packet)
+    path.write_bytes(data[:start] + box(b"jp2h", content) + data[start + size :] + uuid)
+    picture = read_picture(path)
+    assert np.array_equal(picture.pixels, scene(64, 64))
+    assert (picture.metadata.icc_profile, picture.metadata.xmp, picture.note) == (profile, packet, "")
+    path.write_bytes(data)
+    texts = read_picture(path).metadata.texts  # the library's name
+    assert read_picture(path).metadata == Metadata(texts=texts)
+
+
+def test_profile_of_bmp(tmp_path):
+    profile, pixels, path = srgb_profile(), scene(20, 27), tmp_path / "a.bmp"
+    rows = np.pad(pixels[::-1, :, ::-1].reshape(20, -1), ((0, 0), (0, 3))).tobytes()
+    header = struct.pack("<I2i2H6I", 124, 27, 20, 1, 24, 0, len(rows), 0, 0, 0, 0) + bytes(16) + b"DEBM" + bytes(48)
+    header += struct.pack("<4I", 4, 124 + len(rows), len(profile), 0)
+    path.write_bytes(b"BM" + struct.pack("<3I", 138 + len(rows) + len(profile), 0, 138) + header + rows + profile)
+    picture = read_picture(path)
+    assert np.array_equal(picture.pixels, pixels)
+    assert (picture.metadata.icc_profile, picture.note) == (profile, "")
 
 
 def pages(*parts: tuple[np.ndarray, dict]) -> bytes:

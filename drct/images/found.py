@@ -8,7 +8,7 @@ from PIL import Image
 from drct.images.exif import read_tags
 from drct.images.iptc import read_resources, records_of
 from drct.images.jpeg import EXTENDED_XMP, ICC, KNOWN, PHOTOSHOP
-from drct.images.metadata import COMMENT, Density, Metadata, Text, join_words, turned_density, valid_density
+from drct.images.metadata import COMMENT, Density, Metadata, Text, join_words, printable, turned_density, valid_density
 from drct.images.xmp import clean_xmp, read_orientation
 
 
@@ -69,7 +69,7 @@ def matching_profile(profile: bytes | None, channels: int) -> tuple[bytes | None
     model = b"GRAY" if channels < 3 else b"RGB "
     if profile[16:20] == model:
         return profile, ""
-    models = (profile[16:20].decode("latin-1").strip(), model.decode().strip())
+    models = (printable(profile[16:20].decode("latin-1")).strip(), model.decode().strip())
     of, pixels = (name.lower() if name == "GRAY" else name for name in models)
     return None, f"its colour profile is of {of}, its pixels are {pixels}: profile dropped"
 

@@ -99,7 +99,8 @@ def fit_metadata(metadata: Metadata, format: str) -> tuple[Metadata, list[str]]:
     notes = []
     if "colour" in lost and (meaning := colour_meaning(metadata)):
         notes.append(f"{format} has no {meaning}: dropped, so that it will be shown as sRGB")
-    if words := [WORDS[kind] for kind in lost if kind != "colour"]:
+    keywords = _keywords(metadata.texts)
+    if words := [f"text ({keywords})" if kind == "texts" else WORDS[kind] for kind in lost if kind != "colour"]:
         notes.append(f"{format} has no {join_words(words, 'or')}: dropped")
     if format == "JPEG":
         fitted = _fit_jpeg(fitted, notes)
@@ -118,14 +119,23 @@ def _without(metadata: Metadata, kinds: Iterable[str]) -> Metadata:
 
 def _fit_jpeg(metadata: Metadata, notes: list[str]) -> Metadata:
     comments = tuple(text for text in metadata.texts if text.keyword == COMMENT and len(_encoded(text)) <= _SEGMENT)
-    if names := sorted({text.keyword for text in metadata.texts if text not in comments}):
-        notes.append(f"JPEG has no text but short comments: {', '.join(names)} dropped")
+    if names := _keywords(text for text in metadata.texts if text not in comments):
+        notes.append(f"JPEG has no text but short comments: {names} dropped")
     metadata = replace(metadata, texts=comments)
     for kind, room in _JPEG_ROOM.items():
         if (size := len(getattr(metadata, kind) or b"")) > room:
             notes.append(f"JPEG has no room for {size} bytes of {WORDS[kind]}: dropped")
             metadata = _without(metadata, [kind])
     return metadata
+
+
+def _keywords(texts: Iterable[Text]) -> str:
+    return ", ".join(sorted({printable(text.keyword) for text in texts}))
+
+
+def printable(text: str) -> str:
+    """Replace characters of a file that could do harm in a terminal."""
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _encoded(text: Text) -> bytes:

@@ -17,7 +17,7 @@ from drct.files import write_bytes
 from drct.images.depth import convert_depth, to_float32
 from drct.images.exif import apply_orientation, with_density
 from drct.images.found import Found, found_by_pillow
-from drct.images.headers import HEADER, avif_colour, stored_bits
+from drct.images.headers import HEADER, avif_colour, stored_bits, unread_info
 from drct.images.jpeg import metadata_segments, with_jfif_density
 from drct.images.metadata import Metadata, fit_metadata
 from drct.images.native import quiet_stderr
@@ -197,6 +197,7 @@ def _read(file: BinaryIO) -> Picture:
 def _read_by_pillow(file: BinaryIO) -> Picture:
     file.seek(0)
     with Image.open(file, formats=READABLE) as image:
+        image.info.update(unread_info(file, image.format))
         picture = from_pil(image)
         count = getattr(image, "n_frames", 1)
         if image.format == "MPO":  # a JPEG followed by others, as many phones write it
