@@ -23,7 +23,7 @@ from drct.evaluation.metric_table import MetricTable
 from drct.inference.runner import NetworkRunner
 from drct.models.changed_options import apply_options, kept_by, record, tell_changes
 from drct.models.checkpoint_content import check_optimization, optimization_state, weights_content
-from drct.models.losses import explained_loss
+from drct.models.explanations import explained_loss, explained_network
 from drct.models.optimizers import check_schedule, make_optimizer, make_schedule, update_learning_rates
 from drct.runtime import checkpoint, distributed
 from drct.runtime.device import PRECISIONS, device_for, resolve_num_gpu
@@ -198,7 +198,8 @@ class DRCTModel(SRModel):
     def _backward(self, lq: Tensor, gt: Tensor, share: float) -> None:
         """Add the gradients and losses of a part of the batch, weighted by its share."""
         dtype = PRECISIONS[self.train_options.precision]
-        with torch.autocast(self.device.type, dtype) if dtype else nullcontext():
+        autocast = torch.autocast(self.device.type, dtype) if dtype else nullcontext()
+        with autocast, explained_network(self.options.network_g.type, lq):
             output = self.net_g(lq)
         losses = self._losses(output.float(), gt)
         total = torch.stack(list(losses.values())).sum() * share

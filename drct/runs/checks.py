@@ -168,6 +168,9 @@ def _contradictions(options: Options) -> Iterator[str]:
         yield f"two datasets are called {twice[0]!r}, and their results would become one"
     if "upscale" in options.network_g.model_fields_set and options.network_g.upscale != options.scale:
         yield f"scale is {options.scale}, but network_g.upscale is {options.network_g.upscale!r}"
+    elif isinstance(options.network_g, DRCTNetwork) and options.network_g.upscale != options.scale:
+        yield f"scale is {options.scale}, but network_g.upscale is {options.network_g.upscale} if not given"
+    yield from _contradictions_in_channels(options)
     for name, metric in options.metrics().items():
         if metric.type in NEED_BORDER and metric.crop_border is None:
             hint = did_you_mean("crop_border", metric.model_extra or {})
@@ -188,6 +191,17 @@ def _too_large(options: Options) -> Iterator[str]:
                 f"datasets.train: a batch of batch_size_per_gpu {data.batch_size_per_gpu} patches of gt_size "
                 f"{data.gt_size} takes {size / 2**30:,.0f} GB, more than this machine's memory"
             )
+
+
+def _contradictions_in_channels(options: Options) -> Iterator[str]:
+    for phase, dataset in options.datasets.all():
+        channels = 1 if dataset.color == "y" else 3
+        network = options.network_g
+        if (dataset.mean is None) != (dataset.std is None):
+            given, missing = ("std", "mean") if dataset.mean is None else ("mean", "std")
+            yield f"datasets.{phase} has a {given} but no {missing}: set both"
+        if dataset.type in NEED_FOLDERS and isinstance(network, DRCTNetwork) and network.in_chans != channels:
+            yield f"network_g.in_chans is {network.in_chans}, but datasets.{phase} has images of {channels} channels"
 
 
 def _contradictions_in_patches(options: TrainingOptions) -> Iterator[str]:
