@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 SIZE = 48 << 20  # bytes
@@ -34,10 +35,12 @@ class SmallDisk:
         """Fill the disk, but for some bytes."""
         if not self.kind.startswith("tmpfs"):
             return
-        free = shutil.disk_usage(self.folder).free
-        with open(self.folder / "filler", "ab") as file:
-            if free > left:
-                os.posix_fallocate(file.fileno(), 0, file.tell() + free - left)
+        with open(self.folder / "filler", "ab") as file, suppress(OSError):  # which says that it is full
+            while True:
+                file.write(bytes(4096))
+                file.flush()
+        with suppress(OSError):
+            os.truncate(self.folder / "filler", max(0, (self.folder / "filler").stat().st_size - left))
 
     def free(self) -> None:
         """Make room again."""
