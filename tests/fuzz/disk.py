@@ -35,10 +35,9 @@ class SmallDisk:
         """Fill the disk, but for some bytes."""
         if not self.kind.startswith("tmpfs"):
             return
-        with open(self.folder / "filler", "ab") as file, suppress(OSError):  # which says that it is full
+        with suppress(OSError), open(self.folder / "filler", "ab", buffering=0) as file:  # until it is full
             while True:
                 file.write(bytes(4096))
-                file.flush()
         with suppress(OSError):
             os.truncate(self.folder / "filler", max(0, (self.folder / "filler").stat().st_size - left))
 
