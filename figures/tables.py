@@ -21,6 +21,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from published import BENCHMARKS, DRCT_PAPER, published_as
@@ -110,10 +111,18 @@ def _features(figures: Path) -> str:
     return markdown_table(header, lines)
 
 
+def _robustness(figures: Path) -> dict[str, dict[str, Any]]:
+    path = figures / "robustness.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DRCTError(f"cannot read {path}: {error}") from error
+
+
 def _mutants(figures: Path) -> str:
     header = ["mutants of", "cases", "done", "refused in one line", "faults", "longest (s)", "most memory (MB)"]
     rows = []
-    for kind, counts in json.loads((figures / "robustness.json").read_text())["mutants"].items():
+    for kind, counts in _robustness(figures)["mutants"].items():
         verdicts = dict(counts["verdicts"])
         good = [verdicts.pop(verdict, 0) for verdict in ("done", "refused")]
         numbers = [counts["cases"], *good, sum(verdicts.values())]
@@ -124,7 +133,7 @@ def _mutants(figures: Path) -> str:
 def _kills(figures: Path) -> str:
     header = ["runs", "kills", "full disks", "runs completed", "faults"]
     rows = []
-    for name, counts in json.loads((figures / "robustness.json").read_text())["kills"].items():
+    for name, counts in _robustness(figures)["kills"].items():
         numbers = [counts["kills"], counts["fills"], counts["completed"], len(counts["faults"])]
         rows.append([name, *map(str, numbers)])
     return markdown_table(header, rows)

@@ -90,9 +90,9 @@ def test_endings_are_judged(kind, ended):
 
 def test_mutants_follow_from_seed_and_number():
     text = (ROOT / "options" / "train" / "train_DRCT-XS_SRx4.yml").read_text()
-    first, second = ([mutate(text, random.Random(f"{run}")) for run in range(100)] for _ in range(2))
+    first, second = ([mutate(text, random.Random(f"{run}")) for run in range(40)] for _ in range(2))
     assert first == second
-    assert len({data for data, _ in first}) > 90
+    assert len({data for data, _ in first}) > 35
     data = bytes(range(256)) * 4
     pictures = [picture_mutations.mutate(data, random.Random(run)) for run in range(50)]
     assert pictures == [picture_mutations.mutate(data, random.Random(run)) for run in range(50)]

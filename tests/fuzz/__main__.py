@@ -2,6 +2,7 @@
 
 import os
 
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # a GPU does not survive a fork
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # cases run side by side, and threads do not survive a fork
 
 import argparse

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 SIZE = 48 << 20  # bytes
@@ -34,10 +35,11 @@ class SmallDisk:
         """Fill the disk, but for some bytes."""
         if not self.kind.startswith("tmpfs"):
             return
-        free = shutil.disk_usage(self.folder).free
-        with open(self.folder / "filler", "ab") as file:
-            if free > left:
-                os.posix_fallocate(file.fileno(), 0, file.tell() + free - left)
+        with suppress(OSError), open(self.folder / "filler", "ab", buffering=0) as file:  # until it is full
+            while True:
+                file.write(bytes(4096))
+        with suppress(OSError):
+            os.truncate(self.folder / "filler", max(0, (self.folder / "filler").stat().st_size - left))
 
     def free(self) -> None:
         """Make room again."""

@@ -2,6 +2,7 @@
 
 import os
 
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # a GPU does not survive a fork
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
@@ -35,8 +36,15 @@ ITERATIONS = 12
 PATIENCE = 15.0  # seconds in which loader workers and peers notice that a process was killed
 LAST = 30.0  # seconds more in which they end when asked to, as torchrun asks the peers
 LONGEST = 300  # seconds of an undisturbed run
-# Shares of the kills: of training in one process and two, on a disk that fills up, of upscaling and testing
-SHARES = {"train": 35, "train in 2 processes": 25, "train on a full disk": 10, "upscale": 15, "test": 15}
+SHARES = {
+    "train": 30,
+    "train in 2 processes": 25,
+    "train on a full disk": 12,
+    "upscale": 12,
+    "upscale on a full disk": 5,
+    "test": 11,
+    "test on a full disk": 5,
+}  # of the kills
 
 
 @dataclass
@@ -296,15 +304,11 @@ def equal(a: Any, b: Any) -> bool:
     return torch.equal(a, b) if isinstance(a, torch.Tensor) else bool(a == b)
 
 
-def scenarios(folder: Path, rng: random.Random) -> dict[str, Any]:
-    """Return what makes each scenario, by the names of `SHARES`."""
-    return {
-        "train": lambda: Training(folder / "train", rng),
-        "train in 2 processes": lambda: Training(folder / "train2", rng, processes=2),
-        "train on a full disk": lambda: Training(folder / "small_disk", rng),
-        "upscale": lambda: Upscaling(folder / "upscale", rng),
-        "test": lambda: Testing(folder / "test", rng),
-    }
+def scenario_of(name: str, folder: Path, rng: random.Random) -> Scenario:
+    """Return the scenario of an entry of `SHARES`."""
+    if name.startswith("train"):
+        return Training(folder, rng, processes=2 if "2 processes" in name else 1)
+    return (Upscaling if name.startswith("upscale") else Testing)(folder, rng)
 
 
 def _absolute(path: str) -> Path:
@@ -325,8 +329,9 @@ def main() -> int:
         for name in chosen:
             rng = random.Random(f"torture {args.seed} {name}")
             kills = max(1, round(args.kills * SHARES[name] / sum(SHARES[one] for one in chosen)))
-            with SmallDisk(folder / "small_disk") if "disk" in name else nullcontext() as disk:
-                scenario = scenarios(folder, rng)[name]()
+            place = folder / name.replace(" ", "_")
+            with SmallDisk(place) if "disk" in name else nullcontext() as disk:
+                scenario = scenario_of(name, place, rng)
                 scenario.disk = disk
                 tally = scenario.run(kills)
                 os.chdir(folder)
