@@ -6,6 +6,7 @@ BasicSR 1.4.2 is unmaintained. These are its defects, and the repairs:
   that BasicSR uses takes its place.
 * Its option parser reads YAML with a loader that runs code, passes `--force_yml` to `exec`, does not know the
   `--local-rank` of `torch.distributed.launch`, and answers mistakes with tracebacks. DRCT's parser takes its place.
+* Its RealESRGANDataset needs a list of the files of a folder, and has a fixed size of regions. DRCT's takes its place.
 * On resuming, it asks CUDA for a device even on the CPU, and unpickles arbitrary objects. DRCT's function replaces it.
 
 Repairs are made at the first `import basicsr`, in whatever module, so that `import drct` is fast.
@@ -75,12 +76,15 @@ def _repair_basicsr() -> None:
     import basicsr.test
     import basicsr.train
     import basicsr.utils.options
+    from basicsr.utils.registry import DATASET_REGISTRY
 
+    from drct.data.realesrgan_dataset import RealESRGANDataset
     from drct.runs.training_states import load_resume_state
 
     for module in (basicsr.utils.options, basicsr.train, basicsr.test):
         module.parse_options = parse_options
     basicsr.train.load_resume_state = load_resume_state
+    DATASET_REGISTRY._obj_map["RealESRGANDataset_basicsr"] = RealESRGANDataset
 
 
 def parse_options(root_path: str | os.PathLike, is_train: bool = True) -> tuple[dict[str, Any], argparse.Namespace]:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from drct.errors import DRCTError, did_you_mean
 from drct.evaluation.metrics import check_type
 from drct.files import expanded
+from drct.runtime.registry import registered_name
 from drct.schema.options import Arguments, Dataset, DRCTNetwork, Options, Section, TrainingOptions, known_keys
 
 PREPARE_HINT = "Put the images there or prepare them with `python drct/prepare.py` (see datasets/README.md)."
@@ -19,12 +20,14 @@ WEIGHTS_HINTS = {
     "pretrain_network_g": "Put the weight file there (see experiments/pretrained_models/README.md).",
     "resume_state": "Check the path, or use --auto_resume.",
 }
-ORIGINAL_LISTS = "drct/data/meta_info/"  # the original project carries its lists of files there
+ORIGINAL_LISTS = ("drct/data/meta_info/", "hat/data/meta_info/")  # the original projects carry their lists there
 NEED_BORDER = ("calculate_psnr", "calculate_ssim", "calculate_niqe")
 NEED_FOLDERS = {
     "PairedImageDataset": ["dataroot_gt", "dataroot_lq"],
     "SingleImageDataset": ["dataroot_lq"],
     "ImageNetPairedDataset": ["dataroot_gt"],
+    "RealESRGANDataset": ["dataroot_gt"],
+    "RealESRGANPairedDataset": ["dataroot_gt", "dataroot_lq"],
 }
 
 
@@ -55,7 +58,7 @@ def list_of_files(dataset: Dataset) -> str | None:
 
     An LMDB has its own list, and lists of the original project that are not here are ignored.
     """
-    path = dataset.meta_info_file
+    path = dataset.meta_info_file or dataset.meta_info
     if path is None or dataset.io_backend.type == "lmdb":
         return None
     return None if path.startswith(ORIGINAL_LISTS) and not expanded(path).is_file() else path
@@ -103,8 +106,7 @@ def _check_types(options: Options, file: str) -> None:
         losses = {"pixel_opt": options.train.pixel_opt, "perceptual_opt": options.train.perceptual_opt}
         named += [(f"train.{key}.type", loss.type, registry.LOSS_REGISTRY) for key, loss in losses.items() if loss]
     for key, name, known in named:
-        # Registry.get also finds a name with this suffix, and prints; `in` does neither
-        if name not in known and f"{name}_basicsr" not in known:
+        if registered_name(known, name) not in known:
             available = sorted(name for name, _ in known)
             hint = did_you_mean(name, available) or f"; there are {', '.join(available)}"
             raise DRCTError(f"{file}: {key} {name!r} is unknown{hint}")
