@@ -11,9 +11,9 @@ from drct.errors import DRCTError, did_you_mean
 UNSUITABLE = {"LBFGS", "Optimizer", "LRScheduler", "ReduceLROnPlateau"}  # their steps need arguments
 
 
-def make_optimizer(name: str, parameters: Any, **options: Any) -> Optimizer:
+def make_optimizer(name: str, parameters: Any, key: str = "train.optim_g", **options: Any) -> Optimizer:
     """Build an optimizer of `torch.optim`. Raises `DRCTError` if there is none of this name or it fails."""
-    return _build(torch.optim, Optimizer, "train.optim_g", name, parameters, **options)
+    return _build(torch.optim, Optimizer, key, name, parameters, **options)
 
 
 def make_schedule(name: str, optimizer: Optimizer, **options: Any) -> lr_scheduler.LRScheduler:

@@ -271,8 +271,8 @@ class Train(Section):
     perceptual_opt: Annotated[PerceptualLoss | None, EMPTY_IS_NONE] = _key(
         "Loss between features. At least one of the two losses is needed."
     )
-    gan_opt: Loss | None = _key("Loss of the discriminator and of deceiving it: GANLoss. For RealDRCTGANModel.")
-    optim_d: Optimizer | None = _key("Optimizer of the discriminator.")
+    gan_opt: Arguments | None = _key("GANLoss of BasicSR, of the discriminator and of the network that deceives it.")
+    optim_d: Arguments | None = _key("Optimizer of the discriminator, with the keys of `optim_g`.")
     net_d_iters: OrNull[Positive] = _key("The network is trained in iterations that this divides.", 1)
     net_d_init_iters: OrNull[NotNegative] = _key("Iterations at the start that train the discriminator only.", 0)
 
