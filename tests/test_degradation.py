@@ -1,11 +1,9 @@
 """Degradation of training images, against BasicSR's own."""
 
-import random
 from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
-import numpy as np
 import pytest
 import torch
 from basicsr.data.realesrgan_dataset import RealESRGANDataset as BasicSRDataset
@@ -15,9 +13,8 @@ from basicsr.utils.img_process_util import filter2D
 from conftest import ROOT, photo, train_options
 
 from drct.data import degradation
-from drct.data.degradation import DegradedImages, Degradation
+from drct.data.degradation import Degradation
 from drct.data.realesrgan_dataset import RealESRGANDataset
-from drct.data.training_set import SampleOrder, TrainingSet
 from drct.runs.yaml_file import load_yaml
 from drct.schema.options import TrainingOptions
 from drct.seeding import DEGRADATION, seed_all

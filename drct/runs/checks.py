@@ -21,6 +21,7 @@ WEIGHTS_HINTS = {
     "resume_state": "Check the path, or use --auto_resume.",
 }
 ORIGINAL_LISTS = ("drct/data/meta_info/", "hat/data/meta_info/")  # the original projects carry their lists there
+REAL_MODELS = ("RealDRCTMSEModel", "RealDRCTGANModel")
 NEED_BORDER = ("calculate_psnr", "calculate_ssim", "calculate_niqe")
 NEED_FOLDERS = {
     "PairedImageDataset": ["dataroot_gt", "dataroot_lq"],
@@ -102,8 +103,10 @@ def _check_types(options: Options, file: str) -> None:
     named = [("model_type", options.model_type, registry.MODEL_REGISTRY)]
     named += [("network_g.type", options.network_g.type, registry.ARCH_REGISTRY)]
     named += [(f"datasets.{phase}.type", d.type, registry.DATASET_REGISTRY) for phase, d in options.datasets.all()]
+    if options.network_d and options.model_type in REAL_MODELS:
+        named += [("network_d.type", options.network_d.type, registry.ARCH_REGISTRY)]
     if isinstance(options, TrainingOptions):
-        losses = {"pixel_opt": options.train.pixel_opt, "perceptual_opt": options.train.perceptual_opt}
+        losses = {key: getattr(options.train, key) for key in ("pixel_opt", "perceptual_opt", "gan_opt")}
         named += [(f"train.{key}.type", loss.type, registry.LOSS_REGISTRY) for key, loss in losses.items() if loss]
     for key, name, known in named:
         if registered_name(known, name) not in known:
@@ -153,6 +156,7 @@ def _contradictions(options: Options) -> Iterator[str]:
             hint = did_you_mean("crop_border", metric.model_extra or {})
             yield f"val.metrics.{name} needs a crop_border in pixels{hint}"
     if isinstance(options, TrainingOptions):
+        yield from _contradictions_in_degradation(options)
         yield from _contradictions_in_training(options)
 
 
@@ -166,6 +170,22 @@ def _contradictions_in_patches(options: TrainingOptions) -> Iterator[str]:
             f"datasets.train.gt_size makes patches of {patch} low-resolution pixels, which is not a multiple "
             f"of network_g.window_size {network.window_size}"
         )
+
+
+def _contradictions_in_degradation(options: TrainingOptions) -> Iterator[str]:
+    data, paired = options.datasets.train, "set high_order_degradation: false to train on pairs as they are"
+    if data.type == "RealESRGANDataset":
+        if options.model_type == "DRCTModel" or not options.high_order_degradation:
+            yield "datasets.train.type RealESRGANDataset has no pairs: it is for RealDRCTMSEModel and RealDRCTGANModel"
+        if options.gt_size not in (None, data.gt_size):
+            yield f"gt_size is {options.gt_size}, but datasets.train.gt_size is {data.gt_size}"
+        if data.gt_size > data.crop_pad_size or data.crop_pad_size % options.scale:
+            yield (
+                f"datasets.train.crop_pad_size {data.crop_pad_size} must be a multiple of scale {options.scale} and at "
+                f"least gt_size {data.gt_size}"
+            )
+    elif options.model_type in REAL_MODELS and options.high_order_degradation:
+        yield f"{options.model_type} degrades samples of RealESRGANDataset, not {data.type}: {paired}"
 
 
 def _contradictions_in_training(options: TrainingOptions) -> Iterator[str]:
