@@ -64,6 +64,16 @@ def expanded(path: str | os.PathLike) -> Path:
     return Path(os.path.expanduser(path))  # noqa: PTH111
 
 
+def is_folder(path: str | os.PathLike) -> bool:
+    """Tell whether a folder exists; unlike `Path.is_dir`, also about what cannot be a path, such as one too long."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
+def is_file(path: str | os.PathLike) -> bool:
+    """Tell whether a file exists; unlike `Path.is_file`, also about what cannot be a path, such as one too long."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
 def remove_leftovers(folder: str | os.PathLike) -> None:
     """Delete temporary files of `write_atomically` that a killed process left in a folder."""
     for path in Path(folder).glob(".*.tmp"):

@@ -28,7 +28,7 @@ from drct.seeding import DEGRADATION, seed_all
 RECIPE = load_yaml(ROOT / "options" / "train" / "train_Real_DRCT_SRx4_mse_model.yml")
 TOP = {key: value for key, value in RECIPE.items() if key in DegradationKeys.model_fields}
 BLUR = {key: value for key, value in RECIPE["datasets"]["train"].items() if key in BlurKeys.model_fields}
-CLEAN = dict.fromkeys(TOP) | {"gt_usm": False}
+CLEAN = dict.fromkeys(TOP.keys() - {"gt_size"}) | {"gt_usm": False}
 
 
 @pytest.fixture

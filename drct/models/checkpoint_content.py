@@ -1,7 +1,5 @@
 """Content of the checkpoints of a model: weights of its networks, state of its optimizers and schedules."""
 
-import logging
-import math
 from copy import deepcopy
 from typing import Any
 
@@ -30,37 +28,26 @@ def optimization_state(optimizers: list[Any], schedules: list[Any]) -> dict[str,
     """Return the entries of a training state for optimizers and schedules, and their classes as `kinds`."""
     return {
         "optimizers": [optimizer.state_dict() for optimizer in optimizers],
-        "schedulers": [_schedule_state(schedule) for schedule in schedules],
+        "schedulers": [schedule_state(schedule) for schedule in schedules],
         "kinds": _kinds(optimizers, schedules),
     }
 
 
-def check_training_state(state: dict[str, Any], optimizers: list[Any], schedules: list[Any], total_iter: int) -> None:
-    """Raise `ValueError` if a training state is one of other classes or of a schedule that ends before `total_iter`.
+def check_kinds(state: dict[str, Any], optimizers: list[Any], schedules: list[Any]) -> None:
+    """Raise `ValueError` if a training state is one of optimizers or schedules of other classes than these.
 
-    Warn if a schedule had other options.
+    Without schedules, the optimizers alone are compared.
     """
     own, theirs = _kinds(optimizers, schedules), state.get("kinds")
-    if theirs not in (None, own):
+    if theirs and theirs[: len(own)] != own:
         raise ValueError(f"{', '.join(theirs)} is not {', '.join(own)}")
-    for schedule, saved in zip(schedules, state["schedulers"], strict=True):
-        current = _schedule_state(schedule)
-        changed = [
-            f"{key} {value} (the option file: {current[key]})"
-            for key, value in saved.items()
-            if key in current and key not in PROGRESS and current[key] != value
-        ]
-        if changed:
-            logging.getLogger("basicsr").warning(f"the schedule of the training state goes on: {', '.join(changed)}")
-        if saved.get("total_steps", math.inf) < total_iter:
-            raise ValueError(f"its schedule ends after total_steps {saved['total_steps']}, before train.total_iter")
 
 
 def _kinds(optimizers: list[Any], schedules: list[Any]) -> list[str]:
     return [type(thing).__name__ for thing in (*optimizers, *schedules)]
 
 
-def _schedule_state(schedule: Any) -> dict[str, Any]:
+def schedule_state(schedule: Any) -> dict[str, Any]:
     """Return the state of a schedule without Counters, which some versions of PyTorch refuse to load."""
     state = schedule.state_dict()
     return {key: dict(value) if isinstance(value, dict) else deepcopy(value) for key, value in state.items()}

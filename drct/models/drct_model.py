@@ -20,9 +20,11 @@ from drct.errors import DRCTError
 from drct.evaluation import validate  # not its names: importing BasicSR imports this module, perhaps amid that one
 from drct.evaluation.metric_table import MetricTable
 from drct.inference.runner import NetworkRunner
-from drct.models.checkpoint_content import check_training_state, optimization_state, weights_content
+from drct.models.changed_options import apply_options, kept_by, record, tell_changes
+from drct.models.checkpoint_content import check_kinds, optimization_state, weights_content
+from drct.models.explanations import explained_loss, explained_network
 from drct.models.feature_weights import explained_download
-from drct.models.optimizers import make_optimizer, make_schedule, update_learning_rates
+from drct.models.optimizers import check_schedule, make_optimizer, make_schedule, update_learning_rates
 from drct.runtime import checkpoint, distributed
 from drct.runtime.device import PRECISIONS, device_for, resolve_num_gpu
 from drct.schema.options import Options, Tile, Train
@@ -92,6 +94,8 @@ class DRCTModel(SRModel):
 
     def feed_data(self, data: dict[str, Any]) -> None:
         """Take a batch: `lq` and perhaps `gt`, (B, C, H, W), RGB in [0, 1]."""
+        if "lq" not in data:
+            raise DRCTError(f"the dataset gives {', '.join(data)}, but no lq, which {type(self).__name__} upscales")
         self.__dict__.pop("gt", None)
         super().feed_data(data)
 
@@ -127,6 +131,7 @@ class DRCTModel(SRModel):
             # Its threads take autocast's default, fp16, which needs scaled losses
             raise DRCTError("train.precision: bf16 does not work with DataParallel: use torchrun, or set num_gpu: 1")
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=options.precision == "fp16")
+        self.kept_options: dict[str, Any] = {}  # those of a training state that go on in place of the option file's
         self.skipped_in_a_row = 0
         self.changing = False  # whether the weights are being changed, and must not be saved
         # With fp16 the first steps may be skipped until the scale is found
@@ -143,15 +148,8 @@ class DRCTModel(SRModel):
     def setup_schedulers(self) -> None:
         """Build BasicSR's schedules, or any of `torch.optim.lr_scheduler`, by name."""
         options = dict(self.opt["train"]["scheduler"])
-        kind = options.pop("type")
-        if kind not in ("MultiStepLR", "MultiStepRestartLR", "CosineAnnealingRestartLR"):
-            self.schedulers = [make_schedule(kind, optimizer, **options) for optimizer in self.optimizers]
-            return
-        self.opt["train"]["scheduler"] = dict(self.opt["train"]["scheduler"])  # BasicSR takes out its type
-        try:
-            super().setup_schedulers()
-        except (AssertionError, TypeError, ValueError) as error:
-            raise DRCTError(f"train.scheduler: {kind}: {error}") from error
+        kind, total = options.pop("type"), self.train_options.total_iter
+        self.schedulers = [make_schedule(kind, optimizer, total, **options) for optimizer in self.optimizers]
 
     def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
         """Set the learning rate of a step. Unlike BasicSR's, the warm-up is right for any schedule."""
@@ -193,6 +191,8 @@ class DRCTModel(SRModel):
         return {"grad_norm": (self.net_g, self.optimizer_g)}
 
     def _compute_gradients(self, current_iter: int) -> None:
+        if not hasattr(self, "gt"):
+            raise DRCTError("the dataset datasets.train has no ground truth (gt) to train on: choose another type")
         for _, optimizer in self.trained_networks(current_iter).values():
             optimizer.zero_grad()
         self.losses: dict[str, Tensor] = {}
@@ -209,13 +209,18 @@ class DRCTModel(SRModel):
     def _add_gradients(self, part: dict[str, Tensor], share: float, last: bool, current_iter: int) -> None:
         """Add the gradients and losses of a part of the batch, weighted by its share."""
         with self._added_up(self.net_g, last):
-            self._backward(self._losses(self._run(self.net_g, part["lq"]), part["gt"]), share)
+            self._backward(self._losses(self._upscaled(self.net_g, part["lq"]), part["gt"]), share)
 
     def _added_up(self, network: nn.Module, last: bool) -> AbstractContextManager[None]:
         """Let the processes add up the gradients of a network after the last part of the batch only."""
         if isinstance(network, nn.parallel.DistributedDataParallel) and not last:
             return network.no_sync()
         return nullcontext()
+
+    def _upscaled(self, network: nn.Module, lq: Tensor) -> Tensor:
+        """Run net_g, wrapped or not."""
+        with explained_network(self.options.network_g.type, lq):
+            return self._run(network, lq)
 
     def _run(self, network: nn.Module, images: Tensor) -> Tensor:
         """Run a network in the precision of training. Return its output as float32."""
@@ -238,10 +243,14 @@ class DRCTModel(SRModel):
             self.losses[name] = self.losses.get(name, 0) + number.detach() * share
 
     def _losses(self, output: Tensor, gt: Tensor) -> dict[str, Tensor]:
-        losses = {"l_pix": self.cri_pix(output, gt)} if self.cri_pix else {}
-        if self.cri_perceptual:
-            losses["l_percep"], losses["l_style"] = self.cri_perceptual(output, gt)
-        return {name: loss for name, loss in losses.items() if loss is not None}
+        with explained_loss(self.opt["train"], output, gt):
+            losses = {"l_pix": self.cri_pix(output, gt)} if self.cri_pix else {}
+            if self.cri_perceptual:
+                losses["l_percep"], losses["l_style"] = self.cri_perceptual(output, gt)
+            losses = {name: loss for name, loss in losses.items() if loss is not None}
+            if any(loss.dim() for loss in losses.values()):
+                raise ValueError("a loss is not a single number: set its reduction to mean or sum")
+        return losses
 
     def _count_skipped(self, finite: bool, current_iter: int) -> None:
         self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
@@ -292,6 +301,7 @@ class DRCTModel(SRModel):
             "iter": current_iter,
             "networks": list(self.saved_networks()),
             **optimization_state(self.optimizers, self.schedulers),
+            "options": record(self.options, self.kept_options),
             "scaler": self.scaler.state_dict(),
             "best_metric_results": self.validator.best,
             **progress,
@@ -299,19 +309,44 @@ class DRCTModel(SRModel):
         checkpoint.save(Path(self.opt["path"]["training_states"], f"{current_iter}.state"), state)
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:
-        """Go on from a training state. Raises `DRCTError` if it is the state of another optimizer or schedule."""
+        """Go on from a training state.
+
+        Its optimizer and schedule keep their options, or get those of the option file, as `train.on_resume` says.
+        Raises `DRCTError` if it is the state of another optimizer or schedule.
+        """
+        options, parts = self.train_options, (self.optimizers, self.schedulers)
+        applies = options.on_resume == "apply"
         try:
-            check_training_state(resume_state, self.optimizers, self.schedulers, self.train_options.total_iter)
-            super().resume_training(resume_state)
+            check_kinds(resume_state, self.optimizers, [] if applies else self.schedulers)
+            tell_changes(resume_state, self.options, *parts)
+            if applies:
+                apply_options(resume_state, *parts, options.warmup_iter, resume_state["iter"])
+            else:
+                super().resume_training(resume_state)
         except (AssertionError, KeyError, ValueError) as error:
             raise DRCTError(
-                f"the training state does not fit the option file's optimizer, schedule or network: {error}. To start "
-                "anew from its weights, use path.pretrain_network_g instead"
+                f"the training state does not fit the option file's optimizer, schedule or network: {error}. "
+                "To start anew from its weights, use path.pretrain_network_g instead; train.on_resume: apply takes "
+                "another schedule"
             ) from error
-        by_basicsr = "kinds" not in resume_state  # which holds a lower rate during its warm-up
-        if by_basicsr and resume_state["iter"] < self.train_options.warmup_iter:
-            for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
-                group.setdefault("scheduled_lr", group["initial_lr"])
+        if not applies:
+            self._keep_options(resume_state)
         if resume_state.get("scaler"):
             self.scaler.load_state_dict(resume_state["scaler"])
         self.validator.best = resume_state.get("best_metric_results", {})
+
+    def _keep_options(self, state: dict[str, Any]) -> None:
+        """Let the optimizers and schedules go on as those of a training state, which they have loaded."""
+        self.kept_options = kept_by(state, self.options)
+        by_basicsr = "kinds" not in state  # which holds a lower rate during its warm-up
+        if by_basicsr and state["iter"] < self.train_options.warmup_iter:
+            for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
+                group.setdefault("scheduled_lr", group["initial_lr"])
+        try:
+            for schedule in self.schedulers:
+                check_schedule(schedule, self.train_options.total_iter)
+        except DRCTError as error:
+            raise DRCTError(
+                f"the schedule of the training state cannot go on: {error}. train.on_resume: apply takes the option "
+                "file's schedule"
+            ) from error

@@ -105,11 +105,11 @@ class RealDRCTGANModel(RealDRCTMSEModel):
         if "grad_norm" in self.trained_networks(current_iter):
             self.net_d.requires_grad_(False)
             with self._added_up(self.net_g, last):
-                output = self._run(self.net_g, part["lq"])
+                output = self._upscaled(self.net_g, part["lq"])
                 self._backward(self._generator_losses(output, part), share)
         else:
             with torch.no_grad():
-                output = self._run(self.get_bare_model(self.net_g), part["lq"])
+                output = self._upscaled(self.get_bare_model(self.net_g), part["lq"])
         self.net_d.requires_grad_(True)
         images = {"real": self._target(part, "gan_gt_usm"), "fake": output.detach()}
         for name, batch in images.items():

@@ -1,19 +1,22 @@
 """Mistakes in option files: against the schema, BasicSR's registries, the disk, and of options that contradict."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import basicsr  # noqa: F401 - fills the registries
+import psutil
 from basicsr.utils import registry
 from pydantic import ValidationError
 
 from drct.errors import DRCTError, did_you_mean
 from drct.evaluation.metrics import check_type
-from drct.files import expanded
-from drct.runtime.registry import registered_name
+from drct.files import expanded, is_file, is_folder
+from drct.models.optimizers import OPTIMIZERS, SCHEDULES
 from drct.schema.options import Arguments, Dataset, DRCTNetwork, Options, Section, TrainingOptions, known_keys
+from drct.text import brief
 
 PREPARE_HINT = "Put the images there or prepare them with `python drct/prepare.py` (see datasets/README.md)."
 WEIGHTS_HINTS = {
@@ -45,7 +48,8 @@ def check_options(opt: dict[str, Any], is_train: bool, file: str, logger: loggin
     for key, hint in _misspelt_keys(options):
         logger.warning(f"{file}: {key} is not an option{hint}; it is ignored")
     _check_types(options, file)
-    for problem in chain(_missing_images(options), _contradictions(options), _missing_files(options)):
+    checks = (_missing_images, _contradictions, _missing_files, _too_large)
+    for problem in chain.from_iterable(check(options) for check in checks):
         raise DRCTError(f"{file}: {problem}")
     for phase, dataset in options.datasets.all():
         if dataset.meta_info_file and dataset.io_backend.type != "lmdb" and list_of_files(dataset) is None:
@@ -62,7 +66,7 @@ def list_of_files(dataset: Dataset) -> str | None:
     path = dataset.meta_info_file or dataset.meta_info
     if path is None or dataset.io_backend.type == "lmdb":
         return None
-    return None if path.startswith(ORIGINAL_LISTS) and not expanded(path).is_file() else path
+    return None if path.startswith(ORIGINAL_LISTS) and not is_file(expanded(path)) else path
 
 
 def _explain(error: ValidationError, opt: dict[str, Any]) -> str:
@@ -77,11 +81,13 @@ def _explain(error: ValidationError, opt: dict[str, Any]) -> str:
     where = f": {'.'.join(keys)}" if keys else ""
     if missing:
         key = first["loc"][-1]
-        return f"{where} has no '{key}'{did_you_mean(key, section.keys() - known_keys())}"
+        others = section.keys() - known_keys() if isinstance(section, dict) else ()
+        return f"{where} has no '{key}'{did_you_mean(key, others)}"
     if first["type"] == "problem":
         return f"{where} {first['msg']}"
     words = first["msg"] if first["type"] == "must_be" else first["msg"].removeprefix("Input should be ")
-    return f"{where} must be {words}, not {first['input']!r}"
+    words = words.replace("a valid dictionary", "a section")
+    return f"{where} must be {words}, not {brief(first['input'])}"
 
 
 def _misspelt_keys(section: Section, prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -108,11 +114,17 @@ def _check_types(options: Options, file: str) -> None:
     if isinstance(options, TrainingOptions):
         losses = {key: getattr(options.train, key) for key in ("pixel_opt", "perceptual_opt", "gan_opt")}
         named += [(f"train.{key}.type", loss.type, registry.LOSS_REGISTRY) for key, loss in losses.items() if loss]
-    for key, name, known in named:
-        if registered_name(known, name) not in known:
-            available = sorted(name for name, _ in known)
-            hint = did_you_mean(name, available) or f"; there are {', '.join(available)}"
-            raise DRCTError(f"{file}: {key} {name!r} is unknown{hint}")
+    # Registry.get also finds a name with this suffix, and prints; `in` does neither
+    choices: list[tuple[str, str, Collection[str]]] = [
+        (key, name, {known.removesuffix("_basicsr") for known, _ in registered}) for key, name, registered in named
+    ]
+    if isinstance(options, TrainingOptions):
+        choices.append(("train.optim_g.type", options.train.optim_g.type, OPTIMIZERS.keys()))
+        choices.append(("train.scheduler.type", options.train.scheduler.type, SCHEDULES.keys()))
+    for key, name, available in choices:
+        if name not in available:
+            hint = did_you_mean(name, sorted(available)) or f"; there are {', '.join(sorted(available))}"
+            raise DRCTError(f"{file}: {key} {brief(name)} is unknown{hint}")
     for name, metric in options.metrics().items():
         check_type(f"{file}: val.metrics.{name}.type", metric.type)
 
@@ -124,23 +136,37 @@ def _missing_images(options: Options) -> Iterator[str]:
             path = getattr(dataset, key)
             if path is None:
                 yield f"{where} has no '{key}'{did_you_mean(key, dataset.model_extra or {})}"
-            elif not expanded(path).is_dir():
-                yield f"{where}.{key}: no such folder: {expanded(path)}. {PREPARE_HINT}"
-            elif not any(expanded(path).iterdir()):
-                yield f"{where}.{key}: the folder {expanded(path)} is empty. {PREPARE_HINT}"
+            elif not is_folder(expanded(path)):
+                yield f"{where}.{key}: no such folder: {_shown(expanded(path))}. {PREPARE_HINT}"
+            elif reason := _without_entries(expanded(path)):
+                yield f"{where}.{key}: the folder {expanded(path)} {reason}. {PREPARE_HINT}"
         files = list_of_files(dataset)
-        if files is not None and not expanded(files).is_file():
+        if files is not None and not is_file(expanded(files)):
             yield (
-                f"{where}.meta_info_file: no such file: {files}. Write it with `python drct/prepare.py meta-info`, "
-                "or remove the key to use all files of the folder."
+                f"{where}.meta_info_file: no such file: {_shown(files)}. Write it with `python drct/prepare.py "
+                "meta-info`, or remove the key to use all files of the folder."
             )
 
 
 def _missing_files(options: Options) -> Iterator[str]:
     for key, hint in WEIGHTS_HINTS.items():
         path = getattr(options.path, key)
-        if path is not None and not expanded(path).is_file():
-            yield f"path.{key}: no such file: {path}. {hint}"
+        if path is not None and not is_file(expanded(path)):
+            yield f"path.{key}: no such file: {_shown(path)}. {hint}"
+
+
+def _shown(path: object) -> str:
+    """Return a path as it is, or in quotes and shortened if it would not fit in a line."""
+    text = str(path)
+    return text if text.isprintable() and 0 < len(text) < 500 else brief(text)
+
+
+def _without_entries(folder: Path) -> str:
+    """Return why there is nothing to read in a folder, '' if there is something."""
+    try:
+        return "" if any(folder.iterdir()) else "is empty"
+    except OSError as error:
+        return f"cannot be read ({error.strerror or error})"
 
 
 def _contradictions(options: Options) -> Iterator[str]:
@@ -151,6 +177,9 @@ def _contradictions(options: Options) -> Iterator[str]:
         yield f"two datasets are called {twice[0]!r}, and their results would become one"
     if "upscale" in options.network_g.model_fields_set and options.network_g.upscale != options.scale:
         yield f"scale is {options.scale}, but network_g.upscale is {options.network_g.upscale!r}"
+    elif isinstance(options.network_g, DRCTNetwork) and options.network_g.upscale != options.scale:
+        yield f"scale is {options.scale}, but network_g.upscale is {options.network_g.upscale} if not given"
+    yield from _contradictions_in_channels(options)
     for name, metric in options.metrics().items():
         if metric.type in NEED_BORDER and metric.crop_border is None:
             hint = did_you_mean("crop_border", metric.model_extra or {})
@@ -160,7 +189,31 @@ def _contradictions(options: Options) -> Iterator[str]:
         yield from _contradictions_in_training(options)
 
 
+def _too_large(options: Options) -> Iterator[str]:
+    """Yield what would take more than all memory of this machine, before it is tried."""
+    memory = psutil.virtual_memory().total
+    if isinstance(options.network_g, DRCTNetwork) and (size := 4 * options.network_g.weights()) > memory:
+        yield f"network_g has weights of about {size / 2**30:,.0f} GB, more than this machine's memory"
+    if isinstance(options, TrainingOptions):
+        data = options.datasets.train
+        if (size := 4 * 3 * data.gt_size**2 * data.batch_size_per_gpu) > memory:
+            yield (
+                f"datasets.train: a batch of batch_size_per_gpu {data.batch_size_per_gpu} patches of gt_size "
+                f"{data.gt_size} takes {size / 2**30:,.0f} GB, more than this machine's memory"
+            )
+
+
+def _contradictions_in_channels(options: Options) -> Iterator[str]:
+    for phase, dataset in options.datasets.all():
+        channels = 1 if dataset.color == "y" else 3
+        network = options.network_g
+        if dataset.type in NEED_FOLDERS and isinstance(network, DRCTNetwork) and network.in_chans != channels:
+            yield f"network_g.in_chans is {network.in_chans}, but datasets.{phase} has images of {channels} channels"
+
+
 def _contradictions_in_patches(options: TrainingOptions) -> Iterator[str]:
+    if options.datasets.train.type == "SingleImageDataset":
+        yield "datasets.train.type SingleImageDataset has no ground truth to train on; PairedImageDataset has"
     size, scale, network = options.datasets.train.gt_size, options.scale, options.network_g
     if size % scale:
         yield f"datasets.train.gt_size {size} is not a multiple of scale {scale}"

@@ -84,7 +84,7 @@ def read_options(
     opt["num_gpu"] = resolve_num_gpu(options.num_gpu, logger, opt["dist"])
     distributed.start(options.dist_params.backend, opt["num_gpu"], logger)
     if options.manual_seed is None:
-        opt["manual_seed"] = distributed.from_first(random.randint(1, 10000))
+        opt |= {"manual_seed": distributed.from_first(random.randint(1, 10000)), "seed_is_random": True}
     set_random_seed(opt["manual_seed"])
     opt["is_train"], opt["auto_resume"] = is_train, auto_resume or distributed.any_process(distributed.restarted())
     opt["name"] = f"debug_{options.name}" if debug and not options.name.startswith("debug") else options.name

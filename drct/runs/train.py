@@ -38,6 +38,11 @@ class TrainingRun:
     def __init__(self, opt: dict[str, Any], option_file: str, log: RunLog) -> None:
         state, paths = training_states.state_to_resume(opt) or ({}, {})
         self.seed = state.get("seed", opt["manual_seed"])
+        if self.seed != opt["manual_seed"] and not opt.get("seed_is_random"):
+            logger.warning(
+                f"manual_seed is {opt['manual_seed']} in the option file but {self.seed} in the training state, which "
+                "stays: a run has one seed"
+            )
         self.opt = opt = opt | {"path": opt["path"] | paths, "manual_seed": self.seed}
         self.options = TrainingOptions.model_validate(opt)
         self.stop = StopRequest()

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field
 
-from drct.schema.fields import MustBe, Number, OrNull, Positive, Range, Rate, Section, Switch, described
+from drct.schema.fields import MustBe, Number, OrNull, Range, Rate, Section, Size, Switch, described
 
 Kernel: TypeAlias = Literal["iso", "aniso", "generalized_iso", "generalized_aniso", "plateau_iso", "plateau_aniso"]
 
@@ -53,7 +53,7 @@ Factors = Annotated[Range, AfterValidator(_around_one), MustBe("two factors arou
 Quality = Annotated[Range, AfterValidator(_within_quality), MustBe("two qualities from 1 to 99, the smaller first")]
 Widths = Annotated[Range, AfterValidator(_increasing), MustBe("two different numbers above 0, the smaller first")]
 Betas = Annotated[Range, AfterValidator(_around_one), MustBe("two numbers around 1, the smaller first")]
-OddSize = Annotated[Positive, AfterValidator(_odd), MustBe("an odd number")]
+OddSize = Annotated[Size, AfterValidator(_odd), MustBe("an odd number")]
 ResizeMode = Literal["area", "bilinear", "bicubic", "antialiased"]
 ResizeModes = Annotated[
     list[ResizeMode], Field(min_length=1), MustBe("a list of area, bilinear, bicubic and antialiased")
@@ -110,8 +110,8 @@ class DegradationKeys(Section):
     jpeg_prob2: OrNull[Rate] = described("`jpeg_prob` of the second stage.", 1)
     jpeg_range2: Quality | None = described("`jpeg_range` of the second stage.")
 
-    gt_size: Positive | None = described("Must be equal to `datasets.train.gt_size`, which is taken if not given.")
-    queue_size: Positive | None = described(
+    gt_size: Size | None = described("Must be equal to `datasets.train.gt_size`, which is taken if not given.")
+    queue_size: Size | None = described(
         "Size of the pool from which training samples are drawn, each to be replaced by the next; none if not given. "
         "Here every sample of a batch is degraded by itself, so that batches need no pool to be mixed."
     )
@@ -120,7 +120,7 @@ class DegradationKeys(Section):
 class BlurKeys(Section):
     """Blur kernels that RealESRGANDataset draws."""
 
-    crop_pad_size: OrNull[Positive] = described(
+    crop_pad_size: OrNull[Size] = described(
         "RealESRGANDataset: side of the region that is degraded before patches are cut out of it.", 400
     )
     blur_kernel_size: OrNull[OddSize] = described("RealESRGANDataset: largest side of blur kernels in pixels.", 21)

@@ -22,8 +22,10 @@ class MustBe:
     def _validate(self, value: Any, validate: Any) -> Any:
         try:
             return validate(value)
-        except ValidationError:
-            raise PydanticCustomError("must_be", self.words) from None
+        except ValidationError as error:
+            limits = [entry["ctx"]["le"] for entry in error.errors() if entry["type"] == "less_than_equal"]
+            words = f"{self.words}, at most {limits[0]}" if limits and "from" not in self.words else self.words
+            raise PydanticCustomError("must_be", words) from None
 
 
 class NullIsDefault:
@@ -57,32 +59,49 @@ OrNull = Annotated[T, NullIsDefault()]
 WHOLE = BeforeValidator(_whole)
 EMPTY_IS_NONE = BeforeValidator(lambda value: value or None)
 
+_FINITE = Field(strict=True, allow_inf_nan=False)
+
 Switch = Annotated[bool, Field(strict=True), MustBe("true or false")]
-Number = Annotated[float, Field(strict=True), MustBe("a number")]
-PositiveNumber = Annotated[float, Field(strict=True, gt=0), MustBe("a number above 0")]
-Rate = Annotated[float, Field(strict=True, ge=0, le=1), MustBe("a number from 0 to 1")]
-Decay = Annotated[float, Field(strict=True, ge=0, lt=1), MustBe("a number from 0 (no average) to below 1")]
-Whole = Annotated[int, Field(strict=True), WHOLE, MustBe("a whole number")]
-NotNegative = Annotated[int, Field(strict=True, ge=0), WHOLE, MustBe("0 or a whole number above")]
-Positive = Annotated[int, Field(strict=True, gt=0), WHOLE, MustBe("a whole number above 0")]
-Wholes = Annotated[list[Positive], MustBe("a list of whole numbers")]
+Number = Annotated[float, _FINITE, MustBe("a number")]
+PositiveNumber = Annotated[float, _FINITE, Field(gt=0), MustBe("a number above 0")]
+Ratio = Annotated[float, _FINITE, Field(gt=0, le=1e4), MustBe("a number above 0")]
+Rate = Annotated[float, _FINITE, Field(ge=0, le=1), MustBe("a number from 0 to 1")]
+Decay = Annotated[float, _FINITE, Field(ge=0, lt=1), MustBe("a number from 0 (no average) to below 1")]
+LearningRate = Annotated[float, _FINITE, Field(ge=0), MustBe("a number, the learning rate")]
+Whole = Annotated[int, Field(strict=True, ge=-(10**12), le=10**12), WHOLE, MustBe("a whole number")]
+NotNegative = Annotated[int, Field(strict=True, ge=0, le=10**12), WHOLE, MustBe("0 or a whole number above")]
+Seed = Annotated[int, Field(strict=True, ge=0, le=2**32 - 1), WHOLE, MustBe("0 or a whole number above")]
+Positive = Annotated[int, Field(strict=True, gt=0, le=10**12), WHOLE, MustBe("a whole number above 0")]
+Size = Annotated[int, Field(strict=True, gt=0, le=2**16), WHOLE, MustBe("a whole number above 0")]  # in memory
+Scale = Annotated[int, Field(strict=True, gt=0, le=64), WHOLE, MustBe("a whole number above 0")]
+Margin = Annotated[int, Field(strict=True, ge=0, le=2**16), WHOLE, MustBe("0 or a whole number above")]
+Wholes = Annotated[list[Size], Field(min_length=1, max_length=256), MustBe("a list of whole numbers")]
 Text = Annotated[str, Field(strict=True), MustBe("text")]
-Name = Annotated[str, BeforeValidator(_text), MustBe("text")]
+Name = Annotated[
+    str,
+    Field(strict=True, pattern=r"^[^\x00-\x1f]*$", max_length=100),
+    BeforeValidator(_text),
+    MustBe("text of one line and at most 100 letters"),
+]
 FolderName = Annotated[
     str,
-    Field(strict=True, pattern=r"^[^/\\]*[^/\\.][^/\\]*$"),
+    Field(strict=True, pattern=r"^[^/\\\x00-\x1f]*[^/\\.\x00-\x1f][^/\\\x00-\x1f]*$", max_length=200),
     BeforeValidator(_text),
     MustBe("text that can be a folder's name"),
 ]
 Folder = Annotated[str, Field(strict=True), MustBe("the path of one folder")]
 File = Annotated[str, Field(strict=True), MustBe("the path of one file")]
 NumGPU = Annotated[
-    Annotated[int, Field(strict=True, ge=0), WHOLE] | Literal["auto"], MustBe("0 (CPU), a number of GPUs or auto")
+    Annotated[int, Field(strict=True, ge=0, le=10**4), WHOLE] | Literal["auto"],
+    MustBe("0 (CPU), a number of GPUs or auto"),
 ]
 Port = Annotated[int, Field(strict=True, gt=0, lt=65536), WHOLE, MustBe("the number of a port")]
 Precision = Annotated[Literal["fp32", "bf16", "fp16"], MustBe("fp32, bf16 or fp16")]
 PerChannel = Annotated[Number | list[Number], MustBe("a number or a list of one per channel")]
-ImageSize = Annotated[Positive | list[Positive], MustBe("a whole number above 0, or a height and a width")]
+ImageSize = Annotated[
+    Size | Annotated[list[Size], Field(min_length=2, max_length=2)],
+    MustBe("a whole number above 0, or a height and a width"),
+]
 
 
 def _ascending(value: list[float]) -> list[float]:
@@ -120,6 +139,10 @@ class Section(BaseModel):
     def _check_section(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             raise PydanticCustomError("must_be", cls.must_be)
+        for key in value:
+            if not isinstance(key, str):
+                words = "has the key {key}, but keys are text: remove it, or write it in quotes"
+                raise PydanticCustomError("problem", words, {"key": repr(key)})
         needed = {name for name, field in cls.model_fields.items() if field.is_required()}
         return {key: entry for key, entry in value.items() if entry is not None or key not in needed}
 

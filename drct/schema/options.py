@@ -21,6 +21,8 @@ from drct.schema.fields import (
     Folder,
     FolderName,
     ImageSize,
+    LearningRate,
+    Margin,
     MustBe,
     Name,
     NotNegative,
@@ -33,7 +35,11 @@ from drct.schema.fields import (
     PositiveNumber,
     Precision,
     Rate,
+    Ratio,
+    Scale,
     Section,
+    Seed,
+    Size,
     Switch,
     Text,
     Whole,
@@ -63,16 +69,16 @@ class DRCTNetwork(Network):
     type: Literal["DRCT", "DRCTPlain"] = _required(
         "Name of the network's class. Other classes registered with BasicSR have their own arguments."
     )
-    upscale: Positive = _argument("upscale", "Scale factor; must be equal to `scale`.")
-    in_chans: Positive = _argument("in_chans", "Number of channels of images.")
+    upscale: Scale = _argument("upscale", "Scale factor; must be equal to `scale`.")
+    in_chans: Size = _argument("in_chans", "Number of channels of images.")
     img_size: ImageSize = _argument("img_size", "Side of the low-resolution patches in training, in pixels.")
     patch_size: ImageSize = _argument("patch_size", "Side of a token in pixels. The network embeds single pixels.")
-    embed_dim: Positive = _argument("embed_dim", "Channels of the body, a multiple of every entry of `num_heads`.")
+    embed_dim: Size = _argument("embed_dim", "Channels of the body, a multiple of every entry of `num_heads`.")
     depths: Wholes = _argument("depths", "One entry per dense group; the entries spread the stochastic depth rates.")
     num_heads: Wholes = _argument("num_heads", "Attention heads of each group, as many entries as `depths`.")
-    window_size: Positive = _argument("window_size", "Side of an attention window in pixels.")
-    gc: Positive = _argument("gc", "Growth: channels that each block adds within a group.")
-    mlp_ratio: PositiveNumber = _argument("mlp_ratio", "Hidden channels of the MLPs, as a multiple of their width.")
+    window_size: Size = _argument("window_size", "Side of an attention window in pixels.")
+    gc: Size = _argument("gc", "Growth: channels that each block adds within a group.")
+    mlp_ratio: Ratio = _argument("mlp_ratio", "Hidden channels of the MLPs, as a multiple of their width.")
     qkv_bias: Switch = _argument("qkv_bias", "Whether queries, keys and values have an additive bias.")
     qk_scale: Number | None = _argument("qk_scale", "Factor of the attention logits; head_dim ** -0.5 if not given.")
     drop_rate: Rate = _argument("drop_rate", "Dropout rate of features.")
@@ -90,6 +96,14 @@ class DRCTNetwork(Network):
     resi_connection: Literal["1conv", "identity"] = _argument(
         "resi_connection", "Layer before the long skip connection: a 3x3 convolution or none."
     )
+
+    def weights(self) -> float:
+        """Return the number of weights, roughly: those of the Swin blocks and the indices of their windows."""
+        side = self.img_size if isinstance(self.img_size, int) else min(self.img_size)
+        window = min(self.window_size, side)
+        widths = [self.embed_dim + k * self.gc for k in range(5)]
+        block = sum((4 + 2 * self.mlp_ratio) * width**2 for width in widths)
+        return len(self.num_heads) * (block + 5 * (2 * window - 1) ** 2 * max(self.num_heads) + 5 * 2 * window**4)
 
 
 def _network_kind(network: Any) -> str:
@@ -136,12 +150,12 @@ class AnyDataset(Section):
     color: Text | None = _key("y to read the Y channel of YCbCr only.")
     mean: PerChannel | None = _key("Mean to subtract from images in [0, 1].")
     std: PerChannel | None = _key("Standard deviation to divide images by.")
-    gt_size: Positive | None = _key("Side of the ground-truth patches in pixels, a multiple of `scale`.")
+    gt_size: Size | None = _key("Side of the ground-truth patches in pixels, a multiple of `scale`.")
     use_hflip: Switch | None = _key("Whether to flip patches at random, left to right.")
     use_rot: Switch | None = _key("Whether to rotate patches at random, by multiples of 90 degrees.")
-    batch_size_per_gpu: Positive | None = _key("Patches per GPU (or process) and batch; see `train.accumulation`.")
+    batch_size_per_gpu: Size | None = _key("Patches per GPU (or process) and batch; see `train.accumulation`.")
     num_worker_per_gpu: NotNegative | None = _key("Processes per GPU that read images; 0 for the training process.")
-    dataset_enlarge_ratio: OrNull[PositiveNumber] = _key("Number of samples that an epoch takes of each image.", 1)
+    dataset_enlarge_ratio: OrNull[Ratio] = _key("Number of samples that an epoch takes of each image.", 1)
     cache: OrNull[Switch] = _key("Whether each worker keeps its decoded images in memory, 3 bytes per pixel.", False)
     use_shuffle: Switch | None = _key("Used by BasicSR's own train.py only; here samples are always shuffled.")
     prefetch_mode: Text | None = _key("Used by BasicSR's own train.py only: cpu or cuda.")
@@ -157,10 +171,10 @@ class Dataset(BlurKeys, AnyDataset):
 class TrainingDataset(Dataset):
     """Images to train on."""
 
-    gt_size: Positive = _as_in(Dataset, "gt_size")
+    gt_size: Size = _as_in(Dataset, "gt_size")
     use_hflip: Switch = _as_in(Dataset, "use_hflip")
     use_rot: Switch = _as_in(Dataset, "use_rot")
-    batch_size_per_gpu: Positive = _as_in(Dataset, "batch_size_per_gpu")
+    batch_size_per_gpu: Size = _as_in(Dataset, "batch_size_per_gpu")
     num_worker_per_gpu: NotNegative = _as_in(Dataset, "num_worker_per_gpu")
 
 
@@ -196,8 +210,8 @@ class Tile(Section):
     """Size of the tiles in which images are upscaled."""
 
     must_be: ClassVar[str] = "a section of keys or auto"
-    tile_size: Positive = _required("Side of a tile in input pixels, rounded up to whole windows.")
-    tile_pad: NotNegative = _key("Margin around a tile that is computed and cut off, in input pixels.", 0)
+    tile_size: Size = _required("Side of a tile in input pixels, rounded up to whole windows.")
+    tile_pad: Margin = _key("Margin around a tile that is computed and cut off, in input pixels.", 0)
 
 
 class Paths(Section):
@@ -221,7 +235,7 @@ class Optimizer(Arguments):
     """Optimizer of `torch.optim` and its arguments."""
 
     type: Text = _required("Any optimizer of torch.optim whose step takes no arguments, such as Adam.")
-    lr: Annotated[float, Field(strict=True), MustBe("a number, the learning rate")] = _required("Learning rate.")
+    lr: LearningRate = _required("Learning rate.")
 
 
 class Scheduler(Arguments):
@@ -258,11 +272,16 @@ class Train(Section):
     total_iter: Positive = _required("Number of iterations.")
     warmup_iter: OrNull[Whole] = _key("Iterations of linear warm-up of the learning rate; -1 for none.", -1)
     precision: Precision = _key("Number format of the forward and backward passes; fp16 scales the loss.", "fp32")
-    accumulation: OrNull[Positive] = _key("Number of batches whose gradients a step adds up, one after the other.", 1)
+    accumulation: OrNull[Size] = _key("Number of batches whose gradients a step adds up, one after the other.", 1)
     grad_clip: PositiveNumber | None = _key("Largest norm of the gradient; no clipping if none.")
     ema_decay: Decay = _key("Decay of the moving average of the weights, params_ema; 0 for no average.", 0.0)
     ema_warmup: OrNull[Switch] = _key(
         "Whether to begin with a smaller decay, so that a short run forgets the initial weights.", False
+    )
+    on_resume: Annotated[Literal["keep", "apply"], MustBe("keep or apply")] = _key(
+        "What a resumed run does with changes of `optim_g` and `scheduler`: keep those of the training state, or apply "
+        "the option file's to its iteration. All other changes always apply.",
+        "keep",
     )
     compile: OrNull[Switch] = _key("Whether to compile the network by torch.compile.", False)
     optim_g: Optimizer = _required("Optimizer.")
@@ -351,9 +370,9 @@ class GeneralOptions(Section):
 
     name: FolderName = _required("Name of the run and of its folder in experiments/ or results/.")
     model_type: Text = _required("DRCTModel, or any model registered with BasicSR.")
-    scale: Positive = _required("Scale factor.")
+    scale: Scale = _required("Scale factor.")
     num_gpu: NumGPU = _required("Number of GPUs, auto for all, 0 for the CPU.")
-    manual_seed: NotNegative | None = _key("Seed of all random numbers; a random one if none.")
+    manual_seed: Seed | None = _key("Seed of all random numbers; a random one if none.")
     precision: Precision = _key("Number format of inference.", "fp32")
     self_ensemble: OrNull[Switch] = _key("Whether to average the results of the 8 rotations and reflections.", False)
     find_unused_parameters: OrNull[Switch] = _key(
