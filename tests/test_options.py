@@ -383,7 +383,7 @@ def complete_options():
     """Training options in which each section of the schema has what it requires."""
     options = train_options() | {"tile": {"tile_size": 8}, "dist_params": {}}
     options["train"]["perceptual_opt"] = {"type": "PerceptualLoss"}
-    options["train"] |= {"gan_opt": {"type": "GANLoss"}, "optim_d": {"type": "Adam"}}
+    options["train"] |= {"gan_opt": {"type": "GANLoss"}, "optim_d": {"type": "Adam"}, "ldl_opt": {"type": "L1Loss"}}
     options["network_d"] = {"type": "UNetDiscriminatorSN"}
     options["logger"]["wandb"] = {"project": None, "resume_id": None}
     return options

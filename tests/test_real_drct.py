@@ -9,14 +9,16 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
+import numpy as np
 import pytest
 import torch
 import torchvision
 from basicsr.losses import build_loss
 from basicsr.models.realesrgan_model import RealESRGANModel
-from conftest import photo, train_options, write_options
+from conftest import photo, test_options, train_options, write_options
 from test_training import assert_equal, last_iteration, scalars, start, train
 
+from drct.commands import test as test_run
 from drct.commands import train as train_run
 from drct.data.degradation import sharpen
 from drct.errors import DRCTError
@@ -27,6 +29,7 @@ LIGHT = {"resize_modes": ["antialiased"], "blur_prob": 0.5, "noise_range2": [0, 
 GAN = {"gan_opt": {"type": "GANLoss", "gan_type": "vanilla", "loss_weight": 0.1}}
 GAN |= {"optim_d": {"type": "Adam", "lr": 1e-3, "betas": [0.9, 0.99]}}
 DISCRIMINATOR = {"type": "UNetDiscriminatorSN", "num_in_ch": 3, "num_feat": 8}
+LDL = {"type": "L1Loss", "loss_weight": 1.0}
 PERCEPTUAL = {"type": "PerceptualLoss", "layer_weights": {"conv1_2": 0.1, "conv2_2": 1.0}, "perceptual_weight": 0.5}
 
 
@@ -66,14 +69,14 @@ def test_steps_of_the_gan_are_those_of_basicsr(gt, random_vgg, monkeypatch):
     """The same weights, LR and GT: the same losses, gradients, weights and EMA after each of three steps."""
     usm = {"l1_gt_usm": True, "percep_gt_usm": True, "gan_gt_usm": False}
     torch.manual_seed(0)
-    ours = model_of(options("RealDRCTGANModel", perceptual_opt=PERCEPTUAL) | usm)
+    ours = model_of(options("RealDRCTGANModel", perceptual_opt=PERCEPTUAL, ldl_opt=LDL) | usm)
     names = ("net_g", "net_d", "net_g_ema", "optimizer_g", "optimizer_d", "cri_perceptual")
     nets = copy.deepcopy({name: getattr(ours, name) for name in names})
     # an optimizer's copy holds its own parameters: build those of the copied networks
     for kind, lr in (("g", 2e-4), ("d", 1e-3)):
         nets[f"optimizer_{kind}"] = torch.optim.Adam(nets[f"net_{kind}"].parameters(), lr, betas=(0.9, 0.99))
     theirs = SimpleNamespace(
-        **nets, opt=usm, cri_ldl=None, net_d_iters=1, net_d_init_iters=0, ema_decay=0.9, device=ours.device,
+        **nets, opt=usm, cri_ldl=build_loss(LDL), net_d_iters=1, net_d_init_iters=0, ema_decay=0.9, device=ours.device,
         cri_pix=build_loss({"type": "L1Loss"}), cri_gan=build_loss(GAN["gan_opt"]),
         reduce_loss_dict=lambda losses: {name: float(loss.detach()) for name, loss in losses.items()},
     )  # fmt: skip
@@ -227,3 +230,35 @@ def test_weights_of_features_that_cannot_be_downloaded(gt, monkeypatch):
     monkeypatch.setattr("basicsr.archs.vgg_arch.vgg.vgg19", no_network)
     with pytest.raises(DRCTError, match=r"no route.*vgg19-dcbb9e9d.pth"):
         model_of(options("RealDRCTGANModel", perceptual_opt=PERCEPTUAL))
+
+
+@pytest.mark.parametrize("model", ["RealDRCTMSEModel", "RealDRCTGANModel"])
+def test_these_models_test_as_drctmodel_does(pairs, weights, model):
+    opt = test_options(weights)
+    for name in ("DRCTModel", model):
+        file = write_options(Path(f"{name}.yml"), opt | {"model_type": name, "name": name})
+        assert test_run.main(["-opt", file]) == 0
+    for path in Path("results/DRCTModel/visualization/set").glob("*.png"):
+        other = Path(f"results/{model}/visualization/set", path.name.replace("DRCTModel", model))
+        assert path.read_bytes() == other.read_bytes()
+    tables = [Path(f"results/{name}/metrics_set.json").read_text() for name in ("DRCTModel", model)]
+    assert tables[0] == tables[1].replace(model, "DRCTModel")
+
+
+@pytest.mark.slow
+def test_a_small_gan_behaves(gt, random_vgg):
+    """In 300 iterations the pixel loss falls, and neither side wins: the discriminator tells some images, not all."""
+    opt = options("RealDRCTGANModel", total_iter=300, perceptual_opt=PERCEPTUAL, ema_decay=0.99)
+    opt["train"]["optim_g"]["lr"] = opt["train"]["optim_d"]["lr"] = 1e-3
+    opt["logger"] |= {"print_freq": 1, "save_checkpoint_freq": 300}
+    opt["datasets"]["train"]["batch_size_per_gpu"] = 4
+    assert run_in_here(opt)[0] == 0
+    series: dict[str, list[float]] = {}
+    for _, tag, value in scalars("run")[1:]:
+        series.setdefault(tag, []).append(float(value))
+    assert all(len(values) == 300 and np.isfinite(values).all() for values in series.values())
+    first, last = (np.mean(series["losses/l_g_pix"][part]) for part in (slice(20), slice(-50, None)))
+    assert last < 0.7 * first
+    for name in ("real", "fake"):
+        assert 0.05 < np.mean(series[f"losses/l_d_{name}"][-50:]) < 2
+    assert np.mean(series["train/out_d_real"][-50:]) > np.mean(series["train/out_d_fake"][-50:])

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from basicsr.archs import build_network
 from basicsr.losses import build_loss
+from basicsr.losses.loss_util import get_refined_artifact_map
 from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
 from torch import Tensor, nn
 
@@ -60,6 +61,10 @@ class RealDRCTGANModel(RealDRCTMSEModel):
             self.load_network(self.net_d, path.pretrain_network_d, path.strict_load_d, path.param_key_d)
         self.net_d.train()
         self.cri_gan = build_loss(self.opt["train"]["gan_opt"]).to(self.device)
+        ldl_options = self.opt["train"].get("ldl_opt")
+        if ldl_options and not self.train_options.ema_decay:
+            raise DRCTError("train.ldl_opt compares with the moving average of the weights: set train.ema_decay")
+        self.cri_ldl = build_loss(ldl_options).to(self.device) if ldl_options else None
         super().init_training_settings()
 
     def setup_optimizers(self) -> None:
@@ -123,6 +128,11 @@ class RealDRCTGANModel(RealDRCTMSEModel):
         if self.cri_perceptual:
             target = self._target(part, "percep_gt_usm")
             losses["l_g_percep"], losses["l_g_style"] = self.cri_perceptual(output, target)
+        if self.cri_ldl:
+            with torch.no_grad():
+                average = self._run(self.net_g_ema, part["lq"])
+            artifacts = get_refined_artifact_map(part["gt"], output, average, 7)
+            losses["l_g_ldl"] = self.cri_ldl(artifacts * output, artifacts * part["gt"])
         # Without DDP, which waits for gradients of the discriminator
         judgement = self._run(self.get_bare_model(self.net_d), output)
         losses["l_g_gan"] = self.cri_gan(judgement, True, is_disc=False)

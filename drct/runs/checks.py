@@ -112,7 +112,7 @@ def _check_types(options: Options, file: str) -> None:
     if options.network_d and options.model_type in REAL_MODELS:
         named += [("network_d.type", options.network_d.type, registry.ARCH_REGISTRY)]
     if isinstance(options, TrainingOptions):
-        losses = {key: getattr(options.train, key) for key in ("pixel_opt", "perceptual_opt", "gan_opt")}
+        losses = {key: getattr(options.train, key) for key in ("pixel_opt", "perceptual_opt", "gan_opt", "ldl_opt")}
         named += [(f"train.{key}.type", loss.type, registry.LOSS_REGISTRY) for key, loss in losses.items() if loss]
     # Registry.get also finds a name with this suffix, and prints; `in` does neither
     choices: list[tuple[str, str, Collection[str]]] = [

@@ -291,6 +291,7 @@ class Train(Section):
         "Loss between features. At least one of the two losses is needed."
     )
     gan_opt: Arguments | None = _key("GANLoss of BasicSR, of the discriminator and of the network that deceives it.")
+    ldl_opt: Arguments | None = _key("Loss of RealDRCTGANModel against artifacts, as BasicSR defines it: L1Loss.")
     optim_d: Arguments | None = _key("Optimizer of the discriminator, with the keys of `optim_g`.")
     net_d_iters: OrNull[Positive] = _key("The network is trained in iterations that this divides.", 1)
     net_d_init_iters: OrNull[NotNegative] = _key("Iterations at the start that train the discriminator only.", 0)
