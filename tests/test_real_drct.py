@@ -262,3 +262,30 @@ def test_a_small_gan_behaves(gt, random_vgg):
     for name in ("real", "fake"):
         assert 0.05 < np.mean(series[f"losses/l_d_{name}"][-50:]) < 2
     assert np.mean(series["train/out_d_real"][-50:]) > np.mean(series["train/out_d_fake"][-50:])
+
+
+@pytest.mark.parametrize(
+    ("changes", "dataset", "words"),
+    [
+        ({"gt_size": 24}, {}, "gt_size is 24, but datasets.train.gt_size is 16"),
+        ({}, {"crop_pad_size": 15}, "crop_pad_size 15 must be a multiple of scale 2 and at least gt_size 16"),
+        ({}, {"crop_pad_size": 12}, "crop_pad_size 12 must be a multiple of scale 2 and at least gt_size 16"),
+        ({}, {"kernel_list": ["iso", "aniso"], "kernel_prob": [1.0]}, "kernel_prob must have as many entries as"),
+        ({}, {"kernel_prob2": [1.0, 2.0]}, "kernel_prob2 must have as many entries as kernel_list2, 1, not 2"),
+        ({}, {"blur_kernel_size": 41}, "blur_kernel_size 41 is too large for images of 20 pixels"),
+        (
+            {"second_blur_prob": 0.5, "resize_prob": [0, 1, 0], "resize_range": [0.1, 1]},
+            {"blur_kernel_size2": 9},
+            "blur_kernel_size2 9 is too large for images of 4 pixels",
+        ),
+        ({"model_type": "DRCTModel"}, {}, "RealESRGANDataset has no pairs"),
+        ({"high_order_degradation": False}, {}, "RealESRGANDataset has no pairs"),
+    ],
+)
+def test_contradictions(gt, changes, dataset, words):
+    opt = options() | changes
+    opt["datasets"]["train"] |= dataset
+    with pytest.raises(DRCTError) as error:
+        check_options(opt, True, "opt.yml", logging.getLogger("drct"))
+    assert words in str(error.value)
+    check_options(options(), True, "opt.yml", logging.getLogger("drct"))

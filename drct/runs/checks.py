@@ -237,8 +237,29 @@ def _contradictions_in_degradation(options: TrainingOptions) -> Iterator[str]:
                 f"datasets.train.crop_pad_size {data.crop_pad_size} must be a multiple of scale {options.scale} and at "
                 f"least gt_size {data.gt_size}"
             )
+        yield from _kernels_that_do_not_fit(options)
     elif options.model_type in REAL_MODELS and options.high_order_degradation:
         yield f"{options.model_type} degrades samples of RealESRGANDataset, not {data.type}: {paired}"
+
+
+def _kernels_that_do_not_fit(options: TrainingOptions) -> Iterator[str]:
+    data = options.datasets.train
+    for suffix in ("", "2"):
+        kinds, weights = getattr(data, f"kernel_list{suffix}"), getattr(data, f"kernel_prob{suffix}")
+        if weights and len(weights) != len(kinds):
+            key = f"datasets.train.kernel_prob{suffix}"
+            yield f"{key} must have as many entries as kernel_list{suffix}, {len(kinds)}, not {len(weights)}"
+    reduced = options.resize_range[0] if options.resize_prob[1] else 1
+    least = {  # side of the smallest image that is filtered, and of the kernel
+        "blur_kernel_size": (data.crop_pad_size // options.scale, data.final_sinc_prob),
+        "blur_kernel_size2": (int(data.crop_pad_size * reduced), options.second_blur_prob),
+    }
+    for key, (side, probability) in least.items():
+        if probability and side <= getattr(data, key) // 2:
+            yield (
+                f"datasets.train.{key} {getattr(data, key)} is too large for images of {side} pixels, which "
+                f"crop_pad_size {data.crop_pad_size} can lead to"
+            )
 
 
 def _contradictions_in_training(options: TrainingOptions) -> Iterator[str]:
