@@ -95,7 +95,7 @@ def test_the_degradation_is_that_of_basicsr_to_the_bit(gt, monkeypatch):
 
 def test_fast_filters_are_those_of_basicsr():
     """OpenCV's, on the CPU."""
-    images = torch.rand(2, 3, 60, 70)
+    images = torch.rand(2, 3, 60, 70, generator=torch.Generator().manual_seed(0))
     for size, used in ((21, 21), (21, 7), (7, 7), (21, 1)):
         kernel = torch.zeros(1, size, size)
         inner = slice((size - used) // 2, (size + used) // 2)
@@ -104,7 +104,9 @@ def test_fast_filters_are_those_of_basicsr():
         difference = degradation.convolve(images[:1], kernel) - filter2D(images[:1], kernel)
         assert difference.abs().max() < 1e-5
     smooth = torch.nn.functional.interpolate(images, scale_factor=3, mode="bicubic").clamp(0, 1)
-    assert torch.quantile((degradation.sharpen(smooth) - USMSharp()(smooth)).abs(), 0.999) < 1e-4
+    difference = degradation.sharpen(smooth) - USMSharp()(smooth)
+    assert difference.abs().max() < 1e-3  # rounding decides what is just above the threshold
+    assert (smooth - degradation.sharpen(smooth)).abs().max() > 0.05
 
 
 def samples_of(count, workers, **more):
@@ -131,7 +133,7 @@ def test_the_model_degrades_as_the_loader_does_and_leaves_generators_alone(gt):
     opt = options(gt_size=32)
     images = RealESRGANDataset(dataset_options(crop_pad_size=64))
     batch = torch.utils.data.default_collate([images[0], images[1]])
-    model = SimpleNamespace(opt=opt.model_dump(), device=torch.device("cpu"))
+    model = SimpleNamespace(degradation=Degradation(opt), device=torch.device("cpu"))
     seed_all(7)
     expected = random.random(), np.random.uniform(), torch.rand(1)
     seed_all(7)

@@ -1,5 +1,6 @@
 """RealDRCTMSEModel and RealDRCTGANModel: training on images that are degraded on the fly, as photographs are."""
 
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -27,16 +28,19 @@ class RealDRCTMSEModel(DRCTModel):
         data = self.degraded(data)
         super().feed_data(data | {"gt": data["gt_usm"]} if "gt_usm" in data else data)
 
+    @cached_property
+    def degradation(self) -> Degradation:
+        """The degradation of the option file."""
+        return Degradation(TrainingOptions.model_validate(self.opt))
+
     def degraded(self, data: dict[str, Any]) -> dict[str, Any]:
         """Degrade each sample of a batch on the device of the network, if they are not yet pairs."""
         if "kernel1" not in data:
             return data
-        degradation = Degradation(TrainingOptions.model_validate(self.opt))
         tensors = {name: value.to(self.device) for name, value in data.items() if isinstance(value, Tensor)}
         with generators_kept(self.device):
-            pairs = [
-                degradation.pair({name: value[i] for name, value in tensors.items()}) for i in range(len(data["gt"]))
-            ]
+            samples = ({name: value[i] for name, value in tensors.items()} for i in range(len(data["gt"])))
+            pairs = [self.degradation.pair(sample) for sample in samples]
         return {name: torch.stack([pair[name] for pair in pairs]) for name in pairs[0]}
 
 
