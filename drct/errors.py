@@ -57,8 +57,8 @@ def reason_of(error: BaseException) -> str:
     words = str(error).strip()
     if words and isinstance(error, EXPECTED):
         return words
-    frames = traceback.extract_tb(error.__traceback__)
-    frames = [frame for frame in frames if f"{os.sep}torch{os.sep}" not in frame.filename] or frames
+    every = list(traceback.extract_tb(error.__traceback__))
+    frames = [frame for frame in every if f"{os.sep}torch{os.sep}" not in frame.filename] or every
     where = f" in {frames[-1].filename}, line {frames[-1].lineno}" if frames else ""
     return f"{type(error).__name__}{where}{': ' * bool(words)}{words}"
 

@@ -491,7 +491,7 @@ def test_runs_get_what_the_option_file_says(path, workplace):
 def test_keys_of_other_peoples_classes_pass(pairs, weights):
     options = test_options(weights)
     options["network_g"] = {"type": "SwinIR", "upscale": 2, "depths": "any", "num_heads": None, "window_size": [4, 4]}
-    options["datasets"]["test_1"] |= {"my_list": [1, {"a": None}], "mean": [0.5, 0.5, 0.5]}
+    options["datasets"]["test_1"] |= {"my_list": [1, {"a": None}], "mean": [0.5, 0.5, 0.5], "std": 1.0}
     options["val"]["metrics"]["psnr"] |= {"my_argument": {"b": 1}}
     options["path"]["pretrain_network_d"] = "none.pth"
     options["network_d"] = {"type": "UNetDiscriminatorSN", "num_in_ch": 3}

@@ -207,6 +207,9 @@ def _contradictions_in_channels(options: Options) -> Iterator[str]:
     for phase, dataset in options.datasets.all():
         channels = 1 if dataset.color == "y" else 3
         network = options.network_g
+        if (dataset.mean is None) != (dataset.std is None):
+            given, missing = ("std", "mean") if dataset.mean is None else ("mean", "std")
+            yield f"datasets.{phase} has a {given} but no {missing}: set both"
         if dataset.type in NEED_FOLDERS and isinstance(network, DRCTNetwork) and network.in_chans != channels:
             yield f"network_g.in_chans is {network.in_chans}, but datasets.{phase} has images of {channels} channels"
 
