@@ -21,6 +21,7 @@ from test_training import assert_equal, last_iteration, scalars, start, train
 from drct.commands import test as test_run
 from drct.commands import train as train_run
 from drct.data.degradation import sharpen
+from drct.data.realesrgan_dataset import RealESRGANDataset
 from drct.errors import DRCTError
 from drct.models.real_drct_model import RealDRCTGANModel
 from drct.runs.checks import check_options
@@ -102,7 +103,9 @@ def test_steps_of_the_gan_are_those_of_basicsr(gt, random_vgg, monkeypatch):
 
 def weights_of(run):
     """Everything that a run has saved, by file."""
-    files = sorted(Path(f"experiments/{run}").glob("*/*.*t*"))
+    files = sorted(
+        file for kind in ("models/*.pth", "training_states/*") for file in Path("experiments", run).glob(kind)
+    )
     return {str(path.relative_to(f"experiments/{run}")): torch.load(path, weights_only=True) for path in files}
 
 
@@ -289,3 +292,33 @@ def test_contradictions(gt, changes, dataset, words):
         check_options(opt, True, "opt.yml", logging.getLogger("drct"))
     assert words in str(error.value)
     check_options(options(), True, "opt.yml", logging.getLogger("drct"))
+
+
+def test_checkpoints_hold_both_networks(gt, capfd):
+    """Old ones are deleted with both; one with a damaged discriminator is passed over."""
+    opt = options("RealDRCTGANModel", total_iter=9)
+    opt["logger"]["keep_last"] = 2
+    assert run_in_here(opt)[0] == 0
+    models = Path("experiments/run/models")
+    assert {path.name for path in models.iterdir()} == {
+        f"net_{kind}_{label}.pth" for kind in "gd" for label in (6, 9, "latest")
+    }
+    before = weights_of("run")
+    content = (models / "net_d_9.pth").read_bytes()
+    (models / "net_d_9.pth").write_bytes(content[: len(content) // 2])
+    assert train_run.main(["-opt", "run.yml", "--auto_resume"]) == 0
+    assert "Resuming from iteration 6" in capfd.readouterr().err
+    after = weights_of("run")
+    assert_equal({k: before[k] for k in after}, after, "resumed")
+    assert len(list(Path("experiments/run").glob("set_aside_*/*"))) == 3
+
+
+def test_keys_of_the_originals_files(gt):
+    """A list of files that its project carries, and a discriminator's optimizer where there is no discriminator."""
+    opt = options(optim_d=GAN["optim_d"], total_iter=1)
+    opt["datasets"]["train"] |= {"meta_info_file": "hat/data/meta_info/meta_info_DFOsub_GT.txt", "use_shuffle": True}
+    assert run_in_here(opt)[0] == 0
+    Path("list.txt").write_text("3.png (53,44,3)\n1.png (47,52,3)\n")
+    del opt["datasets"]["train"]["meta_info_file"]
+    for key in ("meta_info", "meta_info_file"):
+        assert len(RealESRGANDataset(opt["datasets"]["train"] | {"phase": "train", key: "list.txt"})) == 2
