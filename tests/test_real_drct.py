@@ -103,10 +103,9 @@ def test_steps_of_the_gan_are_those_of_basicsr(gt, random_vgg, monkeypatch):
 
 def weights_of(run):
     """Everything that a run has saved, by file."""
-    files = sorted(
-        file for kind in ("models/*.pth", "training_states/*") for file in Path("experiments", run).glob(kind)
-    )
-    return {str(path.relative_to(f"experiments/{run}")): torch.load(path, weights_only=True) for path in files}
+    folder = Path("experiments", run)
+    files = sorted([*folder.glob("models/*.pth"), *folder.glob("training_states/*")])
+    return {str(path.relative_to(folder)): torch.load(path, weights_only=True) for path in files}
 
 
 def assert_same_runs(run, other):
