@@ -63,7 +63,7 @@ def _sections_in(annotation: Any) -> Iterator[type[Section]]:
 def _type_words(annotation: Any, metadata: Any = ()) -> str:
     """Return in words what a key takes."""
     if words := [entry.words for entry in metadata if isinstance(entry, MustBe)]:
-        return words[0]
+        return words[-1]  # of the outermost annotation
     if get_origin(annotation) is Annotated:
         return _type_words(annotation.__origin__, annotation.__metadata__)
     if get_origin(annotation) is Literal:

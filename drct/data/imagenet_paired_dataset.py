@@ -1,7 +1,6 @@
 """ImageNetPairedDataset: training pairs made on the fly from ground truth alone, for pretraining on ImageNet."""
 
 import random
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -12,15 +11,13 @@ from basicsr.utils.matlab_functions import imresize
 from basicsr.utils.registry import DATASET_REGISTRY
 
 from drct.data.bicubic import reduce_region
-from drct.data.file_lists import read_list, read_lmdb_list
-from drct.data.image_files import ImageFiles
-from drct.data.pairs import dataset_images
+from drct.data.ground_truth import GroundTruthDataset
 from drct.errors import DRCTError
 from drct.images.bgr import as_float
 
 
 @DATASET_REGISTRY.register()
-class ImageNetPairedDataset(ImageFiles):
+class ImageNetPairedDataset(GroundTruthDataset):
     """Pairs of ground truth, read from a folder, a list of files or an LMDB, and the low-resolution image made of it.
 
     The ground truth is cropped to a multiple of the scale, enlarged (bilinear) where a side is below gt_size, and
@@ -39,14 +36,6 @@ class ImageNetPairedDataset(ImageFiles):
 
     def __init__(self, opt: dict[str, Any]) -> None:
         super().__init__(opt)
-        root = Path(opt["dataroot_gt"])
-        if self.io_backend_opt["type"] == "lmdb":
-            self.io_backend_opt |= {"db_paths": [str(root)], "client_keys": ["gt"]}
-            self.paths = list(read_lmdb_list(root))
-        elif opt.get("meta_info_file"):
-            self.paths = [str(root / name) for name, _ in read_list(Path(opt["meta_info_file"]))]
-        else:
-            self.paths = [str(path) for path in dataset_images(root, recursive=True)]
         if opt["phase"] == "train" and opt["gt_size"] % opt["scale"]:
             raise ValueError(f"gt_size {opt['gt_size']} is not a multiple of the scale {opt['scale']}")
 

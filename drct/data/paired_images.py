@@ -4,12 +4,10 @@ They give the same tensors for the same files and draw the same random numbers. 
 list, a file that is no image, or a damaged one; and in validation, they cut ground truth of another scale to size.
 """
 
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from basicsr.data import build_dataset as build_dataset_of_basicsr
 from basicsr.data.transforms import augment, paired_random_crop
 from basicsr.utils import bgr2ycbcr, rgb2ycbcr
 
@@ -93,9 +91,3 @@ class SingleImageDataset(ImageFiles):
         if self.opt.get("color") == "y":
             image = rgb2ycbcr(image, y_only=True)[..., None]  # of BGR, as BasicSR has it
         return {"lq": self._tensors(image)[0], "lq_path": path}
-
-
-def build_dataset(options: dict[str, Any]) -> Any:
-    """Build a dataset by its type: one of this module, or any that is registered with BasicSR."""
-    own = {"PairedImageDataset": PairedImageDataset, "SingleImageDataset": SingleImageDataset}.get(options["type"])
-    return own(deepcopy(options)) if own else build_dataset_of_basicsr(options)

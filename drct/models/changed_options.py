@@ -27,10 +27,10 @@ def record(options: Options, kept: Mapping[str, Any]) -> str:
     """Return the options of a training state as text, with the sections of `train` that an earlier state has kept."""
     content = _content(options)
     for section, values in kept.items():
-        if values is None:  # an early state that did not hold options
-            content["train"].pop(section, None)
-        else:
+        if values is not None:
             content["train"][section] = values
+        elif content["train"].get(section) is not None:  # an early state that did not hold options
+            del content["train"][section]
     return json.dumps(content)
 
 
@@ -134,11 +134,11 @@ def _is_kept(section: str) -> bool:
 
 
 def _changes_of_groups(state: Mapping[str, Any], optimizers: list[Any]) -> Iterator[tuple[str, Any, Any]]:
-    for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+    for number, (optimizer, saved) in enumerate(zip(optimizers, state["optimizers"], strict=True)):
         for now, before in zip(optimizer.param_groups, saved["param_groups"], strict=False):
             cycled = CYCLED if OF_SCHEDULE & before.keys() else set()
             for key in (now.keys() & before.keys()) - {"params", "lr", "scheduled_lr"} - cycled:
-                section = "scheduler" if key in OF_SCHEDULE else "optim_g"
+                section = "scheduler" if key in OF_SCHEDULE else "optim_d" if number else "optim_g"
                 name = "lr" if key == "initial_lr" else key
                 yield f"train.{section}.{name}", _plain(before[key]), _plain(now[key])
 

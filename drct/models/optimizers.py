@@ -36,13 +36,13 @@ SCHEDULES = _classes(lr_scheduler, lr_scheduler.LRScheduler) | {
 }
 
 
-def make_optimizer(name: str, parameters: Any, **options: Any) -> Optimizer:
+def make_optimizer(name: str, parameters: Any, key: str = "train.optim_g", **options: Any) -> Optimizer:
     """Build an optimizer of `torch.optim`. Raises `DRCTError` if there is none of this name or it fails.
 
     It is tried on a single weight, since some options are only refused by a step.
     """
-    kind, parameters = _named("train.optim_g", OPTIMIZERS, name), list(parameters)
-    with _explained("train.optim_g", kind):
+    kind, parameters = _named(key, OPTIMIZERS, name), list(parameters)
+    with _explained(key, kind):
         optimizer = kind(parameters, **options)
         state_of_a_weight(kind, options, optimizer.param_groups[0]["params"][0].device)
         return optimizer

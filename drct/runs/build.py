@@ -16,10 +16,12 @@ from basicsr.models import build_model
 from basicsr.utils import get_root_logger, registry
 from torch.utils.data import DataLoader
 
+from drct.data.build import build_dataset
 from drct.data.cache import cache_images
+from drct.data.degradation import Degradation, DegradedImages
 from drct.data.first_look import check_images
 from drct.data.image_files import ImageFiles
-from drct.data.paired_images import build_dataset
+from drct.data.realesrgan_dataset import RealESRGANDataset
 from drct.data.training_set import SampleOrder, TrainingSet
 from drct.errors import DRCTError
 from drct.inference.memory import is_out_of_memory
@@ -110,17 +112,24 @@ def training_loader(opt: dict[str, Any], seed: int, start: int) -> tuple[DataLoa
         seed: Seed of the order and of the augmentation of samples.
         start: Number of samples that the run has seen in all processes.
     """
-    options = TrainingOptions.model_validate(opt).datasets.train
+    run = TrainingOptions.model_validate(opt)
+    options, pool_size = run.datasets.train, 0
+    on_gpu = opt["num_gpu"] > 0 and torch.cuda.is_available()
     images = make_dataset("train", dict(opt["datasets"]["train"]))
     if options.cache:
         cache_images(images)
+    if isinstance(images, RealESRGANDataset):
+        pool_size = run.queue_size or 0
+        if not on_gpu or run.jpeg_codec == "libjpeg":  # else the model degrades them, on the GPU
+            images = DegradedImages(images, Degradation(run))
     dataset = TrainingSet(images, seed, ratio=options.dataset_enlarge_ratio)
-    order = SampleOrder(len(dataset), batch_size(opt), seed, start, distributed.rank(), distributed.world_size())
+    processes = distributed.rank(), distributed.world_size()
+    order = SampleOrder(len(dataset), batch_size(opt), seed, start, *processes, pool_size)
     loader = DataLoader(
         dataset,
         batch_sampler=order,
         num_workers=_workers(options.num_worker_per_gpu * _gpus(opt)),
-        pin_memory=opt["num_gpu"] > 0 and torch.cuda.is_available(),
+        pin_memory=on_gpu,
         worker_init_fn=_leave_signals_to_parent,
     )
     return loader, len(dataset)

@@ -19,7 +19,8 @@ from drct.runs.first_check import NEED_FOLDERS, PREPARE_HINT, WEIGHTS_HINTS
 from drct.schema.options import Arguments, Dataset, DRCTNetwork, Options, Section, TrainingOptions, known_keys
 from drct.text import brief
 
-ORIGINAL_LISTS = "drct/data/meta_info/"  # the original project carries its lists of files there
+ORIGINAL_LISTS = ("drct/data/meta_info/", "hat/data/meta_info/")  # the original projects carry their lists there
+REAL_MODELS = ("RealDRCTMSEModel", "RealDRCTGANModel")
 NEED_BORDER = ("calculate_psnr", "calculate_ssim", "calculate_niqe")
 
 
@@ -56,7 +57,7 @@ def list_of_files(dataset: Dataset) -> str | None:
 
     An LMDB has its own list, and lists of the original project that are not here are ignored.
     """
-    path = dataset.meta_info_file
+    path = dataset.meta_info_file or dataset.meta_info
     if path is None or dataset.io_backend.type == "lmdb":
         return None
     return None if path.startswith(ORIGINAL_LISTS) and not is_file(expanded(path)) else path
@@ -102,8 +103,10 @@ def _check_types(options: Options, file: str) -> None:
     named = [("model_type", options.model_type, registry.MODEL_REGISTRY)]
     named += [("network_g.type", options.network_g.type, registry.ARCH_REGISTRY)]
     named += [(f"datasets.{phase}.type", d.type, registry.DATASET_REGISTRY) for phase, d in options.datasets.all()]
+    if options.network_d and options.model_type in REAL_MODELS:
+        named += [("network_d.type", options.network_d.type, registry.ARCH_REGISTRY)]
     if isinstance(options, TrainingOptions):
-        losses = {"pixel_opt": options.train.pixel_opt, "perceptual_opt": options.train.perceptual_opt}
+        losses = {key: getattr(options.train, key) for key in ("pixel_opt", "perceptual_opt", "gan_opt", "ldl_opt")}
         named += [(f"train.{key}.type", loss.type, registry.LOSS_REGISTRY) for key, loss in losses.items() if loss]
     # Registry.get also finds a name with this suffix, and prints; `in` does neither
     choices: list[tuple[str, str, Collection[str]]] = [
@@ -176,6 +179,7 @@ def _contradictions(options: Options) -> Iterator[str]:
             hint = did_you_mean("crop_border", metric.model_extra or {})
             yield f"val.metrics.{name} needs a crop_border in pixels{hint}"
     if isinstance(options, TrainingOptions):
+        yield from _contradictions_in_degradation(options)
         yield from _contradictions_in_training(options)
 
 
@@ -216,6 +220,43 @@ def _contradictions_in_patches(options: TrainingOptions) -> Iterator[str]:
             f"datasets.train.gt_size makes patches of {patch} low-resolution pixels, which is not a multiple "
             f"of network_g.window_size {network.window_size}"
         )
+
+
+def _contradictions_in_degradation(options: TrainingOptions) -> Iterator[str]:
+    data, paired = options.datasets.train, "set high_order_degradation: false to train on pairs as they are"
+    if data.type == "RealESRGANDataset":
+        if options.model_type == "DRCTModel" or not options.high_order_degradation:
+            yield "datasets.train.type RealESRGANDataset has no pairs: it is for RealDRCTMSEModel and RealDRCTGANModel"
+        if options.gt_size not in (None, data.gt_size):
+            yield f"gt_size is {options.gt_size}, but datasets.train.gt_size is {data.gt_size}"
+        if data.gt_size > data.crop_pad_size or data.crop_pad_size % options.scale:
+            yield (
+                f"datasets.train.crop_pad_size {data.crop_pad_size} must be a multiple of scale {options.scale} and at "
+                f"least gt_size {data.gt_size}"
+            )
+        yield from _kernels_that_do_not_fit(options)
+    elif options.model_type in REAL_MODELS and options.high_order_degradation:
+        yield f"{options.model_type} degrades samples of RealESRGANDataset, not {data.type}: {paired}"
+
+
+def _kernels_that_do_not_fit(options: TrainingOptions) -> Iterator[str]:
+    data = options.datasets.train
+    for suffix in ("", "2"):
+        kinds, weights = getattr(data, f"kernel_list{suffix}"), getattr(data, f"kernel_prob{suffix}")
+        if weights and len(weights) != len(kinds):
+            key = f"datasets.train.kernel_prob{suffix}"
+            yield f"{key} must have as many entries as kernel_list{suffix}, {len(kinds)}, not {len(weights)}"
+    reduced = options.resize_range[0] if options.resize_prob[1] else 1
+    least = {  # side of the smallest image that is filtered, and of the kernel
+        "blur_kernel_size": (data.crop_pad_size // options.scale, data.final_sinc_prob),
+        "blur_kernel_size2": (int(data.crop_pad_size * reduced), options.second_blur_prob),
+    }
+    for key, (side, probability) in least.items():
+        if probability and side <= getattr(data, key) // 2:
+            yield (
+                f"datasets.train.{key} {getattr(data, key)} is too large for images of {side} pixels, which "
+                f"crop_pad_size {data.crop_pad_size} can lead to"
+            )
 
 
 def _contradictions_in_training(options: TrainingOptions) -> Iterator[str]:

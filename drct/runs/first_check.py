@@ -16,6 +16,8 @@ NEED_FOLDERS = {
     "PairedImageDataset": ["dataroot_gt", "dataroot_lq"],
     "SingleImageDataset": ["dataroot_lq"],
     "ImageNetPairedDataset": ["dataroot_gt"],
+    "RealESRGANDataset": ["dataroot_gt"],
+    "RealESRGANPairedDataset": ["dataroot_gt", "dataroot_lq"],
 }
 
 

@@ -4,150 +4,50 @@ The checks (`drct/runs/checks.py`), the defaults of runs, docs/options.md and op
 format is BasicSR's. Other keys are arguments of the classes that a file names (networks, losses, optimizers, ...).
 """
 
-from dataclasses import dataclass
 from inspect import signature
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
-from pydantic_core import PydanticCustomError, PydanticUseDefault, core_schema
+import pydantic
+from pydantic import Field, Tag, model_validator
+from pydantic_core import PydanticCustomError
 
 from drct.archs.drct_arch import DRCT
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class MustBe:
-    """Annotation that says in a few words what a value must be, in place of pydantic's messages."""
-
-    words: str
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
-        """Let pydantic validate, and replace its error messages."""
-        return core_schema.no_info_wrap_validator_function(self._validate, handler(source))
-
-    def _validate(self, value: Any, validate: Any) -> Any:
-        try:
-            return validate(value)
-        except ValidationError as error:
-            limits = [entry["ctx"]["le"] for entry in error.errors() if entry["type"] == "less_than_equal"]
-            words = f"{self.words}, at most {limits[0]}" if limits and "from" not in self.words else self.words
-            raise PydanticCustomError("must_be", words) from None
-
-
-class NullIsDefault:
-    """Annotation that makes `key: ~` in an option file the same as no such key."""
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
-        """Take the default for null."""
-        return core_schema.no_info_before_validator_function(self._validate, handler(source))
-
-    def __get_pydantic_json_schema__(self, schema: core_schema.CoreSchema, handler: Any) -> dict[str, Any]:
-        """Tell editors that null is allowed."""
-        return {"anyOf": [handler(schema), {"type": "null"}]}
-
-    def _validate(self, value: Any) -> Any:
-        if value is None:
-            raise PydanticUseDefault
-        return value
-
-
-def _whole(value: Any) -> Any:
-    """Turn 1e4, which YAML reads as a float, into a whole number."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _text(value: Any) -> Any:
-    """Turn a name that looks like a number, such as 2024, into text."""
-    return value if isinstance(value, dict | list) else str(value)
-
-
-OrNull = Annotated[T, NullIsDefault()]
-_WHOLE = BeforeValidator(_whole)
-EMPTY_IS_NONE = BeforeValidator(lambda value: value or None)
-
-_FINITE = Field(strict=True, allow_inf_nan=False)
-
-Switch = Annotated[bool, Field(strict=True), MustBe("true or false")]
-Number = Annotated[float, _FINITE, MustBe("a number")]
-PositiveNumber = Annotated[float, _FINITE, Field(gt=0), MustBe("a number above 0")]
-Ratio = Annotated[float, _FINITE, Field(gt=0, le=1e4), MustBe("a number above 0")]
-Rate = Annotated[float, _FINITE, Field(ge=0, le=1), MustBe("a number from 0 to 1")]
-Decay = Annotated[float, _FINITE, Field(ge=0, lt=1), MustBe("a number from 0 (no average) to below 1")]
-LearningRate = Annotated[float, _FINITE, Field(ge=0), MustBe("a number, the learning rate")]
-Whole = Annotated[int, Field(strict=True, ge=-(10**12), le=10**12), _WHOLE, MustBe("a whole number")]
-NotNegative = Annotated[int, Field(strict=True, ge=0, le=10**12), _WHOLE, MustBe("0 or a whole number above")]
-Seed = Annotated[int, Field(strict=True, ge=0, le=2**32 - 1), _WHOLE, MustBe("0 or a whole number above")]
-Positive = Annotated[int, Field(strict=True, gt=0, le=10**12), _WHOLE, MustBe("a whole number above 0")]
-Size = Annotated[int, Field(strict=True, gt=0, le=2**16), _WHOLE, MustBe("a whole number above 0")]  # in memory
-Scale = Annotated[int, Field(strict=True, gt=0, le=64), _WHOLE, MustBe("a whole number above 0")]
-Margin = Annotated[int, Field(strict=True, ge=0, le=2**16), _WHOLE, MustBe("0 or a whole number above")]
-Wholes = Annotated[list[Size], Field(min_length=1, max_length=256), MustBe("a list of whole numbers")]
-Text = Annotated[str, Field(strict=True), MustBe("text")]
-Name = Annotated[
-    str,
-    Field(strict=True, pattern=r"^[^\x00-\x1f]*$", max_length=100),
-    BeforeValidator(_text),
-    MustBe("text of one line and at most 100 letters"),
-]
-FolderName = Annotated[
-    str,
-    Field(strict=True, pattern=r"^[^/\\\x00-\x1f]*[^/\\.\x00-\x1f][^/\\\x00-\x1f]*$", max_length=200),
-    BeforeValidator(_text),
-    MustBe("text that can be a folder's name"),
-]
-Folder = Annotated[str, Field(strict=True), MustBe("the path of one folder")]
-File = Annotated[str, Field(strict=True), MustBe("the path of one file")]
-NumGPU = Annotated[
-    Annotated[int, Field(strict=True, ge=0, le=10**4), _WHOLE] | Literal["auto"],
-    MustBe("0 (CPU), a number of GPUs or auto"),
-]
-Port = Annotated[int, Field(strict=True, gt=0, lt=65536), _WHOLE, MustBe("the number of a port")]
-Precision = Annotated[Literal["fp32", "bf16", "fp16"], MustBe("fp32, bf16 or fp16")]
-PerChannel = Annotated[Number | list[Number], MustBe("a number or a list of one per channel")]
-ImageSize = Annotated[
-    Size | Annotated[list[Size], Field(min_length=2, max_length=2)],
-    MustBe("a whole number above 0, or a height and a width"),
-]
-
-
-def _key(meaning: str, default: Any = None) -> Any:
-    return Field(default, description=meaning)
-
-
-def _required(meaning: str) -> Any:
-    return Field(description=meaning)
-
-
-class Section(BaseModel):
-    """Section of an option file. Unknown keys are kept; a warning names those that resemble known ones."""
-
-    model_config = ConfigDict(extra="allow", protected_namespaces=())
-    must_be: ClassVar[str] = "a section of keys"
-
-    @model_validator(mode="before")
-    @classmethod
-    def _check_section(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            raise PydanticCustomError("must_be", cls.must_be)
-        for key in value:
-            if not isinstance(key, str):
-                words = "has the key {key}, but keys are text: remove it, or write it in quotes"
-                raise PydanticCustomError("problem", words, {"key": repr(key)})
-        required = {name for name, field in cls.model_fields.items() if field.is_required()}
-        return {key: entry for key, entry in value.items() if entry is not None or key not in required}
-
-
-def _as_in(section: type[Section], key: str, default: Any = ...) -> Any:
-    """Describe a key as another section does, but make it required or change its default."""
-    return _key(str(section.model_fields[key].description), default)
-
-
-class Arguments(Section):
-    """Name of a class and its arguments, which the class checks itself."""
-
-    must_be: ClassVar[str] = "a section with a type"
-    type: Text = _required("Name of the class.")
+from drct.schema.degradation import BlurKeys, DegradationKeys
+from drct.schema.fields import (
+    EMPTY_IS_NONE,
+    Arguments,
+    Decay,
+    File,
+    Folder,
+    FolderName,
+    ImageSize,
+    LearningRate,
+    Margin,
+    MustBe,
+    Name,
+    NotNegative,
+    Number,
+    NumGPU,
+    OrNull,
+    PerChannel,
+    Port,
+    Positive,
+    PositiveNumber,
+    Precision,
+    Rate,
+    Ratio,
+    Scale,
+    Section,
+    Seed,
+    Size,
+    Switch,
+    Text,
+    Whole,
+    Wholes,
+)
+from drct.schema.fields import as_in as _as_in
+from drct.schema.fields import described as _key
+from drct.schema.fields import required as _required
 
 
 def _argument(name: str, description: str) -> Any:
@@ -211,8 +111,14 @@ def _network_kind(network: Any) -> str:
 
 
 AnyNetwork = Annotated[
-    Annotated[DRCTNetwork, Tag("DRCT")] | Annotated[Network, Tag("other")], Discriminator(_network_kind)
+    Annotated[DRCTNetwork, Tag("DRCT")] | Annotated[Network, Tag("other")], pydantic.Discriminator(_network_kind)
 ]
+
+
+class Discriminator(Arguments):
+    """Discriminator and its arguments."""
+
+    type: Text = _required("UNetDiscriminatorSN, or any network that is registered with BasicSR.")
 
 
 class IOBackend(Section):
@@ -224,13 +130,14 @@ class IOBackend(Section):
     )
 
 
-class Dataset(Section):
-    """Images to train, validate or test on."""
+class AnyDataset(Section):
+    """Keys of every dataset."""
 
     name: Name = _required("Name in logs, tables and folders of results.")
     type: Text = _required(
         "PairedImageDataset (ground truth and low-resolution images), SingleImageDataset (low-resolution "
-        "images only), ImageNetPairedDataset (ground truth only, reduced on the fly), or any registered with BasicSR."
+        "images only), ImageNetPairedDataset (ground truth only, reduced on the fly), RealESRGANDataset (ground truth "
+        "only, degraded on the fly), or any registered with BasicSR."
     )
     io_backend: IOBackend = _required("How images are stored.")
     dataroot_gt: Folder | None = _key("Folder, or LMDB, of the ground truth.")
@@ -238,6 +145,7 @@ class Dataset(Section):
     meta_info_file: Annotated[str, Field(strict=True), MustBe("the path of a text file")] | None = _key(
         "List of the files to use, one `name (h,w,c)` per line; all files of the folder if not given."
     )
+    meta_info: File | None = _key("BasicSR's name of that list for RealESRGANDataset and RealESRGANPairedDataset.")
     filename_tmpl: OrNull[Text] = _key("Name of a low-resolution file, where {} is the name of its ground truth.", "{}")
     color: Text | None = _key("y to read the Y channel of YCbCr only.")
     mean: PerChannel | None = _key("Mean to subtract from images in [0, 1].")
@@ -254,6 +162,10 @@ class Dataset(Section):
     num_prefetch_queue: Positive | None = _key("Used by BasicSR's own train.py only.")
     pin_memory: Switch | None = _key("Used by BasicSR's own train.py only.")
     persistent_workers: Switch | None = _key("Used by BasicSR's own train.py only.")
+
+
+class Dataset(BlurKeys, AnyDataset):
+    """Images to train, validate or test on."""
 
 
 class TrainingDataset(Dataset):
@@ -310,6 +222,11 @@ class Paths(Section):
         "Which weights of that file to load: params_ema are their moving average.", "params_ema"
     )
     strict_load_g: OrNull[Switch] = _key("Whether all weights of the file must fit the network.", True)
+    pretrain_network_d: File | None = _key("Weight file of the discriminator to begin with; random weights if none.")
+    param_key_d: Annotated[Literal["params", "params_ema"], MustBe("params or params_ema")] | None = _key(
+        "Which weights of that file to load.", "params"
+    )
+    strict_load_d: OrNull[Switch] = _key("Whether all weights of that file must fit the discriminator.", True)
     resume_state: File | None = _key("Training state to go on from, experiments/.../N.state.")
     ignore_resume_networks: Any = _key("Used by BasicSR's own train.py only.")
 
@@ -373,6 +290,11 @@ class Train(Section):
     perceptual_opt: Annotated[PerceptualLoss | None, EMPTY_IS_NONE] = _key(
         "Loss between features. At least one of the two losses is needed."
     )
+    gan_opt: Arguments | None = _key("GANLoss of BasicSR, of the discriminator and of the network that deceives it.")
+    ldl_opt: Arguments | None = _key("Loss of RealDRCTGANModel against artifacts, as BasicSR defines it: L1Loss.")
+    optim_d: Arguments | None = _key("Optimizer of the discriminator, with the keys of `optim_g`.")
+    net_d_iters: OrNull[Positive] = _key("The network is trained in iterations that this divides.", 1)
+    net_d_init_iters: OrNull[NotNegative] = _key("Iterations at the start that train the discriminator only.", 0)
 
 
 class Metric(Section):
@@ -444,8 +366,8 @@ class DistParams(Section):
     port: Port | None = _key("Port of the first machine if the launcher chooses none; 29500 if not given.")
 
 
-class Options(Section):
-    """Options of a test run; those of training are checked where they are given."""
+class GeneralOptions(Section):
+    """Options that do not concern degradation."""
 
     name: FolderName = _required("Name of the run and of its folder in experiments/ or results/.")
     model_type: Text = _required("DRCTModel, or any model registered with BasicSR.")
@@ -462,6 +384,7 @@ class Options(Section):
     )
     datasets: Datasets = _required("Images to train, validate or test on, by name.")
     network_g: AnyNetwork = _required("Network and its arguments.")
+    network_d: Discriminator | None = _key("Discriminator of RealDRCTGANModel.")
     path: Paths = _required("Files of weights and states to begin with.")
     train: Train | None = _key("Training.")
     val: OrNull[Val] = Field(default_factory=Val, description="Test, or validation during training.")
@@ -469,6 +392,10 @@ class Options(Section):
     dist_params: OrNull[DistParams] = Field(
         default_factory=DistParams, description="Communication of several processes."
     )
+
+
+class Options(DegradationKeys, GeneralOptions):
+    """Options of a test run; those of training are checked where they are given."""
 
     def metrics(self) -> dict[str, Metric]:
         """Return the metrics by name."""
