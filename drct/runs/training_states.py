@@ -91,6 +91,7 @@ def _newest_whole_state(folder: str | os.PathLike) -> Path | None:
     candidates = _states(folder)
     for path in candidates:
         try:
+            checkpoint.verify(path)
             checkpoint.verify(weights_beside(path, path.stem))
             _read_state(path)
             return path
