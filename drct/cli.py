@@ -1,6 +1,7 @@
 """The command `drct`: a table of its commands, each of which is imported only when it runs."""
 
 import atexit
+import io
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -50,9 +51,16 @@ def main(argv: list[str] | None = None) -> int:
     return run_command("drct", COMMANDS, text, arguments)
 
 
+def _print_every_name() -> None:
+    """Print what the encoding of stdout lacks, such as letters in names of files, as escapes, in place of an error."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr has it
+
+
 def entry_point(*first: str) -> None:
     """Run the command of `first` and the command line, and exit with its status: the console script `drct`."""
     interrupts.install()
+    _print_every_name()
     from drct.runtime import threads
 
     threads.prepare()

@@ -1,6 +1,7 @@
 """Networks in the formats of other programs, against the original implementation, and what `drct info` says of them."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -264,6 +265,16 @@ def test_the_format_follows_from_the_suffix_or_is_given(small, capsys):
     assert export(["small.pth", "-o", "small.bin", "--format", "safetensors"]) == 0
     with safetensors.safe_open("small.bin", "pt") as file:
         assert file.metadata()["made_from"] == "small.pth"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are text elsewhere")
+def test_a_file_whose_name_is_not_text_is_exported(small):
+    os.rename("small.pth", b"sm\xff.pth")  # noqa: PTH104 - not text
+    for name in ("out.safetensors", "out.pth"):
+        assert export(["sm\udcff.pth", "-o", name]) == 0
+        assert read_network(name).network.upscale == 2
+    with safetensors.safe_open("out.safetensors", "pt") as file:
+        assert file.metadata()["made_from"] == "sm?.pth"
 
 
 # -------------------------------------------------------------------------------------------------------------- info

@@ -147,3 +147,13 @@ def test_a_new_lmdb_removes_what_a_killed_process_left_of_it(workplace):
 def test_a_folder_that_is_given_twice_is_told(workplace, capsys):
     assert report(["results/a", "results/b", "results/a/"]) == 2  # there are none
     assert capsys.readouterr().err.replace("\\", "/").startswith("note: results/a is given twice and counts once\n")
+
+
+def test_names_that_stdout_cannot_express_are_printed_as_escapes(workplace):
+    write_png("a.png", photo(4, 5))
+    code = "import sys; sys.argv = ['drct', 'upscale', 'a.png', '-o', 'gr\\xf6\\xdfer']; import drct.cli; "
+    code += "drct.cli.entry_point()"
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("1 image upscaled into gr\\xf6\\xdfer, ")

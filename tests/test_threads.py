@@ -99,6 +99,24 @@ def test_threads_sleep_while_others_use_the_cores(monkeypatch):
     assert events == [*expected, "busy again", "sleep"]
 
 
+def test_where_no_thread_can_be_started_a_command_goes_on(monkeypatch):
+    def refuse(thread):
+        attempts.append(thread.name)
+        raise RuntimeError("can't start new thread")
+
+    attempts, values = [], iter([(0, 0), (10**9, 10**9), (2 * 10**9, 2 * 10**9), None])
+    monkeypatch.setattr(threads.threading.Thread, "start", refuse)
+    monkeypatch.setattr(threads.os, "environ", {})
+    monkeypatch.setattr(threads, "time_waited", lambda: (1, 1))
+    threads.prepare()
+    monkeypatch.setattr(threads, "time_waited", lambda: next(values))
+    monkeypatch.setattr(threads, "_team_size", lambda: 2)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setattr(threads.time, "sleep", lambda seconds: None)
+    threads._watch()
+    assert attempts == ["drct-threads", "drct-idle-team", "drct-idle-team"]
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="is about Linux")
 def test_the_kernel_tells_what_threads_waited():
     before = threads.time_waited()

@@ -32,7 +32,7 @@ def watched(callback: Callback, listener: Listener | None = None) -> Iterator[No
 
 
 def is_watched() -> bool:
-    """Return whether somebody wants to know."""
+    """Return whether there is a callback of `watched`."""
     return _callback.get() is not None
 
 

@@ -34,12 +34,13 @@ INSTALL = "pip install onnx onnxruntime"
 def metadata(loaded: LoadedNetwork, fp16: bool) -> dict[str, str]:
     """Return the metadata of an exported file. The config is that of `DRCT.save_pretrained`."""
     network = cast(DRCT, loaded.network)
+    source = loaded.source if isinstance(loaded.source, str) else loaded.source.name
     return {
         "drct_version": __version__,
         "drct_config": json.dumps(network._hub_mixin_config, sort_keys=True),
         "name": variant(drct_options(network.state_dict())),
         "scale": str(network.upscale),
-        "made_from": loaded.source if isinstance(loaded.source, str) else loaded.source.name,
+        "made_from": source.encode("utf-8", "replace").decode(),  # a file's name need not be text
         "entry": loaded.entry,
         "precision": "fp16" if fp16 else "fp32",
     }

@@ -1,4 +1,4 @@
-"""Notes for the user about a computation: collected by whoever shows them beside its result, else logged."""
+"""Notes for the user about a computation: collected where they are shown beside its result, else logged."""
 
 import logging
 from collections.abc import Iterator

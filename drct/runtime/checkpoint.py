@@ -4,7 +4,6 @@ import os
 import pickle
 import warnings
 import zipfile
-import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from drct.archs.variants import drct_options
 from drct.errors import DRCTError
 from drct.files import write_atomically
 from drct.runtime.state_dict import find_state_dict
-from drct.text import first_line
+from drct.text import brief, first_line
 
 # First bytes of files that people take for checkpoints by mistake, and what to say about them
 OTHER_KINDS = {
@@ -38,6 +37,9 @@ def save(path: str | os.PathLike, content: object) -> None:
 def load(path: str | os.PathLike) -> Any:
     """Read a PyTorch or safetensors file to the CPU without running code.
 
+    The checksums of PyTorch's files are verified, which takes about a quarter of the time of reading. Safetensors and
+    PyTorch's format from before version 1.6 have none.
+
     Raises:
         DRCTError: if the file is damaged, holds more than tensors and plain values, or is of another kind.
     """
@@ -48,9 +50,13 @@ def load(path: str | os.PathLike) -> Any:
     try:
         if Path(path).suffix == ".safetensors":
             return safetensors.torch.load_file(path)
+        if zipfile.is_zipfile(path):
+            verify(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about kinds of tensors that are refused later
             return torch.load(path, map_location="cpu", weights_only=True)
+    except DRCTError:
+        raise
     except pickle.UnpicklingError as error:
         raise DRCTError(
             f"{path} is not a PyTorch checkpoint of tensors only, or holds objects that could run code; not loaded"
@@ -80,11 +86,14 @@ def verify(path: str | os.PathLike) -> None:
         raise DRCTError(f"no such file: {path}")
     try:
         with zipfile.ZipFile(path) as file:
-            damaged = file.testzip()
-    except (OSError, zipfile.BadZipFile, EOFError, RuntimeError, zlib.error) as error:
-        raise DRCTError(f"{path} is damaged: {error}") from error
+            has_checksums = any(part.CRC for part in file.infolist())  # `torch.save` can be told to write none
+            damaged = file.testzip() if has_checksums else None
+    except Exception as error:  # a damaged file raises anything
+        raise DRCTError(f"{path} is damaged: {first_line(error)}. Download or copy it again") from error
     if damaged:
-        raise DRCTError(f"{path} is damaged: the checksum of its part {damaged} is wrong")
+        raise DRCTError(
+            f"{path} is damaged: the checksum of its part {brief(damaged, 80)} is wrong. Download or copy it again"
+        )
 
 
 def read_weights(path: str | os.PathLike, param_key: str | None = "params_ema") -> tuple[dict[str, Tensor], str]:

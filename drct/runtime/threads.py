@@ -14,6 +14,7 @@ import os
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ def prepare() -> None:
     if quota is not None and quota < cores():
         os.environ.setdefault("OMP_NUM_THREADS", str(quota))
     if not os.environ.keys() & set(USERS_CHOICE) and os.environ.get("OMP_NUM_THREADS") != "1" and time_waited():
-        threading.Thread(target=_watch, name="drct-threads", daemon=True).start()
+        with suppress(RuntimeError):  # this process may start no more threads: they spin then
+            threading.Thread(target=_watch, name="drct-threads", daemon=True).start()
 
 
 def cores() -> int:
@@ -78,7 +80,8 @@ class _IdleTeam:
         self._thread.start()
 
     def _hold(self, torch: Any, size: int) -> None:
-        torch.zeros(size * GRAIN, dtype=torch.uint8).add_(1)  # starts the team of this thread, which ends with it
+        with suppress(RuntimeError, MemoryError):
+            torch.zeros(size * GRAIN, dtype=torch.uint8).add_(1)  # starts the team of this thread, which ends with it
         self._end.wait()
 
     def end(self) -> None:
@@ -95,7 +98,8 @@ def _watch() -> None:
         if ran + waited > PERIOD * 1e9 / 4:  # otherwise there is nothing to go by: wait until there is
             before, share = now, waited / (ran + waited)
             if team is None and share > BUSY and (size := _team_size()):
-                team = _IdleTeam(sys.modules["torch"], size)
+                with suppress(RuntimeError):  # no more threads may be started now; perhaps later
+                    team = _IdleTeam(sys.modules["torch"], size)
             elif team is not None and share < FREE:
                 team.end()
                 team = None

@@ -55,9 +55,10 @@ class Service:
         path: Path,
         weights: str,
         self_ensemble: bool = False,
+        wrap: bool = False,
         progress: Callable[[float], object] = lambda _: None,
     ) -> UpscaledFile:
-        """Upscale a picture file, with weights and self-ensemble as in `drct.load`.
+        """Upscale a picture file, with weights and self-ensemble as in `drct.load`, and wrap as in `Upscaler.upscale`.
 
         `progress` is called with the share of the work that is done, from 0 to 1. Error messages contain the file's
         name without its folder.
@@ -80,7 +81,7 @@ class Service:
             upscaler = self.upscaler(weights, self_ensemble)
             start = time.perf_counter()
             with progress_of.watched(report), notes.collected() as found:
-                result = upscaler.upscale_picture(picture)
+                result = upscaler.upscale_picture(picture, wrap=wrap)
             seconds = time.perf_counter() - start
         return self._write(f"{path.stem}_x{upscaler.scale}", picture, result, seconds, found)
 
