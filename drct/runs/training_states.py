@@ -9,6 +9,7 @@ from typing import Any
 from drct.errors import DRCTError
 from drct.files import make_folder
 from drct.runtime import checkpoint, distributed
+from drct.schema.training_state import problem_of_state
 
 logger = logging.getLogger("drct")
 
@@ -77,10 +78,7 @@ def _states(folder: str | os.PathLike) -> list[Path]:
 
 def _chosen_state(opt: dict[str, Any]) -> str | os.PathLike | None:
     newest = _newest_whole_state(opt["path"]["training_states"]) if opt["auto_resume"] else None
-    given = opt["path"].get("resume_state")
-    if newest is None and given is not None:
-        checkpoint.verify(given)
-    return newest or given
+    return newest or opt["path"].get("resume_state")
 
 
 def _newest_whole_state(folder: str | os.PathLike) -> Path | None:
@@ -91,7 +89,6 @@ def _newest_whole_state(folder: str | os.PathLike) -> Path | None:
     candidates = _states(folder)
     for path in candidates:
         try:
-            checkpoint.verify(path)
             checkpoint.verify(weights_beside(path, path.stem))
             _read_state(path)
             return path
@@ -107,6 +104,6 @@ def _newest_whole_state(folder: str | os.PathLike) -> Path | None:
 
 def _read_state(path: str | os.PathLike) -> dict[str, Any]:
     state = checkpoint.load(path)
-    if not isinstance(state, dict) or not {"epoch", "iter", "optimizers", "schedulers"} <= state.keys():
-        raise DRCTError(f"{path} is not a training state")
+    if problem := problem_of_state(state):
+        raise DRCTError(f"{path} is not a training state, or damaged: {problem}")
     return state
