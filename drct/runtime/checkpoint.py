@@ -39,7 +39,8 @@ def load(path: str | os.PathLike) -> Any:
     """Read a PyTorch or safetensors file to the CPU without running code.
 
     Raises:
-        DRCTError: if the file is damaged, holds more than tensors and plain values, or is of another kind.
+        DRCTError: if the file is damaged, which its checksums may show alone, holds more than tensors and plain values,
+            or is of another kind.
     """
     if not Path(path).is_file():
         raise DRCTError(f"no such file: {path}")
@@ -48,9 +49,13 @@ def load(path: str | os.PathLike) -> Any:
     try:
         if Path(path).suffix == ".safetensors":
             return safetensors.torch.load_file(path)
+        if zipfile.is_zipfile(path):  # not so before PyTorch 1.6
+            verify(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about kinds of tensors that are refused later
             return torch.load(path, map_location="cpu", weights_only=True)
+    except DRCTError:
+        raise
     except pickle.UnpicklingError as error:
         raise DRCTError(
             f"{path} is not a PyTorch checkpoint of tensors only, or holds objects that could run code; not loaded"
