@@ -170,6 +170,8 @@ def _contradictions(options: Options) -> Iterator[str]:
         yield f"scale is {options.scale}, but network_g.upscale is {options.network_g.upscale!r}"
     elif isinstance(options.network_g, DRCTNetwork) and options.network_g.upscale != options.scale:
         yield f"scale is {options.scale}, but network_g.upscale is {options.network_g.upscale} if not given"
+    if isinstance(options.network_g, DRCTNetwork) and not options.network_g.upsampler:
+        yield "network_g.upsampler '' is a network that makes no images: set pixelshuffle"
     yield from _contradictions_in_channels(options)
     for name, metric in options.metrics().items():
         if metric.type in NEED_BORDER and metric.crop_border is None:
@@ -223,6 +225,10 @@ def _contradictions_in_training(options: TrainingOptions) -> Iterator[str]:
     steps = train.scheduler.total_steps
     if steps is not None and steps < train.total_iter:
         yield f"train.scheduler.total_steps ({steps}) ends before train.total_iter"
+    if train.scheduler.type == "OneCycleLR" and steps is not None:
+        share = (train.scheduler.model_extra or {}).get("pct_start", 0.3)
+        if isinstance(share, int | float) and share * steps == 1:
+            yield f"train.scheduler: pct_start {share} of total_steps {steps} is a rise within 1 step: set a longer one"
     if not train.pixel_opt and not train.perceptual_opt:
         yield "train has no loss: set pixel_opt or perceptual_opt"
     if logger.wandb and logger.wandb.project and not logger.use_tb_logger:
