@@ -16,7 +16,7 @@ from drct.evaluation.metrics import check_type
 from drct.files import expanded, is_file, is_folder
 from drct.models.optimizers import OPTIMIZERS, SCHEDULES
 from drct.runs.first_check import NEED_FOLDERS, PREPARE_HINT, WEIGHTS_HINTS
-from drct.schema.options import Arguments, Dataset, DRCTNetwork, Options, Section, TrainingOptions, known_keys
+from drct.schema.options import Arguments, Dataset, DRCTNetwork, Metric, Options, Section, TrainingOptions, known_keys
 from drct.text import brief
 
 ORIGINAL_LISTS = "drct/data/meta_info/"  # the original project carries its lists of files there
@@ -84,12 +84,13 @@ def _explain(error: ValidationError, opt: dict[str, Any]) -> str:
 
 
 def _misspelt_keys(section: Section, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield unknown keys that resemble a known one of their section, and the hint."""
+    """Yield unknown keys that resemble a known one of their section or are those of another, and the hint."""
     known = type(section).model_fields
+    elsewhere = set() if isinstance(section, Dataset | Metric) else known_keys()  # those have arguments of classes too
     for key, value in section:
         sections = value if isinstance(value, dict) else {None: value}
         if key not in known and not isinstance(value, Section) and not isinstance(section, Arguments):
-            if hint := did_you_mean(key, known):
+            if hint := did_you_mean(key, known) or " of this section" * (key in elsewhere):
                 yield prefix + key, hint
             continue
         for name, entry in sections.items():
