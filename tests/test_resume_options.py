@@ -13,9 +13,10 @@ from conftest import train_options, write_options
 from drct.commands import train as train_run
 from drct.errors import DRCTError
 from drct.models.changed_options import apply_options
-from drct.models.checkpoint_content import optimization_state
+from drct.models.checkpoint_content import check_held, check_optimization, optimization_state
 from drct.models.drct_model import DRCTModel
-from drct.models.optimizers import SCHEDULES, make_optimizer, make_schedule, update_learning_rates
+from drct.models.optimizers import OPTIMIZERS, SCHEDULES, make_optimizer, make_schedule, update_learning_rates
+from drct.schema.training_state import problem_of_state
 
 ADAM = {"type": "Adam", "lr": 1e-3, "betas": [0.9, 0.99]}
 SCHEDULE_OPTIONS = {
@@ -277,3 +278,26 @@ def test_a_schedule_that_cannot_reach_the_end_is_refused_at_the_start(scheduler,
 def test_options_that_an_optimizer_refuses_are_explained_at_the_start(options, words):
     with pytest.raises(DRCTError, match=words):
         made({"type": "StepLR", "step_size": 3}, **options)
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULE_OPTIONS)
+def test_the_own_state_of_a_schedule_fits(scheduler, tmp_path):
+    parts = made({"type": scheduler, **SCHEDULE_OPTIONS[scheduler]})
+    rates(*parts, range(1, 6))
+    torch.save(optimization_state([parts[0]], [parts[1]]), tmp_path / "state")
+    state = torch.load(tmp_path / "state", weights_only=True)
+    new = made({"type": scheduler, **SCHEDULE_OPTIONS[scheduler]})
+    check_optimization(state, [new[0]], [new[1]])
+
+
+@pytest.mark.parametrize("kind", sorted(OPTIMIZERS))
+def test_the_own_state_of_an_optimizer_fits(kind, tmp_path):
+    weights = [torch.nn.Parameter(torch.ones(2, 2))]
+    weights[0].grad = torch.ones(2, 2)
+    optimizer = make_optimizer(kind, weights, lr=1e-3)
+    optimizer.step()
+    torch.save(optimization_state([optimizer], []), tmp_path / "state")
+    state = torch.load(tmp_path / "state", weights_only=True)
+    check_optimization(state, [make_optimizer(kind, weights, lr=1e-3)], [])
+    assert problem_of_state(state | {"epoch": 0, "iter": 1}) == ""
+    check_held(optimizer, state["optimizers"][0]["param_groups"], state["optimizers"][0]["state"])
