@@ -21,9 +21,13 @@ class DRCTError(Exception):
 
 
 def did_you_mean(name: object, known: Iterable[object]) -> str:
-    """Return a hint for a misspelt name, " (did you mean 'x'?)", or "" if no known name is similar."""
-    close = difflib.get_close_matches(str(name)[:100], map(str, known), n=1, cutoff=0.6)
-    return f" (did you mean '{close[0]}'?)" if close else ""
+    """Return a hint for a misspelt name, " (did you mean 'x'?)", or "" if no known name is similar.
+
+    Names that differ in upper and lower case only are similar.
+    """
+    names = {text.casefold(): text for text in map(str, known)}
+    close = difflib.get_close_matches(str(name)[:100].casefold(), names, n=1, cutoff=0.6)
+    return f" (did you mean '{names[close[0]]}'?)" if close else ""
 
 
 def report(error: BaseException) -> int | None:

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from drct.commands.prepare import main as prepare
 from drct.data.file_lists import read_list
 from drct.data.imagenet_paired_dataset import ImageNetPairedDataset
+from drct.data.pair_sizes import mismatch
 from drct.data.paired_images import PairedImageDataset, SingleImageDataset
 from drct.data.prepare import reduce_image
 from drct.data.training_set import SampleOrder, TrainingSet
@@ -362,3 +363,8 @@ def test_options_that_an_lmdb_does_not_use_are_told(folders, caplog):
         assert (
             f"options.yml: datasets.val.{key} is not used with an LMDB, whose images pair by their keys" in caplog.text
         )
+
+
+def test_ground_truth_in_place_of_low_resolution_images_is_named():
+    words = mismatch({"gt_path": "a.png", "lq_path": "b.png"}, (8, 6), (8, 6), 4)
+    assert words.endswith("not 4 times larger but as large: set dataroot_lq to images of scale 4")

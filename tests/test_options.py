@@ -255,10 +255,14 @@ def test_keys_that_look_misspelt_are_warned_about(valid, caplog):
     valid["val"]["save_imgs"] = True
     valid["my_own_key"] = 1
     valid["val"]["metrics"]["psnr"]["test_y_chanel"] = True
+    valid["val"]["SUFFIX"] = "x"
+    valid["ema_decay"] = 0.9
     logging.getLogger("drct").addHandler(caplog.handler)
     parse_options(".", False, ["-opt", write_options(Path("opt.yml"), valid)])
     assert "val.save_imgs is not an option (did you mean 'save_img'?)" in caplog.text
     assert "val.metrics.psnr.test_y_chanel is not an option (did you mean 'test_y_channel'?)" in caplog.text
+    assert "ema_decay is not an option of this section" in caplog.text
+    assert "val.SUFFIX is not an option (did you mean 'suffix'?)" in caplog.text
     assert "my_own_key" not in caplog.text
 
 

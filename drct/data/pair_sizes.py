@@ -19,6 +19,8 @@ def mismatch(pair: Mapping[str, str], gt: Size, lq: Size, scale: int) -> str:
     )
     if scales_fit(lq, gt, scale):
         return f"{words} larger but smaller: exchange dataroot_gt and dataroot_lq"
+    if gt == lq:
+        return f"{words} larger but as large: set dataroot_lq to images of scale {scale}"
     found = round(gt[0] / lq[0])
     if found not in (0, scale) and scales_fit(gt, lq, found):
         return f"{words} larger but {found}: set dataroot_lq to images of scale {scale}, or scale: {found}"

@@ -7,9 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import ValidationError
-from torch import optim
 
-from drct.models.checkpoint_content import PROGRESS, schedule_state
+from drct.models.checkpoint_content import PROGRESS, check_held, schedule_state
 from drct.models.optimizers import update_learning_rates
 from drct.schema.options import Options
 from drct.text import brief
@@ -20,7 +19,6 @@ logger = logging.getLogger("basicsr")
 NO_OPTIONS = {"name", "path", "is_train", "auto_resume", "rank", "world_size", "dist", "root_path", "seed_is_random"}
 OF_SCHEDULE = {"max_lr", "min_lr", "max_momentum", "base_momentum"}  # which cyclic schedules keep in an optimizer
 CYCLED = {"betas", "momentum"}  # which these change
-NEEDED_STATE = {"amsgrad": "max_exp_avg_sq", "centered": "grad_avg", "momentum": "momentum_buffer"}
 
 
 def record(options: Options, kept: Mapping[str, Any]) -> str:
@@ -83,14 +81,7 @@ def apply_options(
     """
     for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
         groups = optimizer.state_dict()["param_groups"]
-        sizes = [[len(group["params"]) for group in part] for part in (groups, saved["param_groups"])]
-        if sizes[0] != sizes[1]:
-            raise ValueError(f"{sizes[1]} parameters in the state, {sizes[0]} in the network")
-        held: set[str] = set().union(*saved["state"].values())
-        for option, entry in NEEDED_STATE.items():
-            wanted = any(group.get(option) for group in groups) and not isinstance(optimizer, optim.SGD)
-            if wanted and entry not in held:
-                raise ValueError(f"{option} needs {entry}, which the state does not hold")
+        check_held(optimizer, groups, saved["state"])
         optimizer.load_state_dict({"state": saved["state"], "param_groups": groups})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that no step of the optimizers has come before

@@ -5,13 +5,16 @@ from copy import deepcopy
 from typing import Any
 
 import torch
-from torch import nn
+from torch import nn, optim
 
 from drct.archs.soundness import unsound
+from drct.text import brief
 
 # Entries of the state of a schedule that change during training; all others are options
 PROGRESS = {"last_epoch", "_step_count", "_last_lr", "T_cur", "T_i", "_is_initial"}
 PROGRESS |= {"_get_lr_called_within_step", "base_lrs", "verbose"}
+# What optimizers keep of each parameter only with some options
+NEEDED_STATE = {"amsgrad": "max_exp_avg_sq", "centered": "grad_avg", "momentum": "momentum_buffer"}
 
 
 def weights_content(networks: dict[str, nn.Module]) -> dict[str, dict[str, torch.Tensor]]:
@@ -37,18 +40,56 @@ def optimization_state(optimizers: list[Any], schedules: list[Any]) -> dict[str,
 
 
 def check_optimization(state: dict[str, Any], optimizers: list[Any], schedules: list[Any]) -> None:
-    """Raise `ValueError` if a training state is one of optimizers or schedules of other classes than these.
+    """Raise `ValueError` if optimizers and schedules cannot go on from a training state.
 
-    Without schedules, the optimizers alone are compared. Moments that are not finite are refused, too.
+    It may be one of other classes or parameters, or hold entries of other types, or moments that are not finite.
+    Without schedules, the optimizers alone are compared.
     """
     own, theirs = _kinds(optimizers, schedules), state.get("kinds")
     if theirs and theirs[: len(own)] != own:
-        raise ValueError(f"{', '.join(theirs)} is not {', '.join(own)}")
+        raise ValueError(f"it is one of {', '.join(theirs)}, not of {', '.join(own)}")
+    for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+        for now, before in zip(optimizer.state_dict()["param_groups"], saved["param_groups"], strict=True):
+            if before.get("params") != now["params"]:
+                raise ValueError(f"its parameters are not the {len(now['params'])} of the network")
+            _check_types(before, now)
+    for schedule, before in zip(schedules, state["schedulers"], strict=False):
+        _check_types(before, schedule_state(schedule))
     for number, optimizer in enumerate(state["optimizers"]):
         for parameter, moments in optimizer["state"].items():
             tensors = ((name, value) for name, value in moments.items() if isinstance(value, torch.Tensor))
             if problem := unsound(tensors, math.inf):
                 raise ValueError(f"{problem} for parameter {parameter} of optimizer {number}")
+
+
+def check_held(optimizer: Any, groups: list[dict[str, Any]], state: dict[int, dict[str, Any]]) -> None:
+    """Raise `ValueError` if a state lacks what an optimizer needs to go on with the options of `groups`."""
+    held: set[str] = set().union(*state.values())
+    for option, entry in NEEDED_STATE.items():
+        wanted = any(group.get(option) for group in groups) and not isinstance(optimizer, optim.SGD)
+        if state and wanted and entry not in held:
+            raise ValueError(f"{option} needs {entry}, which the state does not hold")
+
+
+def _check_types(saved: dict[str, Any], current: dict[str, Any]) -> None:
+    """Raise `ValueError` if an entry that both have is not of the same type in both, or a number is not finite."""
+    for key in saved.keys() & current.keys():
+        before, now = _type_of(saved[key]), _type_of(current[key])
+        fits = before == now or {before, now} == {"nothing", "a switch"} or (now == "nothing" and before != "text")
+        if not fits or before == "not finite":
+            raise ValueError(f"its {key} is {brief(saved[key], 60)}")
+
+
+def _type_of(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return "a switch"
+    if isinstance(value, int | float):
+        return "a number" if abs(value) < math.inf else "not finite"
+    if isinstance(value, str):
+        return "text"
+    return "several" if isinstance(value, dict | list | tuple) else type(value).__name__
 
 
 def _kinds(optimizers: list[Any], schedules: list[Any]) -> list[str]:

@@ -22,8 +22,8 @@ from drct.evaluation import validate  # not its names: importing BasicSR imports
 from drct.evaluation.metric_table import MetricTable
 from drct.inference.runner import NetworkRunner
 from drct.models.changed_options import apply_options, kept_by, record, tell_changes
-from drct.models.checkpoint_content import check_optimization, optimization_state, weights_content
-from drct.models.explanations import explained_loss, explained_network
+from drct.models.checkpoint_content import check_held, check_optimization, optimization_state, weights_content
+from drct.models.explanations import REFUSALS, explained_loss, explained_network, explained_step
 from drct.models.feature_weights import explained_download
 from drct.models.optimizers import check_schedule, make_optimizer, make_schedule, update_learning_rates
 from drct.runtime import checkpoint, distributed
@@ -178,7 +178,8 @@ class DRCTModel(SRModel):
         self.changing = True
         if finite:
             for _, optimizer in trained.values():
-                self.scaler.step(optimizer)
+                with explained_step(type(optimizer).__name__):
+                    self.scaler.step(optimizer)
         self.scaler.update()
         if finite and self.ema_decay > 0:
             # In a short run the initial weights would keep a share of decay ** iterations in the average
@@ -344,8 +345,12 @@ class DRCTModel(SRModel):
             if applies:
                 apply_options(resume_state, *parts, options.warmup_iter, resume_state["iter"])
             else:
+                for optimizer, saved in zip(self.optimizers, resume_state["optimizers"], strict=True):
+                    check_held(optimizer, saved["param_groups"], saved["state"])
                 super().resume_training(resume_state)
-        except (AssertionError, KeyError, ValueError) as error:
+            if resume_state.get("scaler"):
+                self.scaler.load_state_dict(resume_state["scaler"])
+        except REFUSALS as error:
             raise DRCTError(
                 f"the training state does not fit the option file's optimizer, schedule or network: {error}. "
                 "To start anew from its weights, use path.pretrain_network_g instead; train.on_resume: apply takes "
@@ -353,8 +358,6 @@ class DRCTModel(SRModel):
             ) from error
         if not applies:
             self._keep_options(resume_state)
-        if resume_state.get("scaler"):
-            self.scaler.load_state_dict(resume_state["scaler"])
         self.validator.best = resume_state.get("best_metric_results", {})
 
     def _keep_options(self, state: dict[str, Any]) -> None:

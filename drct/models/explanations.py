@@ -40,6 +40,17 @@ def explained_loss(train_options: Mapping[str, Any], output: Tensor, truth: Tens
         raise DRCTError(f"{' or '.join(sections)}: the loss fails: {reason_of(error)}") from error
 
 
+@contextmanager
+def explained_step(name: str) -> Iterator[None]:
+    """Turn an error of a step of the optimizer of class `name` into a `DRCTError`."""
+    try:
+        yield
+    except REFUSALS as error:
+        if _is_of_the_machine(error):
+            raise
+        raise DRCTError(f"train.optim_g ({name}), or its part of the training state: {reason_of(error)}") from error
+
+
 def _is_of_the_machine(error: BaseException) -> bool:
     """Tell whether an error has nothing to do with options."""
     return is_out_of_memory(error) or distributed.lost_peer(error) or "cuda" in str(error).lower()

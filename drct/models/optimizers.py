@@ -14,6 +14,7 @@ from basicsr.models import lr_scheduler as basicsr_schedules
 from torch.optim import Optimizer, lr_scheduler
 
 from drct.errors import DRCTError, did_you_mean, reason_of
+from drct.text import brief
 
 # Of those whose steps need arguments, functions or other schedules than options can give
 UNSUITABLE = {"LBFGS", "SparseAdam", "Optimizer", "LRScheduler", "ReduceLROnPlateau"}
@@ -43,9 +44,24 @@ def make_optimizer(name: str, parameters: Any, key: str = "train.optim_g", **opt
     """
     kind, parameters = _named(key, OPTIMIZERS, name), list(parameters)
     with _explained(key, kind):
+        _check_arguments(kind, options)
         optimizer = kind(parameters, **options)
         state_of_a_weight(kind, options, optimizer.param_groups[0]["params"][0].device)
         return optimizer
+
+
+def _check_arguments(kind: type, options: Mapping[str, Any]) -> None:
+    """Raise `ValueError` for an argument of another type than its default, of which PyTorch's errors tell little."""
+    for name, parameter in signature(kind).parameters.items():
+        default, value = parameter.default, options.get(name, parameter.default)
+        if isinstance(default, bool) and not isinstance(value, bool):
+            raise ValueError(f"{name} must be true or false, not {brief(value)}")
+        if type(default) in (int, float) and (value is None or isinstance(value, bool | str | dict)):
+            raise ValueError(f"{name} must be a number, not {brief(value)}")
+        if isinstance(default, tuple) and len(default) > 1:  # a tuple of one stands for a list of any length
+            several = value if isinstance(value, list | tuple) else ()
+            if len(several) != len(default) or any(isinstance(entry, bool | str | list | dict) for entry in several):
+                raise ValueError(f"{name} must be {len(default)} numbers, not {brief(value)}")
 
 
 def state_of_a_weight(kind: type, options: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
@@ -65,6 +81,7 @@ def make_schedule(name: str, optimizer: Optimizer, total_iter: int, **options: A
     """
     kind = _named("train.scheduler", SCHEDULES, name)
     with _explained("train.scheduler", kind):
+        _check_arguments(kind, options)
         schedule = kind(optimizer, **options)
     check_schedule(schedule, total_iter)
     return schedule

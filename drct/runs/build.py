@@ -60,8 +60,8 @@ def make_model(opt: dict[str, Any]) -> Any:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
             model = build_model(opt)
-        for warning in caught:
-            get_root_logger().warning(str(warning.message))
+        for message in dict.fromkeys(str(warning.message) for warning in caught):  # those of the EMA are the same
+            get_root_logger().warning(message)
         if not isinstance(model, DRCTModel):
             raise DRCTError(
                 f"model_type {opt['model_type']} is not derived from DRCTModel: run it with BasicSR's own train.py and "

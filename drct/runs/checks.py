@@ -16,7 +16,7 @@ from drct.evaluation.metrics import check_type
 from drct.files import expanded, is_file, is_folder
 from drct.models.optimizers import OPTIMIZERS, SCHEDULES
 from drct.runs.first_check import NEED_FOLDERS, PREPARE_HINT, WEIGHTS_HINTS
-from drct.schema.options import Arguments, Dataset, DRCTNetwork, Options, Section, TrainingOptions, known_keys
+from drct.schema.options import Arguments, Dataset, DRCTNetwork, Metric, Options, Section, TrainingOptions, known_keys
 from drct.text import brief
 
 ORIGINAL_LISTS = ("drct/data/meta_info/", "hat/data/meta_info/")  # the original projects carry their lists there
@@ -85,12 +85,13 @@ def _explain(error: ValidationError, opt: dict[str, Any]) -> str:
 
 
 def _misspelt_keys(section: Section, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield unknown keys that resemble a known one of their section, and the hint."""
+    """Yield unknown keys that resemble a known one of their section or are those of another, and the hint."""
     known = type(section).model_fields
+    elsewhere = set() if isinstance(section, Dataset | Metric) else known_keys()  # those have arguments of classes too
     for key, value in section:
         sections = value if isinstance(value, dict) else {None: value}
         if key not in known and not isinstance(value, Section) and not isinstance(section, Arguments):
-            if hint := did_you_mean(key, known):
+            if hint := did_you_mean(key, known) or " of this section" * (key in elsewhere):
                 yield prefix + key, hint
             continue
         for name, entry in sections.items():
@@ -173,6 +174,8 @@ def _contradictions(options: Options) -> Iterator[str]:
         yield f"scale is {options.scale}, but network_g.upscale is {options.network_g.upscale!r}"
     elif isinstance(options.network_g, DRCTNetwork) and options.network_g.upscale != options.scale:
         yield f"scale is {options.scale}, but network_g.upscale is {options.network_g.upscale} if not given"
+    if isinstance(options.network_g, DRCTNetwork) and not options.network_g.upsampler:
+        yield "network_g.upsampler '' is a network that makes no images: set pixelshuffle"
     yield from _contradictions_in_channels(options)
     for name, metric in options.metrics().items():
         if metric.type in NEED_BORDER and metric.crop_border is None:
@@ -264,6 +267,10 @@ def _contradictions_in_training(options: TrainingOptions) -> Iterator[str]:
     steps = train.scheduler.total_steps
     if steps is not None and steps < train.total_iter:
         yield f"train.scheduler.total_steps ({steps}) ends before train.total_iter"
+    if train.scheduler.type == "OneCycleLR" and steps is not None:
+        share = (train.scheduler.model_extra or {}).get("pct_start", 0.3)
+        if isinstance(share, int | float) and share * steps == 1:
+            yield f"train.scheduler: pct_start {share} of total_steps {steps} is a rise within 1 step: set a longer one"
     if not train.pixel_opt and not train.perceptual_opt:
         yield "train has no loss: set pixel_opt or perceptual_opt"
     if logger.wandb and logger.wandb.project and not logger.use_tb_logger:

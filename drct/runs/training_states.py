@@ -9,6 +9,7 @@ from typing import Any
 from drct.errors import DRCTError
 from drct.files import make_folder
 from drct.runtime import checkpoint, distributed
+from drct.schema.training_state import problem_of_state
 
 logger = logging.getLogger("drct")
 
@@ -93,10 +94,7 @@ def _states(folder: str | os.PathLike) -> list[Path]:
 
 def _chosen_state(opt: dict[str, Any]) -> str | os.PathLike | None:
     newest = _newest_whole_state(opt["path"]["training_states"]) if opt["auto_resume"] else None
-    given = opt["path"].get("resume_state")
-    if newest is None and given is not None:
-        checkpoint.verify(given)
-    return newest or given
+    return newest or opt["path"].get("resume_state")
 
 
 def _newest_whole_state(folder: str | os.PathLike) -> Path | None:
@@ -107,7 +105,6 @@ def _newest_whole_state(folder: str | os.PathLike) -> Path | None:
     candidates = _states(folder)
     for path in candidates:
         try:
-            checkpoint.verify(path)
             for name in _networks(_read_state(path), path):
                 checkpoint.verify(weights_beside(path, path.stem, name))
             return path
@@ -123,6 +120,6 @@ def _newest_whole_state(folder: str | os.PathLike) -> Path | None:
 
 def _read_state(path: str | os.PathLike) -> dict[str, Any]:
     state = checkpoint.load(path)
-    if not isinstance(state, dict) or not {"epoch", "iter", "optimizers", "schedulers"} <= state.keys():
-        raise DRCTError(f"{path} is not a training state")
+    if problem := problem_of_state(state):
+        raise DRCTError(f"{path} is not a training state, or damaged: {problem}")
     return state

@@ -41,7 +41,8 @@ def load(path: str | os.PathLike) -> Any:
     PyTorch's format from before version 1.6 have none.
 
     Raises:
-        DRCTError: if the file is damaged, holds more than tensors and plain values, or is of another kind.
+        DRCTError: if the file is damaged, which its checksums may show alone, holds more than tensors and plain values,
+            or is of another kind.
     """
     if not Path(path).is_file():
         raise DRCTError(f"no such file: {path}")
@@ -50,7 +51,7 @@ def load(path: str | os.PathLike) -> Any:
     try:
         if Path(path).suffix == ".safetensors":
             return safetensors.torch.load_file(path)
-        if zipfile.is_zipfile(path):
+        if zipfile.is_zipfile(path):  # not so before PyTorch 1.6
             verify(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about kinds of tensors that are refused later

@@ -107,7 +107,8 @@ class DRCTNetwork(Network):
 
 
 def _network_kind(network: Any) -> str:
-    return "DRCT" if isinstance(network, dict) and network.get("type") in ("DRCT", "DRCTPlain") else "other"
+    kind = network.get("type") if isinstance(network, dict) else getattr(network, "type", None)  # read or dumped
+    return "DRCT" if kind in ("DRCT", "DRCTPlain") else "other"
 
 
 AnyNetwork = Annotated[
