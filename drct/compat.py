@@ -102,21 +102,17 @@ def _register() -> None:
     """
     from basicsr.utils.registry import ARCH_REGISTRY
 
-    import drct.archs
-    import drct.data
-    import drct.evaluation
-    import drct.models
-
-    for network in _modules(drct.archs, "_arch"):
+    for network in _modules("drct.archs", "_arch"):
         for name in network.__all__:
             if name not in ARCH_REGISTRY:
                 ARCH_REGISTRY.register(getattr(network, name))
-    _modules(drct.data, "_dataset")
-    _modules(drct.evaluation, "_metric")
-    _modules(drct.models, "_model")
+    _modules("drct.data", "_dataset")
+    _modules("drct.evaluation", "_metric")
+    _modules("drct.models", "_model")
 
 
-def _modules(package: types.ModuleType, suffix: str) -> list[types.ModuleType]:
+def _modules(name: str, suffix: str) -> list[types.ModuleType]:
+    package = importlib.import_module(name)  # which may be importing BasicSR, and is no attribute of `drct` yet
     import pkgutil
 
     names = [info.name for info in pkgutil.iter_modules(package.__path__) if info.name.endswith(suffix)]

@@ -21,7 +21,8 @@ from drct.archs.traits import NetworkTraits
 from drct.archs.variants import drct_options
 from drct.errors import DRCTError
 from drct.inference import upscale
-from drct.inference.weights import available, find_weights, read_network
+from drct.inference.weights import read_network
+from drct.runtime.weight_files import available, find_weights
 
 
 def tiny(scale=2, **options):

@@ -16,7 +16,8 @@ from drct.text import brief
 logger = logging.getLogger("basicsr")
 
 # What says where, not what, to compute
-NO_OPTIONS = {"name", "path", "is_train", "auto_resume", "rank", "world_size", "dist", "root_path", "seed_is_random"}
+NO_OPTIONS = {"name", "path", "is_train", "auto_resume", "root_path", "seed_is_random"}
+NO_OPTIONS |= {"rank", "world_size", "dist", "dist_params"}
 OF_SCHEDULE = {"max_lr", "min_lr", "max_momentum", "base_momentum"}  # which cyclic schedules keep in an optimizer
 CYCLED = {"betas", "momentum"}  # which these change
 

@@ -130,11 +130,11 @@ def declared_size(data: bytes) -> tuple[int, int]:
 def unreadable(data: bytes) -> str:
     """Return why neither Pillow nor tifffile can read a picture, '' if one of them can."""
     reasons = []
-    for read in (_pillow, tifffile.imread):
+    for read, content in ((_pillow, data), (tifffile.imread, data), (_pillow, _critical_chunks(data))):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                read(BytesIO(data))
+                read(BytesIO(content))
             return ""
         except Exception as error:  # noqa: BLE001 - decoders raise errors of any type for broken files
             reasons.append(type(error).__name__)
@@ -144,3 +144,14 @@ def unreadable(data: bytes) -> str:
 def _pillow(file: BytesIO) -> None:
     with Image.open(file) as image:
         image.load()
+
+
+def _critical_chunks(data: bytes) -> bytes:
+    """Return a PNG file without the chunks that are no part of the picture, which a reader may skip if damaged."""
+    start, kept = 8, data[:8]
+    while kept.startswith(b"\x89PNG") and start < len(data):
+        end = start + 12 + int.from_bytes(data[start : start + 4], "big")
+        if data[start + 4 : start + 5].isupper():
+            kept += data[start:end]
+        start = end
+    return kept
