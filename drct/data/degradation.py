@@ -11,7 +11,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 import torch
-from basicsr.data.degradations import random_add_gaussian_noise_pt, random_add_poisson_noise_pt
+from basicsr.data.degradations import add_gaussian_noise_pt, add_poisson_noise_pt
 from basicsr.data.transforms import paired_random_crop
 from basicsr.utils import DiffJPEG, USMSharp
 from basicsr.utils.img_process_util import filter2D, usm_sharp
@@ -46,10 +46,14 @@ class Stage:
         self.gray_noise_prob: float = getattr(options, f"gray_noise_prob{suffix}")
         self.jpeg_prob: float = getattr(options, f"jpeg_prob{suffix}")
         self.jpeg_range: list[float] | None = getattr(options, f"jpeg_range{suffix}")
+        self.drawn: dict[str, Any] = {}  # what the last image got
 
     def blur(self, image: Tensor, kernel: Tensor) -> Tensor:
         """Blur some images."""
-        return convolve(image, kernel) if _happens(self.blur_prob) else image
+        if not _happens(self.blur_prob):
+            return image
+        self.drawn["blur"] = kernel
+        return convolve(image, kernel)
 
     def factor(self) -> float:
         """Draw a factor to resize by."""
@@ -57,7 +61,9 @@ class Stage:
         kind = random.choices(["enlarge", "reduce", "neither"], self.resize_prob)[0]
         if kind == "neither":
             return 1
-        return np.random.uniform(1, highest) if kind == "enlarge" else np.random.uniform(lowest, 1)
+        factor = np.random.uniform(1, highest) if kind == "enlarge" else np.random.uniform(lowest, 1)
+        self.drawn["resize"] = factor
+        return factor
 
     def resize(self, image: Tensor, **target: Any) -> Tensor:
         """Resize an image by `scale_factor` or to `size`, with a random interpolation."""
@@ -67,11 +73,16 @@ class Stage:
         """Add Gaussian or Poisson noise to some images, and clip them."""
         if not _happens(self.noise_prob):
             return image
-        if np.random.uniform() < self.gaussian_noise_prob:
-            add, strength = random_add_gaussian_noise_pt, self.noise_range
-        else:
-            add, strength = random_add_poisson_noise_pt, self.poisson_scale_range
-        return image if strength is None else add(image, strength, self.gray_noise_prob, clip=True, rounds=False)
+        gaussian = np.random.uniform() < self.gaussian_noise_prob
+        strengths = self.noise_range if gaussian else self.poisson_scale_range
+        if strengths is None:
+            return image
+        lowest, highest = strengths
+        strength = torch.rand(1, dtype=image.dtype, device=image.device) * (highest - lowest) + lowest
+        gray = (torch.rand(1, dtype=image.dtype, device=image.device) < self.gray_noise_prob).float()
+        self.drawn["noise" if gaussian else "Poisson"] = strength
+        add = add_gaussian_noise_pt if gaussian else add_poisson_noise_pt
+        return add(image, strength, gray_noise=gray, clip=True, rounds=False)
 
     def compress(self, image: Tensor) -> Tensor:
         """Compress some images by JPEG."""
@@ -79,6 +90,7 @@ class Stage:
             return image
         quality = image.new_zeros(1).uniform_(*self.jpeg_range)
         image = image.clamp(0, 1)
+        self.drawn["jpeg"] = quality.clone()  # DiffJPEG changes it
         if self.codec == "diffjpeg":
             return _diffjpeg(image.device)(image, quality=quality)
         return _libjpeg(image, round(quality.item()), full_chroma=_happens(self.full_chroma_prob))
@@ -126,6 +138,7 @@ class Degradation:
         """
         height, width = gt.shape[-2:]
         size = (height // self.scale, width // self.scale)
+        self.first.drawn, self.second.drawn = {}, {}
         if _happens(self.clean_prob):
             return _eight_bit(interpolate(gt, "antialiased", size=size))
         image = self.first.blur(gt, kernel1)
@@ -143,6 +156,15 @@ class Degradation:
         else:
             image = convolve(stage.resize(stage.compress(image), size=size), sinc_kernel)
         return _eight_bit(image)
+
+    def drawn(self) -> dict[str, str]:
+        """Return what the last image got: widths of kernels in pixels, factors, strengths of noise, qualities."""
+        stages = {"": self.first.drawn, "2": self.second.drawn}
+        amounts = {f"{name}{suffix}": value for suffix, drawn in stages.items() for name, value in drawn.items()}
+        return {
+            name: f"{kernel_width(value) if name.startswith('blur') else float(value):.3g}"
+            for name, value in amounts.items()
+        }
 
 
 class DegradedImages(Dataset):
@@ -182,6 +204,15 @@ def convolve(image: Tensor, kernel: Tensor) -> Tensor:
     # OpenCV is several times faster than PyTorch on a CPU
     filtered = cv2.filter2D(_to_numpy(image), -1, kernel[0, inner, inner].numpy(), borderType=cv2.BORDER_REFLECT_101)
     return _from_numpy(filtered)
+
+
+def kernel_width(kernel: Tensor) -> float:
+    """Return the standard deviation of a kernel (1, K, K) in pixels, the mean of both axes; negative parts count 0."""
+    weights = kernel[0].clamp(min=0).double()
+    weights /= weights.sum()
+    place = torch.arange(len(weights), dtype=torch.double) - len(weights) // 2
+    squares = (weights.sum(0) + weights.sum(1)) / 2 @ place**2
+    return float(squares.sqrt())
 
 
 def sharpen(images: Tensor) -> Tensor:

@@ -52,7 +52,7 @@ class RealESRGANDataset(GroundTruthDataset):
             "gt": img2tensor(as_float(region), bgr2rgb=True, float32=True),
             "kernel1": torch.from_numpy(self.blur1.draw()),
             "kernel2": torch.from_numpy(self.blur2.draw()),
-            "sinc_kernel": torch.from_numpy(_final_kernel(options.blur_kernel_size, options.final_sinc_prob)),
+            "sinc_kernel": torch.from_numpy(final_kernel(options)),
             "seed": random.getrandbits(62),
             "gt_path": path,
         }
@@ -101,9 +101,10 @@ def _region(image: np.ndarray, size: int) -> np.ndarray:
     return image
 
 
-def _final_kernel(largest: int, sinc_prob: float) -> np.ndarray:
-    """Draw the sinc kernel that ends a degradation, (largest, largest), or the kernel that changes nothing."""
-    if np.random.uniform() < sinc_prob:
+def final_kernel(options: Dataset) -> np.ndarray:
+    """Draw the sinc kernel that ends a degradation, or the kernel that changes nothing: (K, K), float32."""
+    largest: int = options.blur_kernel_size
+    if np.random.uniform() < options.final_sinc_prob:
         size = _random_size(largest)
         cutoff = np.random.uniform(np.pi / 3, np.pi)
         return circular_lowpass_kernel(cutoff, size, pad_to=largest).astype(np.float32)

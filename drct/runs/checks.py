@@ -30,10 +30,7 @@ def check_options(opt: dict[str, Any], is_train: bool, file: str, logger: loggin
     Raises:
         DRCTError: for the first mistake, in one line that names `file` and the key.
     """
-    try:
-        options = (TrainingOptions if is_train else Options).model_validate(opt)
-    except ValidationError as error:
-        raise DRCTError(f"{file}{_explain(error, opt)}") from None
+    options = validated(opt, is_train, file)
     for key, hint in _misspelt_keys(options):
         logger.warning(f"{file}: {key} is not an option{hint}; it is ignored")
     _check_types(options, file)
@@ -50,6 +47,14 @@ def check_options(opt: dict[str, Any], is_train: bool, file: str, logger: loggin
             where = f"{file}: datasets.{phase}.meta_info_file"
             logger.warning(f"{where}: {dataset.meta_info_file} is not here; all files of the folder are used")
     return options
+
+
+def validated(opt: dict[str, Any], is_train: bool, file: str) -> Options:
+    """Return the options of a run with the schema's defaults. Raises `DRCTError` if they do not follow the schema."""
+    try:
+        return (TrainingOptions if is_train else Options).model_validate(opt)
+    except ValidationError as error:
+        raise DRCTError(f"{file}{_explain(error, opt)}") from None
 
 
 def list_of_files(dataset: Dataset) -> str | None:
