@@ -10,7 +10,7 @@ COLUMNS, PANELS = 4, 12
 
 
 def draw_degradations(image: np.ndarray, recipes: list[Recipe], scale: int, seed: int) -> np.ndarray:
-    """Draw the most detailed area of an image at twelve degradations, each pixel magnified, with the first steps of each.
+    """Draw the most detailed area of an image at twelve degradations, with the first steps of each.
 
     Args:
         image: (H, W, 3), BGR, uint8.
