@@ -1,6 +1,8 @@
 # make demo    install into .venv, upscale the demo images with the shipped weights, compare with bicubic
 # make test    install, then lint, types and tests
 # make slow    the tests that take longer
+# make fuzz    thousands of mutated option files, pictures and weight files; make fuzz FUZZ="--n 200 --seed 1" for less
+# make torture a hundred kills of runs, and a disk that fills up; counts of both in docs/robustness.md
 # make figures redraw the pictures and rewrite the tables of the README and docs
 # make install only install
 
@@ -12,7 +14,9 @@ BIN := .venv/bin
 endif
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo test slow figures install clean
+FUZZ ?=
+
+.PHONY: demo test slow fuzz torture figures install clean
 
 demo: .venv/installed
 	$(BIN)/python drct/test.py -opt options/test/DRCT-XS_SRx4_demo.yml
@@ -27,6 +31,12 @@ test: .venv/installed-dev
 
 slow: .venv/installed-dev
 	$(BIN)/pytest -m slow
+
+fuzz: .venv/installed-dev
+	PYTHONPATH=tests $(BIN)/python -m fuzz $(FUZZ)
+
+torture: .venv/installed-dev
+	PYTHONPATH=tests $(BIN)/python -m fuzz.torture $(FUZZ)
 
 figures: ASTRONAUT := datasets/demo/LRbicx4/astronaut.png
 figures: demo .venv/installed-dev

@@ -1,13 +1,18 @@
 """The command `drct`: a table of its commands, each of which is imported only when it runs."""
 
 import atexit
+import io
 import os
 import sys
+from typing import TYPE_CHECKING
 
-from drct.commands.common import Commands, help_text, run_command
+from drct import interrupts
 from drct.version import __version__
 
-COMMANDS: Commands = {
+if TYPE_CHECKING:
+    from drct.commands.common import Commands
+
+COMMANDS: "Commands" = {
     "upscale": ("drct.commands.upscale", "upscale photographs, folders of them, or the files that a pattern matches"),
     "serve": ("drct.commands.serve", "upscale in the browser"),
     "info": ("drct.commands.info", "describe a weight file and the memory that it needs"),
@@ -36,6 +41,8 @@ examples:
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command of `drct` or `python -m drct`. Returns its exit status; 2 if there is no such command."""
+    from drct.commands.common import help_text, run_command  # after `interrupts.install`, as everything that takes time
+
     arguments = sys.argv[1:] if argv is None else argv
     if arguments and arguments[0] in ("-V", "--version"):
         print(f"drct {__version__}")
@@ -44,10 +51,22 @@ def main(argv: list[str] | None = None) -> int:
     return run_command("drct", COMMANDS, text, arguments)
 
 
+def _print_every_name() -> None:
+    """Print what the encoding of stdout lacks, such as letters in names of files, as escapes, in place of an error."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr has it
+
+
 def entry_point(*first: str) -> None:
     """Run the command of `first` and the command line, and exit with its status: the console script `drct`."""
+    interrupts.install()
+    _print_every_name()
+    from drct.runtime import threads
+
+    threads.prepare()
     try:
         status = main([*first, *sys.argv[1:]])
+        interrupts.finish()
         if int(os.environ.get("WORLD_SIZE", 1)) > 1:
             # Threads of PyTorch's process groups may abort the interpreter's own way out, seen with gloo
             atexit._run_exitfuncs()
@@ -55,9 +74,10 @@ def entry_point(*first: str) -> None:
             sys.stderr.flush()
             os._exit(status)
         sys.exit(status)
-    except KeyboardInterrupt:  # while a command imports what it needs
+    except KeyboardInterrupt:  # outside of what the command itself reports
         print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        interrupts.finish()
+        sys.exit(interrupts.STATUS)
     except BrokenPipeError:  # `drct info | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)

@@ -11,15 +11,14 @@ BasicSR 1.4.2 is unmaintained. These are its defects, and the repairs:
 Repairs are made at the first `import basicsr`, in whatever module, so that `import drct` is fast.
 """
 
-import argparse
 import importlib
-import importlib.abc
-import importlib.util
 import os
-import pkgutil
 import sys
 import types
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import argparse
 
 
 def install() -> None:
@@ -31,7 +30,7 @@ def install() -> None:
         sys.meta_path.insert(0, _BasicSRFinder())
 
 
-class _BasicSRFinder(importlib.abc.MetaPathFinder):
+class _BasicSRFinder:
     """An import hook that makes the repairs around the first successful import of BasicSR, then removes itself."""
 
     def __init__(self) -> None:
@@ -40,9 +39,11 @@ class _BasicSRFinder(importlib.abc.MetaPathFinder):
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> Any:
         if fullname != "basicsr" or self._searching:
             return None
+        from importlib.util import find_spec  # only now, because it takes a sixth of the time of `import drct`
+
         self._searching = True
         try:
-            spec = importlib.util.find_spec(fullname)  # by the other finders
+            spec = find_spec(fullname)  # by the other finders
         finally:
             self._searching = False
         if spec is None or spec.loader is None:
@@ -61,8 +62,10 @@ class _BasicSRFinder(importlib.abc.MetaPathFinder):
 
 
 def _restore_functional_tensor() -> None:
+    from importlib.util import find_spec
+
     name = "torchvision.transforms.functional_tensor"
-    if name in sys.modules or importlib.util.find_spec(name) is not None:
+    if name in sys.modules or find_spec(name) is not None:
         return
     from torchvision.transforms.functional import rgb_to_grayscale
 
@@ -83,9 +86,9 @@ def _repair_basicsr() -> None:
     basicsr.train.load_resume_state = load_resume_state
 
 
-def parse_options(root_path: str | os.PathLike, is_train: bool = True) -> tuple[dict[str, Any], argparse.Namespace]:
+def parse_options(root_path: str | os.PathLike, is_train: bool = True) -> tuple[dict[str, Any], "argparse.Namespace"]:
     """Read the process's arguments and its option file, as BasicSR's own train.py and test.py ask for them."""
-    from drct.commands import run_arguments  # only now, because it imports BasicSR
+    from drct.commands import run_arguments  # only now, because it is seldom needed
 
     return run_arguments.parse_options(root_path, is_train)
 
@@ -110,5 +113,7 @@ def _register() -> None:
 
 def _modules(name: str, suffix: str) -> list[types.ModuleType]:
     package = importlib.import_module(name)  # which may be importing BasicSR, and is no attribute of `drct` yet
+    import pkgutil
+
     names = [info.name for info in pkgutil.iter_modules(package.__path__) if info.name.endswith(suffix)]
     return [importlib.import_module(f"{package.__name__}.{name}") for name in names]

@@ -1,6 +1,7 @@
 """Files and folders: writing them so that they appear whole or not at all, archiving them, paths with ~."""
 
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -10,26 +11,38 @@ from typing import BinaryIO
 
 from drct.errors import DRCTError
 
+UNFINISHED = ".drct.tmp"  # end of the names of hidden files and folders that are being written
+ABANDONED = 3600  # seconds without a change after which such a file is that of a killed process
 
-def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], object]) -> None:
+
+class AlreadyExistsError(DRCTError):
+    """A file that was to be created exists."""
+
+
+def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], object], replace: bool = True) -> None:
     """Create or replace a file, which appears whole or not at all, and the folders above it.
 
-    `write` is called with a temporary file beside it, which is then flushed to the disk and renamed.
+    `write` is called with a temporary file beside it, which is then flushed to the disk and renamed. Without
+    `replace`, of several programs that create the same file only the first succeeds.
 
     Raises:
+        AlreadyExistsError: if the file exists and is not to be replaced.
         DRCTError: if the file cannot be written. Nothing is left behind, and an existing file stays as it was.
     """
     path = Path(path)
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:50]}.", suffix=".tmp")
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:50]}.", suffix=UNFINISHED)
         with os.fdopen(descriptor, "wb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes private files
-        os.replace(temporary, path)
+        if replace:
+            os.replace(temporary, path)
+        else:
+            _create(path, temporary)
         _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:
         cause = _os_error(error)
@@ -42,14 +55,35 @@ def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], object
             Path(temporary).unlink(missing_ok=True)
 
 
-def write_bytes(path: str | os.PathLike, data: bytes) -> None:
+def _create(path: Path, temporary: str) -> None:
+    """Give a temporary file its name, unless there is a file of that name."""
+    try:
+        if os.name == "nt":
+            os.rename(temporary, path)  # noqa: PTH104 - which replaces nothing on Windows
+        else:
+            _link_or_reserve(path, temporary)
+    except FileExistsError as error:
+        raise AlreadyExistsError(f"{path} exists") from error
+
+
+def _link_or_reserve(path: Path, temporary: str) -> None:
+    try:
+        os.link(temporary, path)  # noqa: PTH200 - Path.hardlink_to takes the names the other way round
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links, such as FAT
+        path.touch(exist_ok=False)
+        os.replace(temporary, path)
+
+
+def write_bytes(path: str | os.PathLike, data: bytes, replace: bool = True) -> None:
     """Create or replace a file with `write_atomically`."""
-    write_atomically(path, lambda file: file.write(data))
+    write_atomically(path, lambda file: file.write(data), replace)
 
 
-def write_text(path: str | os.PathLike, text: str) -> None:
+def write_text(path: str | os.PathLike, text: str, replace: bool = True) -> None:
     """Create or replace a text file with `write_atomically`. Characters outside of UTF-8 become question marks."""
-    write_bytes(path, text.encode("utf-8", "replace"))
+    write_bytes(path, text.encode("utf-8", "replace"), replace)
 
 
 def _os_error(error: BaseException | None) -> OSError | None:
@@ -64,10 +98,33 @@ def expanded(path: str | os.PathLike) -> Path:
     return Path(os.path.expanduser(path))  # noqa: PTH111
 
 
-def remove_leftovers(folder: str | os.PathLike) -> None:
-    """Delete temporary files of `write_atomically` that a killed process left in a folder."""
-    for path in Path(folder).glob(".*.tmp"):
-        path.unlink(missing_ok=True)
+def is_folder(path: str | os.PathLike) -> bool:
+    """Tell whether a folder exists; unlike `Path.is_dir`, also about what cannot be a path, such as one too long."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
+def is_file(path: str | os.PathLike) -> bool:
+    """Tell whether a file exists; unlike `Path.is_file`, also about what cannot be a path, such as one too long."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def remove_leftovers(folder: str | os.PathLike, recursive: bool = False, seconds: float = 0) -> None:
+    """Delete what a killed process was writing by `write_atomically` or `drct.data.lmdb_writer` in a folder.
+
+    Args:
+        folder: The folder; there may be none.
+        recursive: Whether to search the folders below it too.
+        seconds: Age below which such a file is spared, as another process may still be writing it.
+    """
+    newest = time.time() - seconds
+    for path in Path(folder).glob(f"{'**/' * recursive}.*{UNFINISHED}"):
+        with suppress(OSError):  # gone meanwhile, or of another user
+            if max(each.stat().st_mtime for each in (path, *path.rglob("*"))) > newest:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
 
 def make_folder(path: str | os.PathLike) -> Path:

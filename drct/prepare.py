@@ -1,10 +1,10 @@
 """Prepare data: `python drct/prepare.py --help`."""
 
+import os
 import sys
-from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parents[1])  # the repository, not this folder
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))  # noqa: PTH120 - the repository
     from drct.cli import entry_point
 
     entry_point("prepare")

@@ -5,11 +5,14 @@ of its processes nor of their loader workers.
 """
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 
-ORDER, SAMPLE, STEP = range(3)  # the purpose of a draw: the order of an epoch, a sample, a training step
+# The purpose of a draw: the order of an epoch, a sample, a training step, the degradation of a sample
+ORDER, SAMPLE, STEP, DEGRADATION = range(4)
 
 
 def seed_all(*key: int) -> None:
@@ -22,3 +25,15 @@ def seed_all(*key: int) -> None:
     random.seed(int(words[0]))
     np.random.seed(int(words[1] % 2**32))
     torch.manual_seed(int(words[2] >> np.uint64(1)))  # not every device accepts the sign bit
+
+
+@contextmanager
+def generators_kept(device: torch.device) -> Iterator[None]:
+    """Give the generators of Python, NumPy, PyTorch and a device the state back that they had before the block."""
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)

@@ -17,6 +17,15 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
+def brief(value: object, length: int = 160) -> str:
+    """Return the `repr` of a value, without its middle if it is longer than `length` characters."""
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # such as a number of 5,000 digits
+        return f"a {type(value).__name__}"
+    return text if len(text) <= length else f"{text[: length - 40]} ... {text[-30:]}"
+
+
 def count(number: int, noun: str) -> str:
     """Format a number with its noun in the singular or plural, such as '1 image' or '3 images'."""
     return f"{number} {noun}{'s' * (number != 1)}"

@@ -17,7 +17,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from drct.errors import one_line_errors
 from drct.files import write_text
 from drct.schema.options import (
-    KINDS,
+    NETWORKS,
     Datasets,
     DRCTNetwork,
     HATNetwork,
@@ -76,7 +76,7 @@ def _sections_in(annotation: Any) -> Iterator[type[Section]]:
 def _type_words(annotation: Any, metadata: Any = ()) -> str:
     """Return in words what a key takes."""
     if words := [entry.words for entry in metadata if isinstance(entry, MustBe)]:
-        return words[0]
+        return words[-1]  # of the outermost annotation
     if get_origin(annotation) is Annotated:
         return _type_words(annotation.__origin__, annotation.__metadata__)
     if get_origin(annotation) is Literal:
@@ -124,7 +124,7 @@ def json_schema() -> dict[str, Any]:
     """Return the JSON schema of option files of training and testing, for editors."""
     schema = Options.model_json_schema(schema_generator=_WithoutTitles)
     definitions = schema["$defs"]
-    definitions["Network"]["properties"]["type"]["not"] = {"enum": list(KINDS)}
+    definitions["Network"]["properties"]["type"]["not"] = {"enum": list(NETWORKS)}
     names = {"patternProperties": {"^(train|val|test)_": {"$ref": "#/$defs/Dataset"}}, "additionalProperties": False}
     definitions["Datasets"] |= names
     training = {"val": {"required": ["val_freq"]}, "datasets": {"required": ["train"]}}

@@ -6,6 +6,8 @@ A table stands between the lines <!-- table: NAME --> and <!-- end -->; nothing 
   features       features of compared networks: features.json, by drct analyze features
   parameters     parameters of the networks at x2, x3 and x4
   published      results that the paper reports
+  kills          runs that were killed: robustness.json, by make torture
+  mutants        inputs that were damaged: robustness.json, by make fuzz
   results        means of test runs: results/RUN/metrics_DATASET.json, copied there by --results
   speed          speed.json, by drct bench --json
   training-step  training_step.json, by drct bench --json
@@ -19,6 +21,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from published import BENCHMARKS, DRCT_PAPER, published_as
@@ -108,9 +111,39 @@ def _features(figures: Path) -> str:
     return markdown_table(header, lines)
 
 
+def _robustness(figures: Path) -> dict[str, dict[str, Any]]:
+    path = figures / "robustness.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DRCTError(f"cannot read {path}: {error}") from error
+
+
+def _mutants(figures: Path) -> str:
+    header = ["mutants of", "cases", "done", "refused in one line", "faults", "longest (s)", "most memory (MB)"]
+    rows = []
+    for kind, counts in _robustness(figures)["mutants"].items():
+        verdicts = dict(counts["verdicts"])
+        good = [verdicts.pop(verdict, 0) for verdict in ("done", "refused")]
+        numbers = [counts["cases"], *good, sum(verdicts.values())]
+        rows.append([kind, *(f"{number:,}" for number in numbers), str(counts["slowest"]), str(counts["largest MB"])])
+    return markdown_table(header, rows)
+
+
+def _kills(figures: Path) -> str:
+    header = ["runs", "kills", "full disks", "runs completed", "faults"]
+    rows = []
+    for name, counts in _robustness(figures)["kills"].items():
+        numbers = [counts["kills"], counts["fills"], counts["completed"], len(counts["faults"])]
+        rows.append([name, *map(str, numbers)])
+    return markdown_table(header, rows)
+
+
 TABLES: dict[str, Callable[[Path], str]] = {
     "complexity": _complexity,
     "features": _features,
+    "kills": _kills,
+    "mutants": _mutants,
     "parameters": _parameters,
     "published": _published,
     "results": _results,

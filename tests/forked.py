@@ -80,6 +80,7 @@ class Forked:
         for process in self.processes:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+            process.kill()  # it may not lead its group yet
         for process in self.processes:
             process.join()
 

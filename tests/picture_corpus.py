@@ -138,7 +138,12 @@ def _add_png(corpus: _Corpus) -> None:
         corpus.good(f"turned{depth}.png", png_bytes(np.ascontiguousarray(turned(pixels, 8)), [turn]), pixels)
     pixels = scene(20, 27)
     corpus.good("damaged_exif.png", png_bytes(pixels, [(b"eXIf", b"nonsense instead of tags")]), pixels, note="EXIF")
-    corpus.good("damaged_profile.png", png_bytes(pixels, [(b"iCCP", b"x\0\0" + zlib.compress(b"no profile"))]), pixels)
+    corpus.good(
+        "damaged_profile.png",
+        png_bytes(pixels, [(b"iCCP", b"x\0\0" + zlib.compress(b"no profile"))]),
+        pixels,
+        note="profile",
+    )
     corpus.good("gamma_and_text.png", png_bytes(pixels, [(b"gAMA", b"\0\0\xb1\x8f"), (b"tEXt", b"Title\0x")]), pixels)
     corpus.good("garbage_after.png", png_bytes(pixels) + b"PK\3\4 and so on" * 99, pixels)
     frames = [Image.fromarray(scene(20, 27, seed=seed)) for seed in range(5)]
@@ -162,7 +167,7 @@ def _add_jpeg(corpus: _Corpus) -> None:
     corpus.good("damaged_exif.jpg", pillow_bytes(pixels, "JPEG", exif=broken, **options), pixels, lossy)
     second = Image.fromarray(scene(24, 40, seed=3))
     data = pillow_bytes(pixels, "MPO", save_all=True, append_images=[second], **options)
-    corpus.good("telephone.jpg", data, pixels, lossy)
+    corpus.good("telephone.jpg", data, pixels, lossy, "first of its 2 pictures")
 
     inks, printed = cmyk_scene()
     profile = cmyk_profile()
@@ -431,8 +436,15 @@ def _add_bombs(corpus: _Corpus) -> None:
     frame = jpeg.index(b"\xff\xc0")
     jpeg[frame + 5 : frame + 9] = struct.pack(">2H", 65000, 65000)
     corpus.bad("bomb.jpg", bytes(jpeg), limit)
-    text = (b"zTXt", b"Comment\0\0" + zlib.compress(bytes(3_000_000)))
-    corpus.bad("bomb_in_text.png", png_bytes(scene(4, 4), [text]), "damaged")
+    bomb = zlib.compress(bytes(100_000_000))
+    for name, start, word in (
+        (b"zTXt", b"Comment\0\0", "text"),
+        (b"iTXt", b"Comment\0\1\0\0\0", "text"),
+        (b"iCCP", b"x\0\0", "colour profile"),
+    ):
+        note = f"its {word} cannot be read"
+        pixels = scene(4, 4)
+        corpus.good(f"bomb_in_{name.decode()}.png", png_bytes(pixels, [(name, start + bomb)]), pixels, note=note)
     tags = {256: (SHORT, 4), 257: (SHORT, 4), 258: (SHORT, 16), 262: (SHORT, 1), 277: (SHORT, 65535)}
     corpus.bad("bomb_of_channels.tif", tiff_bytes(tags, bytes(32)), "65535 channels")
 

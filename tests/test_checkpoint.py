@@ -116,3 +116,34 @@ def test_a_failed_write_is_an_error_and_leaves_the_old_file(tmp_path, monkeypatc
         checkpoint.save(path, {"a": 2})
     assert torch.load(path, weights_only=True) == {"a": 1}
     assert [file.name for file in tmp_path.iterdir()] == ["net.pth"]
+
+
+def weights_of_zip(folder):
+    """Save weights in a file, and return its path and where in it the values of the weights lie."""
+    torch.save({"params": {"conv.weight": torch.arange(1000.0)}}, folder / "net.pth")
+    return folder / "net.pth", (folder / "net.pth").read_bytes().index(torch.arange(1000.0).numpy().tobytes())
+
+
+@pytest.mark.parametrize("how", ["a bit", "a range", "the end"])
+def test_damaged_values_are_noticed_when_a_file_is_read(tmp_path, how):
+    path, start = weights_of_zip(tmp_path)
+    data = bytearray(path.read_bytes())
+    if how == "a bit":
+        data[start + 2001] ^= 1
+    elif how == "a range":
+        data[start + 500 : start + 600] = bytes(100)
+    else:
+        del data[start + 3000 :]
+    path.write_bytes(data)
+    with pytest.raises(DRCTError, match=r"net\.pth is damaged.* copy it again") as error:
+        checkpoint.load(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["no checksums", "the format before PyTorch 1.6"])
+def test_files_without_checksums_are_read(tmp_path, kind):
+    path, content = tmp_path / "net.pth", {"params": {"a": torch.arange(10.0)}}
+    config = pytest.importorskip("torch.utils.serialization.config")  # not before PyTorch 2.7
+    with config.patch("save.compute_crc32", False):
+        torch.save(content, path, _use_new_zipfile_serialization=kind == "no checksums")
+    assert torch.equal(checkpoint.load(path)["params"]["a"], content["params"]["a"])

@@ -335,7 +335,7 @@ def test_without_matplotlib(workplace, monkeypatch, capsys):
     write_run("run")
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)  # as if it were not installed
     assert main(["run"]) == 2
-    message = 'error: drawing curves needs matplotlib, which is missing: pip install "drct[curves]"\n'
+    message = "error: drawing curves needs matplotlib, which is missing: pip install matplotlib\n"
     assert capsys.readouterr().err == message
     with pytest.raises(DRCTError, match="matplotlib"):
         draw_training_curves({}, [])

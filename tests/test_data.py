@@ -345,9 +345,9 @@ def test_y_channel_and_normalization(gt):
 
 def test_files_that_cannot_be_read_are_named(gt):
     Path("gt/n01/a.png").write_bytes(b"broken")
-    with pytest.raises(ValueError, match=r"cannot read image gt/n01/a\.png"):
+    with pytest.raises(DRCTError, match=r"cannot read image gt/n01/a\.png"):
         ImageNetPairedDataset(imagenet())[0]
-    with pytest.raises(ValueError, match="there are no images in empty"):
+    with pytest.raises(DRCTError, match="there are no images in empty"):
         Path("empty").mkdir()
         ImageNetPairedDataset(imagenet(dataroot_gt="empty"))
 
@@ -661,7 +661,7 @@ def test_files_that_are_not_images_are_not_cached(gt):
     assert dataset.file_client.get("gt/text.png", "gt") == b"no image"
     assert dataset.file_client.get("gt/empty.png", "gt") == b""
     assert dataset.file_client.get_text("gt/text.png") == "no image"
-    with pytest.raises(ValueError, match=r"cannot read image gt/text\.png"):
+    with pytest.raises(DRCTError, match=r"cannot read image gt/text\.png"):
         dataset[dataset.paths.index(str(Path("gt/text.png")))]
     write_png("gt/text.png", photo(8, 8))  # repaired in the meantime
     assert dataset.file_client.get("gt/text.png", "gt")[:2] == b"BM"

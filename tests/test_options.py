@@ -64,10 +64,12 @@ PARAMETERS = {
 }
 COMPARED = [f"train_{network}_SRx4_short" for network in ("DRCT-XS", "DRCTPlain-XS", "SwinIR-XS")]
 
+REAL = {f"train_Real_{name}" for name in ("DRCT_SRx4_mse_model", "DRCT_SRx4_finetune_from_mse_model", "DRCT-XS_SRx4")}
+
 
 def test_every_published_recipe_and_test_file_is_there():
     stages = {f"train_DRCT-XS_SRx4{stage}" for stage in ("", "_stage2", "_stage3", "_stage4")}
-    assert {path.stem for path in TRAIN_FILES} == {*RECIPES, *stages, *COMPARED}
+    assert {path.stem for path in TRAIN_FILES} == {*RECIPES, *stages, *COMPARED, *REAL}
     tests = {f"{v}_SRx{s}_ImageNet-pretrain" for v in ("DRCT", "DRCT-L") for s in (2, 3, 4)}
     tests |= {f"DRCT_SRx{s}" for s in (2, 3, 4)} | {"DRCT_SRx4_ImageNet-LR", "DRCT_tile_example"}
     tests |= {f"{v}_SRx{s}_ImageNet-pretrain" for v in ("HAT", "HAT-L") for s in (2, 3, 4)}
@@ -97,14 +99,14 @@ def unknown_keys(section):
 def test_option_files_name_their_network_and_scale(path):
     opt = load_yaml(path)
     assert opt["name"] == path.stem
-    variant = path.stem.removeprefix("train_").split("_")[0]
+    variant = path.stem.removeprefix("train_").removeprefix("Real_").split("_")[0]
     network = dict(opt["network_g"])
     kind = network.pop("type")
     with torch.device("cpu" if kind == "SwinIR" else "meta"):  # which BasicSR's SwinIR does not take
         network = ARCH_REGISTRY.get(kind)(**network)
     assert sum(p.numel() for p in network.parameters()) == PARAMETERS[variant, opt["scale"]]
     assert network.upscale == opt["scale"]
-    for metric in opt["val"].get("metrics", {}).values():
+    for metric in opt.get("val", {}).get("metrics", {}).values():
         assert (metric["crop_border"], metric["test_y_channel"]) == (opt["scale"], True)
     options = (TrainingOptions if path in TRAIN_FILES else Options).model_validate(opt)
     assert not list(unknown_keys(options))
@@ -269,10 +271,14 @@ def test_keys_that_look_misspelt_are_warned_about(valid, caplog):
     valid["val"]["save_imgs"] = True
     valid["my_own_key"] = 1
     valid["val"]["metrics"]["psnr"]["test_y_chanel"] = True
+    valid["val"]["SUFFIX"] = "x"
+    valid["ema_decay"] = 0.9
     logging.getLogger("drct").addHandler(caplog.handler)
     parse_options(".", False, ["-opt", write_options(Path("opt.yml"), valid)])
     assert "val.save_imgs is not an option (did you mean 'save_img'?)" in caplog.text
     assert "val.metrics.psnr.test_y_chanel is not an option (did you mean 'test_y_channel'?)" in caplog.text
+    assert "ema_decay is not an option of this section" in caplog.text
+    assert "val.SUFFIX is not an option (did you mean 'suffix'?)" in caplog.text
     assert "my_own_key" not in caplog.text
 
 
@@ -371,8 +377,20 @@ RANGES = {
     "params or params_ema": ["ema"],
     "higher or lower": ["up"],
     "disk or lmdb": ["tape"],
+    "keep or apply": ["ask", True],
     "a list of whole numbers": [[1.5], 6],
     "a list of iterations": [["a"], 5],
+    "an odd number": [2, 0],
+    "two numbers of at least 0, the smaller first": [[1], [2, 1], [-1, 2], 3],
+    "two different numbers above 0, the smaller first": [[1, 1], [0, 1]],
+    "two numbers around 1, the smaller first": [[1.5, 2], [0, 2]],
+    "two factors around 1, the smaller first": [[0.1, 0.9], [0, 2]],
+    "two qualities from 1 to 99, the smaller first": [[0, 50], [50, 100], [60, 50]],
+    "three weights: of enlarging, reducing, and neither": [[0.5, 0.5], [0, 0, 0], [1, -1, 1]],
+    "a list of weights, not all 0": [[0.0], [1, -1]],
+    "a list of iso, aniso, generalized_iso, generalized_aniso, plateau_iso, plateau_aniso": [["round"], []],
+    "a list of area, bilinear, bicubic and antialiased": [["nearest"], []],
+    "diffjpeg or libjpeg": ["mozjpeg"],
 }
 FIELDS = [
     pytest.param(place, section, key, id=f"{place}.{key}".strip("."))
@@ -386,6 +404,8 @@ def complete_options():
     """Training options in which each section of the schema has what it requires."""
     options = train_options() | {"tile": {"tile_size": 8}, "dist_params": {}}
     options["train"]["perceptual_opt"] = {"type": "PerceptualLoss"}
+    options["train"] |= {"gan_opt": {"type": "GANLoss"}, "optim_d": {"type": "Adam"}, "ldl_opt": {"type": "L1Loss"}}
+    options["network_d"] = {"type": "UNetDiscriminatorSN"}
     options["logger"]["wandb"] = {"project": None, "resume_id": None}
     return options
 
@@ -429,6 +449,7 @@ def test_every_key_refuses_values_of_a_wrong_type_and_out_of_range(place, sectio
         "a number or a list of one per channel",
         "a whole number above 0, or a height and a width",
         "text that can be a folder's name",
+        "text of one line and at most 100 letters",
         "the path of one file",
         "the path of one folder",
         "the path of a text file",
@@ -487,14 +508,15 @@ def test_runs_get_what_the_option_file_says(path, workplace):
     else:
         written |= {"results_root": folder}
     expected["path"] |= {key: str(value) for key, value in written.items()}
-    expected["val"] = {"save_img": not is_train, "suffix": None, "report": not is_train} | given["val"]
+    if "val" in given:
+        expected["val"] = {"save_img": not is_train, "suffix": None, "report": not is_train} | given["val"]
     assert opt == expected
 
 
 def test_keys_of_other_peoples_classes_pass(pairs, weights):
     options = test_options(weights)
     options["network_g"] = {"type": "SwinIR", "upscale": 2, "depths": "any", "num_heads": None, "window_size": [4, 4]}
-    options["datasets"]["test_1"] |= {"my_list": [1, {"a": None}], "mean": [0.5, 0.5, 0.5]}
+    options["datasets"]["test_1"] |= {"my_list": [1, {"a": None}], "mean": [0.5, 0.5, 0.5], "std": 1.0}
     options["val"]["metrics"]["psnr"] |= {"my_argument": {"b": 1}}
     options["path"]["pretrain_network_d"] = "none.pth"
     options["network_d"] = {"type": "UNetDiscriminatorSN", "num_in_ch": 3}

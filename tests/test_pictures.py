@@ -27,6 +27,7 @@ from PIL import ExifTags, Image, ImageOps
 
 from drct.errors import DRCTError
 from drct.images.depth import convert_depth
+from drct.images.metadata import Metadata
 from drct.images.pictures import (
     WRITABLE,
     Picture,
@@ -158,13 +159,13 @@ def test_orientation_is_applied_as_by_pillow(orientation, tmp_path):
         picture = read_picture(tmp_path / name)
         pixels = picture.pixels >> 8 if "16" in name else picture.pixels
         assert np.array_equal(pixels, expected), name
-        if picture.exif:
+        if picture.metadata.exif:
             assert ExifTags.Base.Orientation not in exif_of(picture)
 
 
 def exif_of(picture: Picture) -> Image.Exif:
     exif = Image.Exif()
-    exif.load(picture.exif or b"")
+    exif.load(picture.metadata.exif or b"")
     return exif
 
 
@@ -192,7 +193,7 @@ def test_exif_is_kept_without_orientation_sizes_and_thumbnail(tmp_path):
     assert details == {ExifTags.Base.DateTimeOriginal: "2024:02:29 12:00:00", ExifTags.Base.ExposureTime: 0.008}
     assert ExifTags.Base.Orientation not in exif
     assert not exif.get_ifd(ExifTags.IFD.IFD1)
-    assert picture.exif and thumbnail not in picture.exif
+    assert picture.metadata.exif and thumbnail not in picture.metadata.exif
 
 
 def test_a_profile_is_kept_if_it_matches_the_colour_model(tmp_path):
@@ -209,10 +210,10 @@ def test_a_profile_is_kept_if_it_matches_the_colour_model(tmp_path):
         (scene(9, 9), gray, None),
     ):
         path.write_bytes(pillow_bytes(image, "PNG", icc_profile=profile))
-        assert read_picture(path).icc_profile == kept
+        assert read_picture(path).metadata.icc_profile == kept
     cmyk = Image.fromarray(scene(9, 9, 4), "RGBA").convert("RGB").convert("CMYK")
     path.write_bytes(pillow_bytes(cmyk, "JPEG", icc_profile=rgb))
-    assert read_picture(path).icc_profile is None
+    assert read_picture(path).metadata.icc_profile is None
 
 
 def oracle(path: Path, channels: int) -> np.ndarray:
@@ -246,7 +247,7 @@ def test_written_pictures_are_read_back_unchanged(suffix, dtype, channels, tmp_p
     profile = gray_profile() if channels < 3 else srgb_profile()
     path = tmp_path / f"picture{suffix}"
 
-    write_picture(path, Picture(pixels, "PNG", profile, camera_exif()), quality=100)
+    write_picture(path, Picture(pixels, "PNG", Metadata(profile, exif=camera_exif())), quality=100)
     picture = read_picture(path)
 
     flat = suffix in (".bmp", ".jpg") and channels in (2, 4)
@@ -265,11 +266,11 @@ def test_written_pictures_are_read_back_unchanged(suffix, dtype, channels, tmp_p
     assert np.array_equal(picture.pixels, oracle(path, picture.pixels.shape[2]))
     assert picture.format == WRITABLE[suffix]
     if suffix == ".bmp":
-        assert (picture.icc_profile, picture.exif) == (None, None)
+        assert (picture.metadata.icc_profile, picture.metadata.exif) == (None, None)
         return
-    assert picture.icc_profile == profile
+    assert picture.metadata.icc_profile == profile
     exif = exif_of(picture)
-    assert "Müller & 山田".encode() in (picture.exif or b"")
+    assert "Müller & 山田".encode() in (picture.metadata.exif or b"")
     assert exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] == "2024:02:29 12:00:00"
     assert exif.get_ifd(ExifTags.IFD.GPSInfo) == {1: "N", 2: (25.0, 2.0, 30.5)}
 
@@ -284,17 +285,21 @@ def test_a_note_says_what_a_format_cannot_hold(tmp_path):
     long[ExifTags.Base.Artist] = "x" * 70_000
     floats = convert_depth(half, np.float32)
     for suffix, picture, note in (
-        (".png", Picture(half, icc_profile=srgb_profile(), exif=exif), ""),
-        (".tif", Picture(floats, icc_profile=srgb_profile(), exif=exif), ""),
+        (".png", Picture(half, metadata=Metadata(icc_profile=srgb_profile(), exif=exif)), ""),
+        (".tif", Picture(floats, metadata=Metadata(icc_profile=srgb_profile(), exif=exif)), ""),
         (".png", Picture(floats), "PNG has no floats: rounded to 16 bits"),
-        (".jpg", Picture(rgb, icc_profile=srgb_profile(), exif=exif), ""),
+        (".jpg", Picture(rgb, metadata=Metadata(icc_profile=srgb_profile(), exif=exif)), ""),
         (".jpg", Picture(opaque), ""),
         (".jpg", Picture(half), "JPEG has no transparency: flattened on white"),
         (".bmp", Picture(half), "BMP has no transparency: flattened on white"),
-        (".bmp", Picture(rgb, exif=exif), "BMP has neither colour profile nor EXIF: dropped"),
+        (".bmp", Picture(rgb, metadata=Metadata(exif=exif)), "BMP has no EXIF: dropped"),
         (".webp", Picture(convert_depth(half, np.uint16)), "WEBP has no 16 bits: rounded to 8 bits"),
-        (".webp", Picture(half[..., 2:], icc_profile=gray_profile()), "WEBP has no gray: colour profile dropped"),
-        (".jpg", Picture(rgb, exif=long.tobytes()), "JPEG has no room for 70"),
+        (
+            ".webp",
+            Picture(half[..., 2:], metadata=Metadata(gray_profile())),
+            "WEBP has no gray: colour profile dropped",
+        ),
+        (".jpg", Picture(rgb, metadata=Metadata(exif=long.tobytes())), "JPEG has no room for 70"),
     ):
         found = write_picture(tmp_path / f"picture{suffix}", picture)
         assert found.startswith(note) and bool(found) == bool(note)
@@ -306,7 +311,7 @@ def test_a_note_says_what_a_format_cannot_hold(tmp_path):
 def test_a_picture_that_cannot_be_written_leaves_the_older_file(tmp_path, monkeypatch):
     picture = Picture(scene(4, 5))
     wide = Picture(np.zeros((1, 16384, 3), np.uint8))
-    damaged = Picture(scene(4, 5), exif=b"Exif\0\0nonsense")
+    damaged = Picture(scene(4, 5), metadata=Metadata(exif=b"Exif\0\0nonsense"))
     for name, unwritable, message in (
         ("a.webp", wide, "16384x1 pixels, but WEBP has at most 16383 a side"),
         ("a.tif", damaged, "cannot write"),
@@ -347,13 +352,13 @@ def test_the_suffix_determines_the_format(tmp_path):
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
 def test_pictures_go_to_pillow_and_back(mode):
-    picture = Picture(scene(6, 7, len(mode)), "PNG", None, camera_exif())
+    picture = Picture(scene(6, 7, len(mode)), "PNG", Metadata(exif=camera_exif()))
     image = to_pil(picture)
     assert image.mode == mode
     back = from_pil(image)
     assert np.array_equal(back.pixels, picture.pixels)
-    assert back.exif and "Müller & 山田".encode() in back.exif
-    assert from_pil(to_pil(back)).exif == back.exif
+    assert back.metadata.exif and "Müller & 山田".encode() in back.metadata.exif
+    assert from_pil(to_pil(back)).metadata.exif == back.metadata.exif
     deep = to_pil(Picture(convert_depth(picture.pixels, np.uint16)))
     assert np.array_equal(np.asarray(deep), np.asarray(image))
 

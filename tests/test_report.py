@@ -161,15 +161,17 @@ def test_pictures_without_ground_truth_and_names_that_are_code(weights, pairs):
         assert bicubic.shape == decoded(figure["data-result"]).shape == (lr.shape[0] * 2, lr.shape[1] * 2, 3)
 
 
-def test_a_ground_truth_of_another_size_is_left_out(weights, pairs):
-    write_png("gt2/wrong.png", photo(20, 20))
-    write_png("lr2/wrong.png", photo(20, 20))
+def test_an_image_whose_ground_truth_has_another_size_is_left_out(weights, pairs):
+    for name, size in (("right", 40), ("wrong", 20)):
+        write_png(f"gt2/{name}.png", photo(size, size))
+        write_png(f"lr2/{name}.png", photo(20, 20))
     options = test_options(weights)
     options["datasets"]["test_1"] |= {"dataroot_gt": "gt2", "dataroot_lq": "lr2"}
     assert run_test(options) == 1
     page = Page("results/run/report.html")
-    assert "lr2/wrong.png: Image shapes are different" in page.text
-    assert "data-truth" not in page.of_class("figure", "compare")[0]
+    assert "the ground truth gt2/wrong.png is 20x20, lr2/wrong.png 20x20: not 2 times larger but as large" in page.text
+    (figure,) = page.of_class("figure", "compare")  # of the other image
+    assert "data-truth" in figure
 
 
 def report_of(folder, pictures, table=None):
@@ -360,7 +362,7 @@ def test_without_pyiqa_it_is_told_what_to_install(weights, pairs, monkeypatch, c
     assert run_test(metrics_options(weights, lpips={"type": "lpips"})) == 2
     error = capfd.readouterr().err.splitlines()[-1]
     assert error.startswith("error: test.yml: val.metrics.lpips.type 'lpips' is unknown; there are calculate_niqe, ")
-    assert error.endswith('such as lpips, need it, and it is not installed: pip install "drct[metrics]"')
+    assert error.endswith("such as lpips, need it, and it is not installed: pip install pyiqa")
 
 
 def test_the_real_pyiqa_measures_psnr_as_basicsr_does(weights, pairs):

@@ -289,8 +289,12 @@ def test_a_schedule_that_the_state_overrules_is_told(images, capfd):
     opt["train"] |= {"total_iter": 8, "scheduler": schedule | {"total_steps": 8}}
     assert run_here(opt, "--auto_resume") == 2
     error = capfd.readouterr().err
-    assert "the schedule of the training state goes on: total_steps 6 (the option file: 8)" in error
-    assert "its schedule ends after total_steps 6, before train.total_iter" in error
+    kept = "train.scheduler.total_steps is 8 in the option file but 6 in the training state, which stays"
+    assert f"{kept}: train.on_resume: apply takes the option file's" in error
+    assert "train.total_iter is 8 from now on; the training state has 6" in error
+    assert (
+        "the schedule of the training state cannot go on: train.scheduler (OneCycleLR): Tried to step 7 times" in error
+    )
     assert "Traceback" not in error
 
 

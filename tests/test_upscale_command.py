@@ -109,6 +109,26 @@ def test_nothing_is_overwritten_unasked(tiny, workplace, capfd):
     assert Path("out/a.png").read_bytes() == first
 
 
+def test_a_result_that_another_program_makes_meanwhile_is_not_replaced(tiny, workplace, capfd, monkeypatch):
+    save("a.png")
+    whole = drct.Upscaler.upscale_picture
+
+    def slow(self, *arguments):
+        Path("out/a.png").write_bytes(b"theirs")
+        return whole(self, *arguments)
+
+    monkeypatch.setattr(drct.Upscaler, "upscale_picture", slow)
+    assert tiny("a.png", "-o", "out") == 1
+    assert "error: a.png: out/a.png exists: --overwrite replaces it, --skip" in capfd.readouterr().err
+    Path("out/a.png").unlink()
+    assert tiny("a.png", "-o", "out", "--skip-existing") == 0
+    assert "0 images upscaled into out, 1 existed already" in capfd.readouterr().out
+    assert Path("out/a.png").read_bytes() == b"theirs"
+    assert tiny("a.png", "-o", "out", "--overwrite") == 0
+    assert Image.open("out/a.png").size == (28, 18)
+    assert files_below("out") == ["a.png"]
+
+
 def test_results_beside_their_inputs_are_no_inputs_of_the_next_run(tiny, workplace, capfd):
     save("in/a.png")
     for more in ((), ("--skip-existing",)):
@@ -196,10 +216,10 @@ def test_running_out_of_memory_is_explained_and_loses_no_neighbour(tiny, workpla
     save("b.png", size=(9, 20))
     whole = drct.Upscaler.upscale_picture
 
-    def failing(self, picture, outscale):
+    def failing(self, picture, *arguments):
         if picture.pixels.shape[1] == 14:
             raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory")
-        return whole(self, picture, outscale)
+        return whole(self, picture, *arguments)
 
     monkeypatch.setattr(drct.Upscaler, "upscale_picture", failing)
     assert tiny("a.png", "b.png", "-o", "out") == 1

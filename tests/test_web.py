@@ -56,6 +56,16 @@ def test_depth_and_alpha_are_kept(service, weights, channels, dtype):
     assert np.array_equal(result, drct.load(weights, "cpu", "fp32").upscale_picture(read_picture("deep.png")).pixels)
 
 
+def test_a_texture_is_upscaled_as_one(service, weights):
+    Image.fromarray(photo(12, 20)).save("bricks.png")
+    upscaler = drct.load(weights, "cpu", "fp32")
+    results = [np.asarray(upscaler.upscale("bricks.png", wrap=wrap)) for wrap in (False, True)]
+    for wrap, expected in enumerate(results):
+        result = service.upscale(Path("bricks.png"), str(weights), wrap=bool(wrap))
+        assert np.array_equal(np.asarray(Image.open(result.file)), expected)
+    assert not np.array_equal(*results)
+
+
 def test_floats_are_written_as_tiff(service, weights, monkeypatch):
     Image.new("L", (6, 5)).save("gray.png")
     floats = Picture(np.random.default_rng(0).random((5, 6, 1), np.float32), "TIFF")
@@ -175,7 +185,7 @@ def test_a_port_that_is_taken_is_told_in_one_line(gradio, capsys):
 def test_without_gradio_one_line_says_what_to_install(capsys, monkeypatch):
     monkeypatch.setattr(server, "find_spec", lambda name: None)
     assert serve([]) == 2
-    assert capsys.readouterr().err.strip().endswith("pip install -e '.[web]'")
+    assert capsys.readouterr().err.strip().endswith("pip install gradio")
 
 
 @pytest.mark.parametrize(("host", "warns"), [("127.0.0.1", False), ("0.0.0.0", True)])
@@ -309,7 +319,7 @@ def test_no_other_file_of_the_machine_is_served_or_upscaled(url, tmp_path):
     with httpx.Client(base_url=f"{url}gradio_api", trust_env=False, timeout=60) as client:
         assert client.get(f"/file={outside}").status_code == 403
         for more in ({}, {"meta": {"_type": "gradio.FileData"}}):
-            call = {"data": [{"path": outside, **more}, "DRCT-XS_SRx4", False]}
+            call = {"data": [{"path": outside, **more}, "DRCT-XS_SRx4", False, False]}
             event = client.post("/call/upscale", json=call).json()["event_id"]
             answer = client.get(f"/call/upscale/{event}").text
             assert "event: error" in answer
@@ -334,7 +344,7 @@ def test_users_wait_their_turn_and_no_more_than_a_few(workplace, monkeypatch):
     monkeypatch.setattr(web_page, "QUEUE", 1)
     page = web_page.build_page(Slow(workplace, 1), ["weights"], [])
     Image.new("L", (8, 8)).save("photo.png")
-    call = {"data": [{"path": str(workplace / "photo.png")}, "weights", False]}
+    call = {"data": [{"path": str(workplace / "photo.png")}, "weights", False, False]}
     _, url, _ = page.launch(quiet=True, prevent_thread_lock=True, ssr_mode=False)
     try:
         with httpx.Client(base_url=f"{url}gradio_api", trust_env=False, timeout=60) as client:

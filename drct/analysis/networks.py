@@ -12,7 +12,7 @@ from drct.archs.families import NAMED, family_of_weights
 from drct.archs.traits import NetworkTraits, traits_of
 from drct.errors import DRCTError, did_you_mean
 from drct.files import expanded
-from drct.inference.weights import LoadedNetwork, network_from, read_network
+from drct.inference.weights import LoadedNetwork, network_from, read_network, weights_in
 from drct.runs.yaml_file import load_yaml
 from drct.runtime import checkpoint
 
@@ -67,7 +67,7 @@ def load(source: str | os.PathLike) -> LoadedNetwork:
         return _load_run(path)
     if path.is_file():
         content = checkpoint.load(path)
-        state, _ = checkpoint.weights_in(content, path)
+        state, _ = weights_in(content, path)
         try:
             family_of_weights(state)
         except ValueError as error:
@@ -106,6 +106,7 @@ def _load_with_spandrel(path: Path, state: dict[str, Any], reason: str) -> Loade
     _needs_spandrel(f"{path} ({reason})")
     from spandrel import ImageModelDescriptor, ModelLoader
 
+    checkpoint.check_sound(state.items(), path)
     try:
         found = ModelLoader(device="cpu").load_from_state_dict(dict(state))
     except Exception as error:  # spandrel raises errors of any type for weights that are almost those of a network

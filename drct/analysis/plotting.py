@@ -27,7 +27,7 @@ def needs_matplotlib(what_needs: str) -> None:
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
-        raise DRCTError(f'{what_needs} matplotlib, which is missing: pip install "drct[curves]"') from error
+        raise DRCTError(f"{what_needs} matplotlib, which is missing: pip install matplotlib") from error
 
 
 def line_styles(count: int) -> list[dict[str, Any]]:

@@ -161,6 +161,8 @@ class DenseGroup(nn.Module):
         self.dim, self.growth = dim, growth
         if dim % num_heads:
             raise ValueError(f"embed_dim ({dim}) must be a multiple of num_heads ({num_heads})")
+        if int(dim * mlp_ratio) < 1:
+            raise ValueError(f"mlp_ratio ({mlp_ratio}) leaves no hidden channels of embed_dim ({dim})")
         for k in range(1, 6):
             width = dim + (k - 1) * growth
             heads = num_heads - width % num_heads

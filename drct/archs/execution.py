@@ -7,6 +7,7 @@ for the whole image, and the convolutions before and after the groups are comput
 Letters in shapes: see `drct.archs.frame`.
 """
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 CPU_TOKENS = 4096  # handed to a block at a time in inference, so that their activations stay in the cache
 GPU_TOKENS = 65536
+BLOCK_COST = 2  # time that an operation of a block takes, where one of the convolutions around them takes 1
 POOLED = ".attention."  # in names of layers that run on the mean over the image: HAT's channel attention
 
 
@@ -112,7 +114,7 @@ def _run_at_once(network: "Frame", x: Tensor) -> Tensor:
     shallow = network.conv_first((x - network.mean) * network.img_range)
     features = network.embed(shallow)
     recompute = network.use_checkpoint and torch.is_grad_enabled()
-    for group in network.layers:
+    for group in progress.each(network.layers):
         features = _execution(group).at_once(group, features, recompute)
     return network.reconstruct(shallow, features) / network.img_range + network.mean
 
@@ -133,15 +135,19 @@ def _run_in_place(network: "Frame", x: Tensor) -> Tensor:
         inside = tile.clip(height, width)
         shallow = shallow_features(network, centred, tile)[..., : inside.height, : inside.width]
         inside.of_tokens(body).copy_(network.embed(shallow))
-    for i, group in enumerate(network.layers):
-        with progress.part(i, len(network.layers)):
+    groups: Any = network.layers
+    in_body = 1 - _reconstruction_share(network) if progress.is_watched() else 1.0
+    for i, group in enumerate(groups):
+        with progress.span(in_body * (i / len(groups)), in_body * ((i + 1) / len(groups))):
             _execution(group).in_place(group, features, tokens)
     result = x.new_empty((batch, channels, height * network.upscale, width * network.upscale))
     reconstruction = Reconstruction(network, centred, body)
-    for tile in whole:
+    for i, tile in enumerate(whole):
+        progress.report(in_body + (1 - in_body) * i / len(whole))
         inside = tile.clip(height, width).enlarge(network.upscale)
         part = reconstruction.image(tile.enlarge(network.upscale))[..., : inside.height, : inside.width]
         inside.of(result).copy_(part / network.img_range + network.mean)
+    progress.report(1)
     return result
 
 
@@ -217,14 +223,28 @@ def operations(network: "Frame", height: int, width: int) -> int:
         network: The network.
         height, width: Size of the image, in pixels.
     """
+    return _operations_by_part(network, height, width).total()
+
+
+def _operations_by_part(network: "Frame", height: int, width: int) -> Counter[str]:
+    """Count operations by the parts of the network that its attributes name."""
     window = network.window_size
     pixels = -(-height // window) * -(-width // window) * window**2
-    total = 0
+    counts: Counter[str] = Counter()
     for name, module in network.named_modules():  # in the order of computation
+        part = name.split(".")[0]
         if isinstance(module, nn.Linear | nn.Conv2d):
-            total += 2 * (1 if POOLED in name else pixels) * module.weight.numel()
+            counts[part] += 2 * (1 if POOLED in name else pixels) * module.weight.numel()
         elif isinstance(module, Attention):
-            total += 4 * pixels * module.keys * module.proj.in_features  # queries with keys, weights with values
+            # Queries with keys, weights with values
+            counts[part] += 4 * pixels * module.keys * module.proj.in_features
         elif isinstance(module, nn.PixelShuffle):
             pixels *= module.upscale_factor**2
-    return total
+    return counts
+
+
+def _reconstruction_share(network: "Frame") -> float:
+    """Estimate the share of the time that the layers after the body take."""
+    counts = _operations_by_part(network, network.window_size, network.window_size)
+    body = counts["layers"] * BLOCK_COST
+    return 1 - body / (counts.total() - counts["layers"] + body)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 from torch import Tensor, nn
@@ -34,6 +35,11 @@ class Family:
     def name(self) -> str:
         """Name of the class, which is the `type` in option files."""
         return self.network.__name__
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """Arguments of the class and their defaults."""
+        return {name: parameter.default for name, parameter in signature(self.network).parameters.items()}
 
 
 FAMILIES = (

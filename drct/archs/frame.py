@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from drct.archs import execution
+from drct.archs import execution, progress
 from drct.archs.swin import trunc_normal_
 from drct.archs.traits import NetworkTraits
 from drct.errors import did_you_mean
@@ -93,7 +93,7 @@ class Frame(nn.Module):
         x = (x - self.mean) * self.img_range
         shallow = self.conv_first(x)  # (B, C, H, W)
         features = self.embed(shallow)  # (B, H, W, C)
-        for group in self.layers:
+        for group in progress.each(self.layers):
             features = _checkpointed(group, features) if self.use_checkpoint else group(features)
         x = self.reconstruct(shallow, features)
         return x / self.img_range + self.mean

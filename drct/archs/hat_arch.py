@@ -129,6 +129,8 @@ class HAT(HubMixin, Frame, library_name="drct", pipeline_tag="image-to-image", t
         for heads in num_heads:
             if embed_dim % heads:
                 raise ValueError(f"embed_dim ({embed_dim}) must be a multiple of num_heads ({heads})")
+        if int(embed_dim * mlp_ratio) < 1:
+            raise ValueError(f"mlp_ratio ({mlp_ratio}) leaves no hidden channels of embed_dim ({embed_dim})")
         hidden = _hidden_channels(embed_dim, compress_ratio, squeeze_factor)
         self.overlap = _overlap(window_size, overlap_ratio)
         options: dict[str, Any] = {"mlp_ratio": mlp_ratio, "qkv_bias": qkv_bias, "qk_scale": qk_scale}

@@ -69,9 +69,11 @@ class HybridExecution(GroupExecution):
                 _hybrid_in_place(block, x, other, tokens)
         with progress.part(len(blocks), len(blocks) + 1):
             last = group.residual_group.overlap_attn
-            _overlap_in_place(last, x, other[..., :dim], tokens)
-            for region in _regions(x, last.window_size, tokens):
-                region.of_tokens(residual).add_(_convolved(group.conv, other[..., :dim], region))
+            with progress.part(0, 2):
+                _overlap_in_place(last, x, other[..., :dim], tokens)
+            with progress.part(1, 2):
+                for region in _regions(x, last.window_size, tokens):
+                    region.of_tokens(residual).add_(_convolved(group.conv, other[..., :dim], region))
 
     def channels(self, group: "HybridGroup") -> int:
         """Return the channels of three feature maps, of which one may hold a hidden layer of convolutions."""
@@ -129,10 +131,11 @@ def _hybrid_in_place(block: "HybridBlock", x: Tensor, other: Tensor, tokens: int
     first, activation, second, channel_attention = cast(Any, block.conv_block.cab)
     hidden = other[..., : first.out_channels]
     total: Any = 0
-    for region in _regions(x, block.window_size, tokens):
-        part = activation(_convolved(first, x, region, block.norm1))
-        region.of_tokens(hidden).copy_(part)
-        total = total + part.sum((1, 2), dtype=_precise(part))
+    with progress.part(0, 3):
+        for region in _regions(x, block.window_size, tokens):
+            part = activation(_convolved(first, x, region, block.norm1))
+            region.of_tokens(hidden).copy_(part)
+            total = total + part.sum((1, 2), dtype=_precise(part))
     factors = _channel_weights(channel_attention, _mean_convolved(second, hidden, total))
     factors = (block.conv_scale * factors).to(x.dtype)
 
@@ -140,10 +143,12 @@ def _hybrid_in_place(block: "HybridBlock", x: Tensor, other: Tensor, tokens: int
         return windows + attend(block.attn, block.norm1, windows, weights.attention, mask)
 
     at_most = windows_at_a_time(tokens, block.window_size, len(x))
-    in_few_windows(x, x, block.window_size, block.shift, at_most, run)
-    for region in _regions(x, block.window_size, tokens):
-        part = torch.addcmul(region.of_tokens(x), _convolved(second, hidden, region), factors)
-        region.of_tokens(x).copy_(part + two_layers(part, block.norm2, weights.fc1, weights.fc2))
+    with progress.part(1, 3):
+        in_few_windows(x, x, block.window_size, block.shift, at_most, run)
+    with progress.part(2, 3):
+        for region in _regions(x, block.window_size, tokens):
+            part = torch.addcmul(region.of_tokens(x), _convolved(second, hidden, region), factors)
+            region.of_tokens(x).copy_(part + two_layers(part, block.norm2, weights.fc1, weights.fc2))
 
 
 def _mean_convolved(conv: nn.Conv2d, x: Tensor, total: Tensor) -> Tensor:
@@ -224,13 +229,18 @@ def _attend_overlapping(block: "OverlapBlock", x: Tensor, region: Region, weight
 def _regions(x: Tensor, w: int, tokens: int) -> Iterator[Region]:
     """Cut a feature map (B, H, W, C) into rectangles of whole windows, nearly squares, of about so many tokens.
 
+    Reports the progress of what is done with them.
+
     Their sides are powers of two of windows: every size of a convolution or product leaves something in PyTorch's
     caches on the CPU.
     """
     at_most = math.isqrt(windows_at_a_time(tokens, w, len(x)))
+    windows, done = (x.shape[1] // w) * (x.shape[2] // w), 0
     for row, rows in pieces(0, x.shape[1] // w, at_most, powers_of_two=True):
         for column, columns in pieces(0, x.shape[2] // w, at_most, powers_of_two=True):
             yield Region(row * w, column * w, rows * w, columns * w)
+            done += rows * columns
+            progress.report(done / windows)
 
 
 def _convolved(conv: nn.Module, x: Tensor, region: Region, norm: nn.Module | None = None) -> Tensor:

@@ -80,7 +80,7 @@ def drct_options(weights: Mapping[str, Tensor]) -> dict[str, Any]:
         }
     except KeyError as error:
         raise ValueError(f"weights of a DRCT, but incomplete: there is no {error}") from error
-    except (IndexError, ZeroDivisionError) as error:
+    except (IndexError, OverflowError, ValueError, ZeroDivisionError) as error:
         raise ValueError("weights of a DRCT, but of shapes that no DRCT has") from error
 
 

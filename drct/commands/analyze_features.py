@@ -11,7 +11,8 @@ from drct.analysis.plotting import needs_matplotlib, save_png
 from drct.commands.common import add_device, command_parser, print_failures
 from drct.errors import DRCTError, one_line_errors
 from drct.files import expanded, make_folder
-from drct.runs.folders import run_names
+from drct.runs.folders import repeated, run_names
+from drct.runtime.weight_files import check_weights
 from drct.text import count
 
 EXAMPLES = """examples:
@@ -55,10 +56,15 @@ def main(argv: list[str] | None = None) -> int:
         return _show(args.show, args.output)
     if not args.networks or not args.input:
         raise DRCTError("give networks to look at, and images after --input")
+    for network in args.networks:
+        check_weights(network)
+    if not any(expanded(path).exists() for path in args.input):
+        raise DRCTError(f"no such file: {args.input[0]}: give images after --input")
 
     # Imported here because --help should not wait for PyTorch
     from drct.analysis import feature_comparison as comparison
 
+    print_failures((f"{path} is given twice and counts once" for path in repeated(args.networks)), "note")
     sources = run_names(expanded(source) for source in args.networks)
     groups = comparison.group_by_seed(sources, args.names)
     upscalers = {name: comparison.load_upscaler(source, args.device) for name, source in sources.items()}

@@ -16,6 +16,7 @@ from drct.analysis.plotting import needs_matplotlib, save_png
 from drct.commands.common import add_device, command_parser
 from drct.errors import DRCTError, one_line_errors
 from drct.files import make_folder, write_text
+from drct.runtime.weight_files import check_weights
 
 if TYPE_CHECKING:  # --help should not wait for PyTorch
     import numpy as np
@@ -79,6 +80,10 @@ def _check(args: argparse.Namespace) -> None:
     if not 0 < args.sigma < math.inf:
         raise DRCTError(f"--sigma must be above 0, not {args.sigma:g}")
     needs_matplotlib("drawing the maps needs")
+    for network in args.networks:
+        check_weights(network)
+    if not args.input.is_file():
+        raise DRCTError(f"cannot read image {args.input}: no such file")
 
 
 def _patch_of(args: argparse.Namespace, pixels: "np.ndarray") -> "Area":

@@ -76,6 +76,6 @@ def _tile_size(text: str) -> int | str | None:
 
 def _width_and_height(text: str) -> tuple[int, int]:
     width, _, height = text.partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+    if not all(side.isdecimal() and len(side) <= 7 and int(side) for side in (width, height)):
         raise argparse.ArgumentTypeError(f"{text} is not WIDTHxHEIGHT, such as 640x480")
     return int(width), int(height)

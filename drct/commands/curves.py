@@ -5,9 +5,9 @@ from pathlib import Path
 
 from drct.analysis.curves import DEFAULT_TAGS, draw_training_curves, select_tags
 from drct.analysis.plotting import check_png, save_png
-from drct.commands.common import command_parser
+from drct.commands.common import command_parser, print_failures
 from drct.errors import DRCTError, one_line_errors
-from drct.runs.folders import run_names
+from drct.runs.folders import repeated, run_names
 from drct.runs.scalars import FILE_NAME, read_scalars
 from drct.text import count
 
@@ -38,6 +38,7 @@ def main(argv: list[str] | None = None) -> int:
         raise DRCTError(f"--smooth must be from 0 to below 1, not {args.smooth:g}")
     check_png(args.output, "curves.png")
     paths = run_names(args.runs)
+    print_failures((f"{path} is given twice and counts once" for path in repeated(args.runs)), "note")
     runs = {name: read_scalars(path) for name, path in paths.items()}
     for name, path in paths.items():
         if not runs[name]:

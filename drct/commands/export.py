@@ -5,7 +5,8 @@ from pathlib import Path
 
 from drct.commands.common import command_parser
 from drct.errors import DRCTError, one_line_errors
-from drct.files import write_bytes
+from drct.files import AlreadyExistsError, write_bytes
+from drct.runtime.weight_files import check_weights
 
 EXPORT_FORMATS = {
     "onnx": "a graph for ONNX Runtime, OpenVINO and others; takes images of any size",
@@ -61,6 +62,7 @@ def main(argv: list[str] | None = None) -> int:
         )
     if args.output.exists() and not args.overwrite:
         raise DRCTError(f"{args.output} exists: --overwrite replaces it")
+    check_weights(args.weights)
 
     from drct.inference import export as formats  # PyTorch takes seconds, --help should not
     from drct.inference.weights import read_network
@@ -72,6 +74,9 @@ def main(argv: list[str] | None = None) -> int:
         content, notes = formats.exported_program(loaded, args.fp16, args.check)
     else:
         content, notes = formats.weight_file(loaded, kind, args.fp16)
-    write_bytes(args.output, content)
+    try:
+        write_bytes(args.output, content, replace=args.overwrite)
+    except AlreadyExistsError as error:  # by now, from another program
+        raise DRCTError(f"{error}: --overwrite replaces it") from error
     print(f"{args.output}: {kind}, {len(content) / 1e6:.1f} MB, {notes}")
     return 0

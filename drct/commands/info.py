@@ -6,6 +6,7 @@ from argparse import ArgumentParser
 
 from drct.commands.common import add_size, command_parser
 from drct.errors import DRCTError, one_line_errors
+from drct.runtime.weight_files import check_weights
 
 EXAMPLES = """examples:
   %(prog)s DRCT-XS_SRx4
@@ -28,12 +29,13 @@ def argument_parser() -> ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Entry point of `drct info`. Returns 0, 1 if some files are of no known kind, 2 if none is of a known kind."""
     args = argument_parser().parse_args(argv)
-
-    from drct.inference.description import as_text, describe  # PyTorch takes seconds, --help should not
-
     known = []
     for name in args.files:
         try:
+            check_weights(name)
+
+            from drct.inference.description import as_text, describe  # PyTorch takes seconds, mistakes should not
+
             known.append(describe(name, *args.size))
             if not args.json:
                 print(as_text(known[-1]))

@@ -1,4 +1,5 @@
-"""Prepare folders of images: low-resolution images, sub-images for training, benchmark layouts, lists of files, LMDBs.
+"""Prepare folders of images: low-resolution images, sub-images for training, benchmark layouts, degraded images, lists
+of files, LMDBs.
 
 Low-resolution images are MATLAB's antialiased bicubic (BasicSR's `imresize`) of the float image, rounded to 8 bits:
 published super-resolution results are measured on such images.
@@ -7,10 +8,12 @@ published super-resolution results are measured on such images.
 import os
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from drct.commands.common import command_parser, print_failures
 from drct.errors import DRCTError, one_line_errors
+from drct.files import AlreadyExistsError
+from drct.images.listing import check_folder
 
 if TYPE_CHECKING:
     from drct.data.prepare import PreparedImages
@@ -19,9 +22,16 @@ EXAMPLES = """examples:
   %(prog)s benchmark ~/Set5_HR -o datasets/Set5              GTmod12/ and LRbicx2/ LRbicx3/ LRbicx4/
   %(prog)s subimages ~/DF2K_HR -o datasets/DF2K              DF2K_HR_sub/, DF2K_bicx2_sub/ ..., a list
   %(prog)s lr datasets/mine/HR -o datasets/mine --scales 4   LRbicx4/
+  %(prog)s degrade datasets/Set5/GTmod12 -o datasets/Set5/LRjpeg40x4 --recipe jpeg:40
+  %(prog)s degrade photo.png --show sheet.png                one image at twelve degradations
   %(prog)s meta-info datasets/ImageNet/GT -o datasets/ImageNet/meta_info_ImageNet_GT.txt
   %(prog)s lmdb datasets/ImageNet/GT -o datasets/ImageNet/GT.lmdb    all images in one file
 """
+
+SHOWN = [  # by --show without --recipe
+    *("clean", "jpeg:90", "jpeg:75", "jpeg:40", "noise:4", "noise:8", "noise:8+jpeg:40", "blur:1.6", "blur:3.2"),
+    *("blur:1.6+noise:8+jpeg:40", "resize:0.5", "resize:0.5+jpeg:75"),
+]
 
 
 def argument_parser() -> ArgumentParser:
@@ -47,6 +57,7 @@ def argument_parser() -> ArgumentParser:
     sub.add_argument("--name", help="prefix of the folders; default: the name of the output folder")
     sub.add_argument("--size", type=int, default=480, help="side of a patch in HR pixels, default 480")
     sub.add_argument("--step", type=int, default=240, help="distance of patches in HR pixels, default 240")
+    _add_degrade(commands, common)
     meta = commands.add_parser("meta-info", parents=[common], help="list the images of a folder and their sizes")
     meta.add_argument("source", type=Path, help="folder, searched recursively")
     meta.add_argument("-o", "--output", type=Path, required=True, help="text file to write")
@@ -54,6 +65,21 @@ def argument_parser() -> ArgumentParser:
     store.add_argument("source", type=Path, help="folder, searched recursively; the files are stored as they are")
     store.add_argument("-o", "--output", type=Path, required=True, help="name.lmdb, a folder to make")
     return parser
+
+
+def _add_degrade(commands: Any, common: ArgumentParser) -> None:
+    words = "make low-resolution images like those of cameras and the web, and list what each image got"
+    degrade = commands.add_parser("degrade", parents=[common], help=words, description=words)
+    degrade.add_argument("source", type=Path, help="folder of high-resolution images; with --show also an image")
+    degrade.add_argument("-o", "--output", type=Path, help="folder to write to; the list is written beside it, as .csv")
+    recipe = (
+        "steps joined by +, such as blur:1.6+noise:8+jpeg:40 or jpeg:30-95 (blur, resize, noise, jpeg); clean; real or "
+        "light, for the degradations of Real-DRCT and Real-DRCT-XS; or a training option file"
+    )
+    degrade.add_argument("--recipe", help=recipe)
+    degrade.add_argument("--scale", type=int, default=4, choices=[1, 2, 3, 4], help="of the reduction; default 4")
+    degrade.add_argument("--seed", type=int, default=0, help="of the random numbers; default 0")
+    degrade.add_argument("--show", type=Path, metavar="PNG", help="only draw a sheet of the first image")
 
 
 def _factor(text: str) -> float:
@@ -67,10 +93,15 @@ def _factor(text: str) -> float:
 def main(argv: list[str] | None = None) -> int:
     """Entry point of `drct prepare`. Returns 0, 1 if some files failed, 2 if nothing could be done."""
     args = argument_parser().parse_args(argv)
+    if args.command == "degrade" and args.show and args.source.is_file():
+        return _show(args)
+    check_folder(args.source)
     if args.command == "meta-info":
         return _list_images(args.source, args.output, args)
     if args.command == "lmdb":
         return _store(args)
+    if args.command == "degrade":
+        return _degrade(args)
 
     from drct.data import prepare  # BasicSR takes seconds, --help and the other commands should not
 
@@ -93,6 +124,43 @@ def _report(images: "PreparedImages", output: Path) -> int:
     print(f"{images.prepared} of {images.found} images prepared in {output}: {images.written} files written{kept}")
     print_failures(images.failures, "failed")
     return int(bool(images.failures))
+
+
+def _degrade(args: Namespace) -> int:
+    if args.seed < 0:
+        raise DRCTError(f"--seed {args.seed}: a seed is 0 or a whole number above")
+    if args.show:
+        return _show(args)
+    if not args.output or not args.recipe:
+        raise DRCTError("degrade needs -o FOLDER and --recipe, or --show FILE.png")
+    from drct.data.degrade import degrade_folder  # with PyTorch
+    from drct.runs.recipes import read_recipe
+
+    recipe = read_recipe(args.recipe)
+    done = degrade_folder(args.source, args.output, recipe, args.scale, args.seed, args.overwrite, args.processes)
+    kept = f", {done.kept} that existed kept (--overwrite replaces them)" if done.kept else ""
+    print(f"{done.written} of {done.found} images degraded in {args.output}{kept}; what each got: {done.listed_in}")
+    print_failures(done.failures, "failed")
+    return int(bool(done.failures))
+
+
+def _show(args: Namespace) -> int:
+    from drct.data.image_lists import find_images  # with PyTorch
+    from drct.evaluation.degradation_sheet import draw_degradations
+    from drct.images.bgr import read_image, write_png
+    from drct.runs.recipes import read_recipe
+
+    if args.show.suffix.lower() != ".png":
+        raise DRCTError(f"--show {args.show}: the sheet is a .png file")
+    source = args.source if args.source.is_file() else find_images(args.source)[0]
+    recipes = [read_recipe(args.recipe)] if args.recipe else [read_recipe(text) for text in SHOWN]
+    sheet = draw_degradations(read_image(source), recipes, args.scale, args.seed)
+    try:
+        write_png(args.show, sheet, replace=args.overwrite)
+    except AlreadyExistsError as error:
+        raise DRCTError(f"{error}: choose another name, or --overwrite") from error
+    print(f"{source} at twelve degradations: {args.show}")
+    return 0
 
 
 def _list_images(folder: Path, output: Path, args: Namespace) -> int:

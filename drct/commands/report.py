@@ -4,13 +4,13 @@ import sys
 from argparse import ArgumentParser
 from pathlib import Path
 
-from drct.commands.common import command_parser
+from drct.commands.common import command_parser, print_failures
 from drct.errors import DRCTError, one_line_errors
 from drct.evaluation.compare_runs import compare, comparison_markdown
 from drct.evaluation.pages.comparison import comparison_page
 from drct.evaluation.results import has_metrics, read_run
 from drct.files import write_text
-from drct.runs.folders import run_names
+from drct.runs.folders import repeated, run_names
 from drct.text import count
 
 EXAMPLES = """examples:
@@ -36,6 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     args = argument_parser().parse_args(argv)
     if args.output.suffix.lower() not in (".html", ".htm"):
         raise DRCTError(f"the page is HTML, but {args.output} is not: -o {args.output.with_suffix('.html')}")
+    print_failures((f"{path} is given twice and counts once" for path in repeated(args.results)), "note")
     runs = [read_run(name, folder) for name, folder in _with_metrics(run_names(args.results)).items()]
     comparison = compare(runs)
     if not comparison.rows:

@@ -6,8 +6,7 @@ import os
 from contextlib import nullcontext, redirect_stderr
 from typing import Any
 
-from drct.runs.options import read_options
-from drct.runtime import distributed
+from drct.runs.first_check import check_paths
 
 
 def argument_parser() -> argparse.ArgumentParser:
@@ -28,6 +27,21 @@ def argument_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def read_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the arguments of a run, and check the paths of its option file, without importing PyTorch.
+
+    Raises:
+        DRCTError: if the option file cannot be read, or names a folder or file that does not exist.
+        SystemExit: for a mistake in the arguments, or `--help`.
+    """
+    # Of several processes, one reports a mistake, and those in files only after all have met
+    with redirect_stderr(io.StringIO()) if os.environ.get("LOCAL_RANK", "0") != "0" else nullcontext():
+        args = argument_parser().parse_args(argv)
+    if "RANK" not in os.environ and args.launcher == "none":
+        check_paths(args.opt, args.force_yml)
+    return args
+
+
 def parse_options(
     root_path: str | os.PathLike, is_train: bool = True, argv: list[str] | None = None
 ) -> tuple[dict[str, Any], argparse.Namespace]:
@@ -45,8 +59,9 @@ def parse_options(
         DRCTError: for a mistake in the option file or in `--force_yml`.
         SystemExit: for a mistake in the arguments, or `--help`.
     """
-    # Of several processes, one reports a mistake
-    with redirect_stderr(io.StringIO()) if distributed.local_rank() else nullcontext():
-        args = argument_parser().parse_args(argv)
+    args = read_arguments(argv)
+
+    from drct.runs.options import read_options  # PyTorch and BasicSR take seconds, mistakes should not
+
     opt = read_options(root_path, is_train, args.opt, args.force_yml, args.launcher, args.auto_resume, args.debug)
     return opt, args

@@ -4,6 +4,7 @@ from argparse import ArgumentParser
 
 from drct.commands.common import add_device, add_precision, command_parser
 from drct.errors import DRCTError, one_line_errors
+from drct.runtime.weight_files import check_weights
 
 
 def argument_parser() -> ArgumentParser:
@@ -28,6 +29,8 @@ def main(argv: list[str] | None = None) -> int:
     args = argument_parser().parse_args(argv)
     if not args.max_megapixels > 0:
         raise DRCTError(f"--max-megapixels must be above 0, not {args.max_megapixels:g}")
+    for name in args.weights:
+        check_weights(name)
 
     from drct.web.server import serve  # PyTorch takes seconds, --help should not
 

@@ -1,14 +1,20 @@
 """Upscale image files, folders with their subfolders, and the files that patterns match."""
 
 import logging
+import os
 import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from drct.commands.common import add_device, add_precision, add_tile, command_parser
+from drct.commands.common import add_device, add_precision, add_tile, command_parser, print_failures
 from drct.errors import one_line_errors
 from drct.files import expanded
+from drct.runtime.weight_files import DEFAULT_WEIGHTS, check_weights
 from drct.text import count
+
+if TYPE_CHECKING:
+    from drct.inference.batch_plan import ResultOptions
 
 RESULT_FORMATS = ("auto", "png", "jpg", "webp", "tif", "bmp")
 EXAMPLES = """examples:
@@ -28,7 +34,8 @@ def argument_parser() -> ArgumentParser:
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="image, folder, or pattern such as '*.png'")
     output = "folder, or file for one image; default: upscaled"
     parser.add_argument("-o", "--output", type=Path, default=Path("upscaled"), help=output)
-    parser.add_argument("--weights", help="file or name; default: those that come with the project")
+    weights = "file or name; default: %(default)s, which comes with the project"
+    parser.add_argument("--weights", default=DEFAULT_WEIGHTS, help=weights)
     outscale = "resize results to this factor; default: the network's"
     parser.add_argument("--outscale", type=_factor, metavar="FACTOR", help=outscale)
     parser.add_argument("--suffix", default="", help="add this to the names of results, such as _x4")
@@ -38,6 +45,8 @@ def argument_parser() -> ArgumentParser:
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--skip-existing", action="store_true", help="skip images whose result exists")
     existing.add_argument("--overwrite", action="store_true", help="replace results that exist")
+    tileable = "the images are textures to be repeated: so can the results be, without seams"
+    parser.add_argument("--tileable", action="store_true", help=tileable)
     parser.add_argument("--self-ensemble", action="store_true", help="average 8 rotations and reflections; 8 x slower")
     add_tile(parser)
     add_precision(parser)
@@ -57,29 +66,37 @@ def main(argv: list[str] | None = None) -> int:
     """Entry point of `drct upscale`. Returns 0, 1 if some images failed, 2 if nothing could be done."""
     args = argument_parser().parse_args(argv)
 
-    from drct.runtime.distributed import reported_once  # PyTorch takes seconds, --help should not
+    from drct.inference.batch_plan import ResultOptions, reasons_for_none  # --help needs no OpenCV
 
-    return reported_once(_upscale)(args)
-
-
-def _upscale(args: Namespace) -> int:
-    from drct.inference.batch import upscale_files
-    from drct.inference.batch_plan import ResultOptions
-    from drct.inference.weights import DEFAULT_WEIGHTS
-    from drct.runtime.distributed import rank
-
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
     results = ResultOptions(
         output=expanded(args.output),
         suffix=args.suffix,
         format=args.format,
         outscale=args.outscale,
+        wrap=args.tileable,
         quality=args.quality,
         existing="skip" if args.skip_existing else "replace" if args.overwrite else "refuse",
     )
+    if "RANK" not in os.environ:  # several processes report together
+        if reasons := reasons_for_none(args.inputs, results):
+            print_failures(reasons)
+            print(f"0 images upscaled into {results.output}, {len(reasons)} failed")
+            return 2
+        check_weights(args.weights)
+
+    from drct.runtime.distributed import reported_once  # PyTorch takes seconds, mistakes should not
+
+    return reported_once(_upscale)(args, results)
+
+
+def _upscale(args: Namespace, results: "ResultOptions") -> int:
+    from drct.inference.batch import upscale_files
+    from drct.runtime.distributed import rank
+
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
     settings = {"precision": args.precision, "tile": args.tile, "self_ensemble": args.self_ensemble}
     start = time.monotonic()
-    tally = upscale_files(args.inputs, results, args.weights or DEFAULT_WEIGHTS, args.device, **settings)
+    tally = upscale_files(args.inputs, results, args.weights, args.device, **settings)
     if rank() == 0:
         words = [f"{count(tally.upscaled, 'image')} upscaled into {results.output}"]
         if tally.upscaled:

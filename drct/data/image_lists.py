@@ -8,17 +8,16 @@ from pathlib import Path
 from drct.data.lmdb_writer import check_output, lmdb_key, write_lmdb
 from drct.data.parallel import run_parallel
 from drct.errors import DRCTError
-from drct.files import write_text
+from drct.files import AlreadyExistsError, write_text
 from drct.images.bgr import read_image
-from drct.images.listing import list_images
+from drct.images.listing import check_folder, list_images
 
 Size = tuple[int, int]  # height and width, in pixels
 
 
 def find_images(folder: Path, recursive: bool = False) -> list[Path]:
     """List the images of a folder. Raises `DRCTError` if there is no such folder or it has no images."""
-    if not folder.is_dir():
-        raise DRCTError(f"no such folder: {folder}")
+    check_folder(folder)
     sources = list_images(folder, recursive)
     if not sources:
         raise DRCTError(f"there are no images in {folder}")
@@ -66,9 +65,11 @@ def write_meta_info(output: Path, sizes: Mapping[str, Size], overwrite: bool) ->
         DRCTError: if the file exists with other content and is not to be overwritten, or cannot be written.
     """
     text = "".join(f"{name} ({height},{width},3)\n" for name, (height, width) in sorted(sizes.items()))
-    if output.exists() and not overwrite and output.read_text(encoding="utf-8") != text:
-        raise DRCTError(f"{output} exists and lists other images: choose another name, or --overwrite")
-    write_text(output, text)
+    try:
+        write_text(output, text, replace=overwrite)
+    except AlreadyExistsError:
+        if output.read_text(encoding="utf-8") != text:
+            raise DRCTError(f"{output} exists and lists other images: choose another name, or --overwrite") from None
 
 
 @dataclass(frozen=True)

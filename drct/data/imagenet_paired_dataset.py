@@ -1,27 +1,23 @@
 """ImageNetPairedDataset: training pairs made on the fly from ground truth alone, for pretraining on ImageNet."""
 
 import random
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from basicsr.data.data_util import paths_from_lmdb
 from basicsr.data.transforms import augment
-from basicsr.utils import FileClient, bgr2ycbcr, imfrombytes, img2tensor
+from basicsr.utils import bgr2ycbcr
 from basicsr.utils.matlab_functions import imresize
 from basicsr.utils.registry import DATASET_REGISTRY
-from torch.utils.data import Dataset
-from torchvision.transforms.functional import normalize
 
 from drct.data.bicubic import reduce_region
+from drct.data.ground_truth import GroundTruthDataset
+from drct.errors import DRCTError
 from drct.images.bgr import as_float
-from drct.images.listing import list_images
 
 
 @DATASET_REGISTRY.register()
-class ImageNetPairedDataset(Dataset):
+class ImageNetPairedDataset(GroundTruthDataset):
     """Pairs of ground truth, read from a folder, a list of files or an LMDB, and the low-resolution image made of it.
 
     The ground truth is cropped to a multiple of the scale, enlarged (bilinear) where a side is below gt_size, and
@@ -34,31 +30,14 @@ class ImageNetPairedDataset(Dataset):
             relative to `dataroot_gt`, one `name (h,w,c)` per line), `color: y`, `mean` and `std`.
 
     Raises:
-        ValueError: if there are no images, or gt_size is not a multiple of the scale.
+        DRCTError: if there are no images.
+        ValueError: if gt_size is not a multiple of the scale.
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
-        super().__init__()
-        self.opt = opt
-        self.mean, self.std = opt.get("mean"), opt.get("std")
-        self.io_backend_opt = dict(opt["io_backend"])  # the name that BasicSR's datasets use
-        self.file_client: FileClient | None = None  # created in the process that reads
-        root = opt["dataroot_gt"]
-        if self.io_backend_opt["type"] == "lmdb":
-            self.io_backend_opt |= {"db_paths": [root], "client_keys": ["gt"]}
-            self.paths = paths_from_lmdb(root)
-        elif opt.get("meta_info_file"):
-            lines = Path(opt["meta_info_file"]).read_text(encoding="utf-8").splitlines()
-            self.paths = [str(Path(root, line.rpartition(" (")[0] or line.strip())) for line in lines if line.strip()]
-        else:
-            self.paths = [str(path) for path in list_images(root, recursive=True)]
+        super().__init__(opt)
         if opt["phase"] == "train" and opt["gt_size"] % opt["scale"]:
             raise ValueError(f"gt_size {opt['gt_size']} is not a multiple of the scale {opt['scale']}")
-        if not self.paths:
-            raise ValueError(f"there are no images in {root}")
-
-    def __len__(self) -> int:
-        return len(self.paths)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Return `lq` (C, h, w) and `gt` (C, h * scale, w * scale), RGB or Y, float32 in about [0, 1].
@@ -66,10 +45,16 @@ class ImageNetPairedDataset(Dataset):
         `lq_path` and `gt_path` are both the path of the ground truth.
 
         Raises:
-            ValueError: if the image cannot be read.
+            DRCTError: if the image cannot be read, or is too small to be reduced.
         """
         path = self.paths[index]
-        image = self.prepare(self._read(path))
+        original = self._read(path, "gt")
+        image = self.prepare(original) if min(original.shape[:2]) >= self.opt["scale"] else original
+        if min(image.shape[:2]) < 2 * self.opt["scale"]:  # the filter reaches that far
+            size = f"{original.shape[1]}x{original.shape[0]}"
+            raise DRCTError(
+                f"{path} is {size}, too small to be reduced {self.opt['scale']} times: take it out of the set"
+            )
         if self.opt["phase"] == "train":
             gt, lq = self._random_patch(image)
         else:
@@ -77,11 +62,8 @@ class ImageNetPairedDataset(Dataset):
             lq = imresize(gt, 1 / self.opt["scale"])
         if self.opt.get("color") == "y":
             gt, lq = (bgr2ycbcr(np.ascontiguousarray(image), y_only=True)[..., None] for image in (gt, lq))
-        gt, lq = img2tensor([np.ascontiguousarray(gt), np.ascontiguousarray(lq)], bgr2rgb=True, float32=True)
-        if self.mean is not None or self.std is not None:
-            normalize(lq, self.mean, self.std, inplace=True)
-            normalize(gt, self.mean, self.std, inplace=True)
-        return {"lq": lq, "gt": gt, "lq_path": path, "gt_path": path}
+        tensors = dict(zip(("gt", "lq"), self._tensors(gt, lq), strict=True))
+        return tensors | {"lq_path": path, "gt_path": path}
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
         """Crop a uint8 image to a multiple of the scale; if a side is below gt_size, enlarge it, as float32."""
@@ -91,18 +73,6 @@ class ImageNetPairedDataset(Dataset):
         if enlarged == (height, width):
             return image
         return cv2.resize(as_float(image), enlarged[::-1], interpolation=cv2.INTER_LINEAR)
-
-    def _read(self, path: str) -> np.ndarray:
-        """Read an image as (H, W, 3) BGR uint8."""
-        if self.file_client is None:
-            options = dict(self.io_backend_opt)
-            self.file_client = FileClient(options.pop("type"), **options)
-        data, image = self.file_client.get(path, "gt"), None
-        with suppress(AttributeError, TypeError, cv2.error):  # raised by BasicSR if the file cannot be decoded
-            image = imfrombytes(data)
-        if image is None:
-            raise ValueError(f"cannot read image {path}")
-        return image
 
     def _random_patch(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the same random crop of the image and its downscaled version, flipped and rotated alike, float32.

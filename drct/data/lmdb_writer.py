@@ -17,6 +17,7 @@ import lmdb
 from tqdm import tqdm
 
 from drct.errors import DRCTError
+from drct.files import ABANDONED, UNFINISHED, remove_leftovers
 
 FILES = {"data.mdb", "lock.mdb", "meta_info.txt"}
 LONGEST_KEY = 511  # bytes, LMDB's limit
@@ -66,7 +67,8 @@ def write_lmdb(output: Path, images: Mapping[Path, str], sizes: Mapping[Path, tu
     Raises:
         DRCTError: if the LMDB cannot be written or an image cannot be read. Nothing is left behind.
     """
-    work = output.with_name(f".{output.name}.{os.getpid()}.tmp")
+    remove_leftovers(output.parent, seconds=ABANDONED)
+    work = output.with_name(f".{output.name}.{os.getpid()}{UNFINISHED}")
     shutil.rmtree(work, ignore_errors=True)  # left by a killed process of the same number
     try:
         work.mkdir(parents=True)

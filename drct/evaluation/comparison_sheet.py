@@ -48,7 +48,7 @@ class ComparisonSheet:
         bicubic, result, truth = (pictures[kind] for kind in ("bicubic", "img", "img2"))
         size = min(AREA, *truth.shape[:2])
         areas = areas_of_gain(bicubic, result, truth, size)
-        panels = [_panel(name, _score(table, name), _overview(truth, areas, size))]
+        panels = [draw_panel(name, _score(table, name), _overview(truth, areas, size))]
         for which, (y, x) in areas.items():
             crops = [image[y : y + size, x : x + size] for image in (bicubic, result, truth)]
             before, after = (_psnr(crop, crops[2]) for crop in crops[:2])
@@ -56,11 +56,11 @@ class ComparisonSheet:
             headings = (_heading(which, before, after), "", "")
             for heading, label, crop in zip(headings, labels, crops, strict=True):
                 magnified = cv2.resize(crop, (PANEL, PANEL), interpolation=cv2.INTER_NEAREST)
-                panels.append(_panel(heading, label, magnified, AREA_COLOURS[which]))
+                panels.append(draw_panel(heading, label, magnified, AREA_COLOURS[which]))
         return np.concatenate(panels, axis=1)
 
 
-def _panel(heading: str, label: str, picture: np.ndarray, colour: tuple[int, int, int] = (0, 0, 0)) -> np.ndarray:
+def draw_panel(heading: str, label: str, picture: np.ndarray, colour: tuple[int, int, int] = (0, 0, 0)) -> np.ndarray:
     """Draw two lines of text, cut off at the panel's width, above a picture, and a gap at its right and below it."""
     canvas = Image.new("RGB", (PANEL + PANEL_GAP, LABEL_HEIGHT + PANEL + PANEL_GAP), "white")
     draw = ImageDraw.Draw(canvas)

@@ -29,7 +29,7 @@ def check_type(where: str, kind: str) -> None:
         why = "is not installed" if getattr(error, "name", None) == "pyiqa" else f"cannot be imported ({error})"
         raise DRCTError(
             f"{where} {kind!r} is unknown{hint}. Those of pyiqa, such as lpips, need it, and it {why}: "
-            'pip install "drct[metrics]"'
+            "pip install pyiqa"
         ) from error
     theirs = pyiqa.list_models()
     if kind not in theirs:

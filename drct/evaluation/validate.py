@@ -14,13 +14,14 @@ from basicsr.utils import tensor2img
 from basicsr.utils.matlab_functions import imresize
 from torch import Tensor
 from torch.utils.data import default_collate
-from tqdm import tqdm
 
+from drct.data.reading import read_item
 from drct.errors import DRCTError
 from drct.evaluation import metrics  # not its names: importing BasicSR imports DRCT's models, perhaps amid this line
 from drct.evaluation.metric_table import MetricTable, is_lower_better
-from drct.images.bgr import read_image, write_png
-from drct.images.listing import IMAGE_SUFFIXES
+from drct.images.bgr import write_png
+from drct.inference import notes
+from drct.inference.waiting import BatchProgress
 from drct.runtime import distributed
 
 logger = logging.getLogger("basicsr")
@@ -74,13 +75,13 @@ class Validator:
         names = _unique_names(paths)
         order = sorted(range(len(dataset)), key=lambda index: names[index])  # not the file system's
         mine = order[distributed.rank() :: distributed.world_size()]
-        progress = tqdm(mine, table.dataset, unit="image", leave=False, disable=True if distributed.rank() else None)
-        for index in progress:
+        shown = BatchProgress(len(mine), table.dataset, distributed.rank() > 0, logger.info)
+        for number, index in enumerate(mine):
             if should_stop():
                 break
-            progress.set_postfix_str(names[index])
             with_bicubic = show_bicubic or bool(viewers)
-            pictures = self._pictures(upscale, dataset, index, paths[index], with_bicubic, table)
+            with shown.image(number, names[index]):
+                pictures = self._pictures(upscale, dataset, index, paths[index], with_bicubic, table)
             if pictures is None:
                 continue
             if save_images:
@@ -88,7 +89,7 @@ class Validator:
             self._measure(pictures, names[index], paths[index], table)
             for show in viewers:
                 show(names[index], pictures, table)
-        progress.close()
+        shown.close()
         if distributed.any_process(should_stop()):
             return None
         table = MetricTable.joined(distributed.gather(table))
@@ -104,14 +105,14 @@ class Validator:
         with_bicubic: bool,
         table: MetricTable,
     ) -> dict[str, np.ndarray] | None:
-        """Read and upscale an image. Return its pictures, or None if it is skipped or failed."""
-        if Path(path).is_file() and Path(path).suffix.lower() not in IMAGE_SUFFIXES:
-            logger.info(f"{path} is not an image by its name: skipped")
-            return None
+        """Read and upscale an image. Return its pictures, or None if that failed."""
         try:
-            item = _read_item(dataset, index)
+            item = default_collate([read_item(dataset, index)])
             lq = item["lq"]
-            pictures = {"lq": tensor2img(lq), "img": tensor2img(upscale(lq))}
+            with notes.collected() as found:
+                pictures = {"lq": tensor2img(lq), "img": tensor2img(upscale(lq))}
+            for note in found:
+                logger.warning(f"{path}: {note}")
             if "gt" in item:
                 pictures["img2"] = tensor2img(item["gt"])
                 if with_bicubic:
@@ -187,15 +188,3 @@ def _unique_names(paths: list[str]) -> list[str]:
 
 def _flat(path: str) -> str:
     return re.sub(r"[/.:]+", "_", path).strip("_")
-
-
-def _read_item(dataset: Any, index: int) -> dict[str, Any]:
-    """Read an image as a batch of one. Raises `DRCTError` with the reason if its file is broken."""
-    try:
-        return default_collate([dataset[index]])
-    except Exception:  # BasicSR's datasets stumble over what a decoder returned for a broken file
-        entry = dataset.paths[index]
-        for path in entry.values() if isinstance(entry, dict) else [entry]:
-            if Path(path).is_file():
-                read_image(path)  # raises the reason
-        raise

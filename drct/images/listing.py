@@ -4,7 +4,15 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
+from drct.errors import DRCTError
+
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm"}  # what datasets consist of
+
+
+def check_folder(folder: Path) -> None:
+    """Raise `DRCTError` if there is no such folder."""
+    if not folder.is_dir():
+        raise DRCTError(f"no such folder: {folder}")
 
 
 def list_images(

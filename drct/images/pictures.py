@@ -1,10 +1,10 @@
-"""Picture files as people have them, read and written with their depth, transparency, colour profile and EXIF."""
+"""Picture files as people have them, read and written with their depth, transparency, colours and metadata."""
 
 import os
 import stat
 import warnings
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -15,10 +15,15 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 from drct.errors import DRCTError
 from drct.files import write_bytes
 from drct.images.depth import convert_depth, to_float32
-from drct.images.exif import apply_orientation, descriptive_tags, read_metadata
+from drct.images.exif import apply_orientation, with_density
+from drct.images.found import Found, found_by_pillow
+from drct.images.headers import HEADER, avif_colour, stored_bits, unread_info
+from drct.images.jpeg import metadata_segments, with_jfif_density
+from drct.images.metadata import Metadata, fit_metadata
 from drct.images.native import quiet_stderr
 from drct.images.png16 import decode_png16, encode_png16
-from drct.images.tiff import TIFF_SIGNATURES, decode_tiff, encode_tiff, read_tags
+from drct.images.png_chunks import SIGNATURE, count_frames, find_metadata, split_chunks, with_chunks
+from drct.images.tiff import TIFF_SIGNATURES, encode_tiff, read_tiff
 
 # Formats that can be written, by suffix
 WRITABLE = {
@@ -37,6 +42,12 @@ Image.init()
 # Formats that can be read: not all of Pillow's, which starts other programs for some (EPS); others are not for pictures
 _SAFE = ("AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
 READABLE: list[str] = [name for name in _SAFE if name in Image.OPEN]
+# What a note says about a file of several pictures; of other formats it is animated
+_SEVERAL = {
+    "TIFF": ("several pages", "first", "pages"),
+    "MPO": ("several pictures", "first", "pictures"),
+    "ICO": ("several sizes", "largest", "sizes"),
+}
 _LONGEST_SIDE = {"JPEG": 65500, "WEBP": 16383}
 
 
@@ -50,8 +61,7 @@ class Picture:
 
     pixels: np.ndarray
     format: str = "PNG"  # Pillow's name of the file format
-    icc_profile: bytes | None = None  # of gray if C is 1 or 2, else of RGB; None means sRGB
-    exif: bytes | None = None  # as `PIL.Image.Exif.tobytes` returns the tags that `descriptive_tags` selects
+    metadata: Metadata = Metadata()
     note: str = ""  # for the user, such as "animated: only the first of its 12 frames is taken"
 
 
@@ -59,10 +69,12 @@ def read_picture(path: str | os.PathLike) -> Picture:
     """Read a picture file of any format in `READABLE`, whatever its suffix.
 
     * PNG and TIFF keep 16 bits per channel, TIFF also floats in [0, 1], and PGM 16-bit gray. Other files of more than
-      8 bits are reduced to 8 by Pillow.
+      8 bits are reduced to 8, and a note says so.
     * Gray stays gray and 1 bit becomes 8. Palettes become RGB, or RGBA if a colour is transparent.
     * CMYK is converted to sRGB by its profile, or by plain inversion if it has none; LAB and YCbCr become RGB.
-    * Of animations and files of several pages only the first picture is read, and a note says so.
+    * Of animations and files of several pages only the first picture is read, and a note says so. Thumbnails and masks
+      of TIFF are no pages.
+    * Metadata that describes the file or is damaged is left out, the latter with a note.
     * Pillow's limit against decompression bombs holds: `2 * PIL.Image.MAX_IMAGE_PIXELS`, 179 million pixels.
 
     Raises:
@@ -99,36 +111,45 @@ def from_pil(image: Image.Image) -> Picture:
     """
     image.load()
     pixels, profile, note = _pixels(image)
-    metadata = read_metadata(image.getexif)
-    pixels = apply_orientation(pixels, metadata.orientation)
-    profile = _matching_profile(profile, pixels)
-    return Picture(pixels, image.format or "PNG", profile, metadata.exif, _join(note, metadata.note))
+    found = found_by_pillow(image)
+    found.icc_profile = profile
+    return _picture(pixels, image.format or "PNG", found, note)
+
+
+def _picture(pixels: np.ndarray, format: str, found: Found, *notes: str) -> Picture:
+    metadata, orientation, complaint = found.settle(pixels.shape[2])
+    return Picture(apply_orientation(pixels, orientation), format, metadata, _join(*notes, complaint))
 
 
 def to_pil(picture: Picture) -> Image.Image:
-    """Convert a picture to a Pillow image of mode L, LA, RGB or RGBA, with colour profile and EXIF in its `info`.
+    """Convert a picture to a Pillow image of mode L, LA, RGB or RGBA.
+
+    Its `info` contains the colour profile, EXIF, XMP and resolution (dpi).
 
     Deeper channels are reduced to 8 bits, because Pillow has no deeper colour.
     """
     pixels = convert_depth(picture.pixels, np.uint8)
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-    if picture.icc_profile:
-        image.info["icc_profile"] = picture.icc_profile
-    if picture.exif:
-        image.info["exif"] = picture.exif
+    metadata = picture.metadata
+    if metadata.density and metadata.density.is_absolute:
+        image.info["dpi"] = metadata.density[:2]
+    for name in ("icc_profile", "exif", "xmp"):
+        if content := getattr(metadata, name):
+            image.info[name] = content
     return image
 
 
-def write_picture(path: str | os.PathLike, picture: Picture, quality: int = 95) -> str:
+def write_picture(path: str | os.PathLike, picture: Picture, quality: int = 95, replace: bool = True) -> str:
     """Write a picture in the format of the path's suffix; the file appears whole or not at all.
 
-    PNG holds 8 or 16 bits, TIFF also floats, the others 8 bits. All but BMP hold the colour profile and EXIF. `quality`
-    is that of JPEG and WebP, 1 to 100; WebP of quality 100 is lossless.
+    PNG holds 8 or 16 bits, TIFF also floats, the others 8 bits. `drct.images.metadata.HELD` says which metadata each
+    holds. `quality` is that of JPEG and WebP, 1 to 100; WebP of quality 100 is lossless.
 
     Returns:
         A note of what the format could not hold, such as "JPEG has no transparency: flattened on white", or "".
 
     Raises:
+        AlreadyExistsError: if the file exists, unless it is to be replaced.
         DRCTError: if the suffix is not in `WRITABLE`, the picture is too large for the format, or the file cannot be
             written.
     """
@@ -139,7 +160,7 @@ def write_picture(path: str | os.PathLike, picture: Picture, quality: int = 95) 
         data = _encode(picture, format, quality)
     except Exception as error:  # encoders raise errors of any type, for example for odd EXIF
         raise DRCTError(f"cannot write {path} as {format}: {error}. Choose another format.") from error
-    write_bytes(path, data)
+    write_bytes(path, data, replace)
     return note
 
 
@@ -162,44 +183,62 @@ def format_of(path: str | os.PathLike) -> str:
 
 
 def _read(file: BinaryIO) -> Picture:
-    start = file.read(4)
+    start = file.read(8)
     if not start:
         raise DRCTError("the file is empty")
-    if start in TIFF_SIGNATURES:
-        with quiet_stderr():
-            return _read_tiff(file)
-    return _read_by_pillow(file)
+    if start == SIGNATURE:
+        return _read_png(start + file.read())
+    if start[:4] not in TIFF_SIGNATURES:
+        return _read_by_pillow(file)
+    with quiet_stderr():
+        return _read_tiff(file)
 
 
 def _read_by_pillow(file: BinaryIO) -> Picture:
     file.seek(0)
     with Image.open(file, formats=READABLE) as image:
-        count = getattr(image, "n_frames", 1)
+        image.info.update(unread_info(file, image.format))
         picture = from_pil(image)
+        count = getattr(image, "n_frames", 1)
         if image.format == "MPO":  # a JPEG followed by others, as many phones write it
             picture.format = "JPEG"
-        else:
-            picture.note = _join(_first_of(count, image.format), picture.note)
-        if image.format == "PNG" and (pixels := decode_png16(file, image.info.get("transparency"))) is not None:
-            picture.pixels = apply_orientation(pixels, read_metadata(image.getexif).orientation)
-            picture.icc_profile = _matching_profile(image.info.get("icc_profile"), pixels)
+        if image.format == "ICO":
+            count = len(image.info.get("sizes", ()))
+        file.seek(0)
+        start = file.read(HEADER)
+        if image.format == "AVIF" and not picture.metadata.icc_profile:
+            picture.metadata = replace(picture.metadata, colour=avif_colour(start))
+        reduced = _reduced(stored_bits(start, image.format), picture.pixels)
+        picture.note = _join(_first_of(count, image.format), reduced, picture.note)
     return picture
 
 
+def _read_png(data: bytes) -> Picture:
+    pixel_data, chunks = split_chunks(data)
+    with Image.open(BytesIO(pixel_data), formats=["PNG"]) as image:
+        image.load()
+        pixels = decode_png16(pixel_data, image.info.get("transparency"))
+        if pixels is None:
+            pixels, _, _ = _pixels(image)
+    return _picture(pixels, "PNG", find_metadata(chunks), _first_of(count_frames(chunks), "PNG"))
+
+
 def _read_tiff(file: BinaryIO) -> Picture:
-    deep = decode_tiff(file)
-    if deep is None:
-        return _read_by_pillow(file)
-    metadata = read_metadata(lambda: read_tags(file))
-    note = _join(_first_of(deep.pages, "TIFF"), metadata.note)
-    pixels = apply_orientation(deep.pixels, deep.orientation)
-    return Picture(pixels, "TIFF", _matching_profile(deep.icc_profile, pixels), metadata.exif, note)
-
-
-def _matching_profile(profile: bytes | None, pixels: np.ndarray) -> bytes | None:
-    """Return a colour profile if its colour model, gray or RGB, is that of the pixels, else None."""
-    model = b"GRAY" if pixels.shape[2] < 3 else b"RGB "
-    return profile if profile and profile[16:20] == model else None
+    read = read_tiff(file)
+    note = _first_of(read.pages, "TIFF")
+    if read.pixels is not None:
+        return _picture(read.pixels, "TIFF", read.found, note)
+    read.file.seek(0)
+    try:
+        image = Image.open(read.file, formats=["TIFF"])
+    except UnidentifiedImageError as error:
+        raise DRCTError(f"TIFF of {read.kind} is not read. Convert it to RGB of 8 or 16 bits.") from error
+    with image:
+        image.info.pop("xmp", None)  # else its orientation counts for Pillow if the tags have none
+        image.load()
+        pixels, profile, conversion = _pixels(image)
+        found = replace(read.found, icc_profile=profile, is_turned=True)  # by Pillow
+        return _picture(pixels, "TIFF", found, note, _reduced(read.bits, pixels), conversion)
 
 
 def _pixels(image: Image.Image) -> tuple[np.ndarray, bytes | None, str]:
@@ -241,42 +280,52 @@ def _fit(picture: Picture, format: str) -> tuple[Picture, str]:
         if opacity.min() < 1:
             pixels = pixels * opacity + (1 - opacity)
             note = _join(note, f"{format} has no transparency: flattened on white")
-    profile, exif = picture.icc_profile, picture.exif
-    if format == "BMP" and (profile or exif):
-        profile = exif = None
-        note = _join(note, "BMP has neither colour profile nor EXIF: dropped")
-    if format == "WEBP" and profile and pixels.shape[2] < 3:
-        profile = None
-        note = _join(note, "WEBP has no gray: colour profile dropped")
-    if format == "JPEG" and exif and len(exif) > 65533:  # bytes, the limit of a segment
-        note = _join(note, f"JPEG has no room for {len(exif)} bytes of EXIF: dropped")
-        exif = None
-    return Picture(convert_depth(pixels, dtype), format, profile, exif), note
+    metadata, lost = fit_metadata(picture.metadata, format)
+    if format == "WEBP" and metadata.icc_profile and pixels.shape[2] < 3:
+        metadata = replace(metadata, icc_profile=None)
+        lost.append("WEBP has no gray: colour profile dropped")
+    return Picture(convert_depth(pixels, dtype), format, metadata), _join(note, *lost)
 
 
 def _encode(picture: Picture, format: str, quality: int) -> bytes:
+    metadata = picture.metadata
     if format == "TIFF":
-        tags = Image.Exif()
-        tags.load(picture.exif or b"")
-        return encode_tiff(picture.pixels, picture.icc_profile, descriptive_tags(tags))
-    if picture.pixels.dtype == np.uint16:
-        return encode_png16(picture.pixels, picture.icc_profile, picture.exif)
-    options: dict[str, object] = {}
-    if format in ("JPEG", "WEBP"):
-        options["quality"] = quality
-    if format == "JPEG":
-        options["subsampling"] = "4:4:4"  # 4:2:0 would halve the resolution of colour
-    if format == "WEBP":
-        options |= {"lossless": quality == 100, "exact": True}  # exact: keep colours where it is transparent
+        return encode_tiff(picture.pixels, metadata)
+    if format == "PNG":
+        is_deep = picture.pixels.dtype == np.uint16
+        return with_chunks(encode_png16(picture.pixels) if is_deep else _encoded(picture, format), metadata)
+    exif = b""
+    if metadata.exif or (metadata.density and format == "WEBP"):
+        exif = with_density(metadata.exif, metadata.density).tobytes()
+    if format == "BMP":
+        density = metadata.density
+        return _encoded(picture, format, dpi=density[:2] if density else (0, 0))
+    options = {"quality": quality, "exif": exif, "icc_profile": metadata.icc_profile}
+    if format == "WEBP":  # exact: keep colours where it is transparent
+        return _encoded(picture, format, lossless=quality == 100, exact=True, xmp=metadata.xmp or b"", **options)
+    # 4:2:0 would halve the resolution of colour
+    data = _encoded(picture, format, subsampling="4:4:4", extra=metadata_segments(metadata), **options)
+    return with_jfif_density(data, metadata.density)
+
+
+def _encoded(picture: Picture, format: str, **options: object) -> bytes:
+    image = to_pil(replace(picture, metadata=Metadata()))
     file = BytesIO()
-    to_pil(picture).save(file, format, icc_profile=picture.icc_profile, exif=picture.exif or b"", **options)
+    image.save(file, format, **options)
     return file.getvalue()
+
+
+def _reduced(bits: int, pixels: np.ndarray) -> str:
+    """Return a note if a file has more bits per channel than the pixels that were read from it."""
+    return f"its {bits} bits are reduced to 8" if bits > 8 and pixels.dtype == np.uint8 else ""
 
 
 def _first_of(count: int, format: str | None) -> str:
     """Return a note about a file of several pages or frames."""
-    kind, parts = ("several pages", "pages") if format == "TIFF" else ("animated", "frames")
-    return f"{kind}: only the first of its {count} {parts} is taken" if count > 1 else ""
+    if count < 2:
+        return ""
+    kind, taken, parts = _SEVERAL.get(format or "", ("animated", "first", "frames"))
+    return f"{kind}: only the {taken} of its {count} {parts} is taken"
 
 
 def _join(*notes: str) -> str:

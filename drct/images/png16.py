@@ -2,8 +2,8 @@
 
 import struct
 import zlib
+from collections.abc import Iterator
 from io import BytesIO
-from typing import BinaryIO
 
 import numpy as np
 from PIL.PngImagePlugin import putchunk
@@ -15,7 +15,7 @@ _PIXEL_CHUNKS = (b"IHDR", b"IDAT", b"IEND")
 _ROWS_AT_ONCE = 64
 
 
-def decode_png16(file: BinaryIO, transparent: int | tuple[int, ...] | None) -> np.ndarray | None:
+def decode_png16(data: bytes, transparent: int | tuple[int, ...] | None) -> np.ndarray | None:
     """Decode a PNG file of 16 bits that Pillow has found complete, given the colour that it reports as transparent.
 
     Returns:
@@ -24,13 +24,11 @@ def decode_png16(file: BinaryIO, transparent: int | tuple[int, ...] | None) -> n
     Raises:
         DRCTError: if it is damaged.
     """
-    file.seek(0)
-    data = file.read(26)
-    depth, colour_type = data[24:]
+    depth, colour_type = data[24:26]
     if depth != 16:
         return None
     with quiet_stderr():
-        pixels = decode_with_opencv(_pixel_chunks(data + file.read()))
+        pixels = decode_with_opencv(_pixel_chunks(data))
     if colour_type == _COLOUR_TYPES[2]:  # OpenCV repeats gray
         pixels = pixels[..., [0, 3]]
     if transparent is not None:
@@ -39,27 +37,28 @@ def decode_png16(file: BinaryIO, transparent: int | tuple[int, ...] | None) -> n
     return pixels
 
 
-def _pixel_chunks(data: bytes) -> bytes:
-    """Leave out other chunks: OpenCV prints warnings about some profiles, and may apply EXIF's orientation."""
-    kept, start = [data[:8]], 8
-    while start + 8 <= len(data):
-        end = start + 12 + struct.unpack(">I", data[start : start + 4])[0]
-        if data[start + 4 : start + 8] in _PIXEL_CHUNKS and end <= len(data):
-            kept.append(data[start:end])
+def walk_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the name, start and end of each chunk of a PNG file; a truncated chunk ends behind the data."""
+    start, name = 8, b""
+    while start + 8 <= len(data) and name != b"IEND":
+        end = start + 12 + int.from_bytes(data[start : start + 4], "big")
+        name = data[start + 4 : start + 8]
+        yield name, start, end
         start = end
-    return b"".join(kept)
 
 
-def encode_png16(pixels: np.ndarray, icc_profile: bytes | None, exif: bytes | None) -> bytes:
-    """Encode (H, W, C) uint16 as PNG. OpenCV could write neither gray with alpha nor a profile and EXIF."""
+def _pixel_chunks(data: bytes) -> bytes:
+    """Leave out other chunks: OpenCV prints warnings about some, and applies transparent colours in its own way."""
+    chunks = [data[start:end] for name, start, end in walk_chunks(data) if name in _PIXEL_CHUNKS and end <= len(data)]
+    return b"".join([data[:8], *chunks])
+
+
+def encode_png16(pixels: np.ndarray) -> bytes:
+    """Encode (H, W, C) uint16 as PNG. OpenCV could not write gray with alpha."""
     height, width, channels = pixels.shape
     file = BytesIO()
     file.write(b"\x89PNG\r\n\x1a\n")
     putchunk(file, b"IHDR", struct.pack(">2I5B", width, height, 16, _COLOUR_TYPES[channels], 0, 0, 0))
-    if icc_profile:
-        putchunk(file, b"iCCP", b"ICC Profile\0\0" + zlib.compress(icc_profile))
-    if exif:
-        putchunk(file, b"eXIf", exif.removeprefix(b"Exif\0\0"))
     compressor = zlib.compressobj()
     for row in range(0, height, _ROWS_AT_ONCE):
         band = pixels[row : row + _ROWS_AT_ONCE].astype(">u2", order="C").view(np.uint8)  # (rows, W, bytes of a pixel)

@@ -3,7 +3,9 @@
 import logging
 import math
 import os
+import struct
 import zlib
+from io import BytesIO
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
@@ -13,70 +15,121 @@ from tifffile import EXTRASAMPLE, PHOTOMETRIC
 
 from drct.errors import DRCTError
 from drct.images.depth import to_float32, white_level
+from drct.images.exif import with_density
+from drct.images.found import Found
+from drct.images.iptc import in_order, read_resources, records_of
+from drct.images.metadata import Metadata
 from drct.images.native import decode_with_opencv
 
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # errors raised here say what is wrong with a file
 
-_CLASSIC_TIFF = (b"II*\0", b"MM\0*")  # the first bytes, by byte order
-TIFF_SIGNATURES = (*_CLASSIC_TIFF, b"II+\0", b"MM\0+")  # the last two are of BigTIFF
+TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two are of BigTIFF
 # Number of colour channels, by photometric interpretation
 _COLOURS: dict[int, int] = {PHOTOMETRIC.MINISWHITE: 1, PHOTOMETRIC.MINISBLACK: 1, PHOTOMETRIC.RGB: 3}
+_RAW = (PHOTOMETRIC.CFA, PHOTOMETRIC.LINEAR_RAW)
+_SIGNED_COLOURS = (PHOTOMETRIC.CIELAB, PHOTOMETRIC.ICCLAB)
+_PAGES_LOOKED_AT = 64
+# Tags
+_SUB_DIRECTORIES, _SAMPLE_FORMAT, _XMP, _IPTC, _PHOTOSHOP = 330, 339, 700, 33723, 34377
+# Sample formats that are not read
+_SIGNED = 2
+_SAMPLES = {_SIGNED: "signed integers", 5: "complex integers", 6: "complex numbers"}
 
 
-class DeepTiff(NamedTuple):
-    """The first page of a TIFF file of more than 8 bits per channel."""
+class TiffPicture(NamedTuple):
+    """The first page of full resolution of a TIFF file."""
 
-    pixels: np.ndarray  # (H, W, C), uint16, or float32 in [0, 1]
-    orientation: int  # of EXIF, 1 to 8, still to be applied
-    icc_profile: bytes | None
-    pages: int  # in the file
-
-
-def read_tags(file: BinaryIO) -> Image.Exif:
-    """Read the tags of a TIFF file, EXIF's among them; none of a BigTIFF, whose tags Pillow reads with the pixels."""
-    tags = Image.Exif()
-    file.seek(0)
-    if file.read(4) in _CLASSIC_TIFF:
-        file.seek(0)
-        tags.load_from_fp(file)
-    return tags
+    pixels: np.ndarray | None  # (H, W, C), uint16, or float32 in [0, 1]; None if Pillow decodes it
+    bits: int  # per channel
+    kind: str  # colours and bits, in words
+    file: BinaryIO  # whose first page it is
+    pages: int  # of full resolution in the file
+    found: Found
 
 
-def decode_tiff(file: BinaryIO) -> DeepTiff | None:
-    """Decode a TIFF file of 16-bit or float channels, gray or RGB.
-
-    Returns:
-        The first page, or None if the file is complete but of another kind.
+def read_tiff(file: BinaryIO) -> TiffPicture:
+    """Read the first page of full resolution, and decode it if it has 16-bit or float channels, gray or RGB.
 
     Raises:
-        DRCTError: if the file is truncated, damaged or too large, or its channels are of a type without a known white.
+        DRCTError: if the file is truncated, damaged or too large, its channels are of a type without a known white, or
+            it has only thumbnails.
     """
     file.seek(0)
     with tifffile.TiffFile(file) as tiff:
-        try:
-            page = tiff.pages.first
-        except IndexError:
-            raise DRCTError("it is truncated") from None
+        number, pages = _choose_page(tiff)
+        page = tiff.pages[number]
+        assert isinstance(page, tifffile.TiffPage)  # frames are made only on demand
         size = file.seek(0, os.SEEK_END)
         parts = list(zip(page.dataoffsets, page.databytecounts, strict=True))
         if len(parts) < math.prod(page.chunked) or any(count == 0 or start + count > size for start, count in parts):
             raise DRCTError("it is truncated")  # tifffile would fill in zeros
+        _check_samples(page)
+        found = _find_metadata(page, file)
+        if isinstance(page.bitspersample, tuple):
+            raise DRCTError(f"its channels have {page.bitspersample} bits. Convert it to 8 or 16 bits in all.")
+        bits = page.bitspersample
+        kind = f"{getattr(page.photometric, 'name', 'unknown colours')} and {bits} bits"
         if page.photometric not in _COLOURS or page.bitspersample <= 8:
-            return None
+            first = BytesIO(_beginning_with(page, file)) if number else file
+            return TiffPicture(None, bits, kind, first, pages, found)
         _check_page(page)
-        pixels, is_upright = _decode_page(page, file)
-        return DeepTiff(
-            pixels=_straight_alpha(pixels, page),
-            orientation=1 if is_upright else page.tags.valueof(ExifTags.Base.Orientation, 1),
-            icc_profile=page.tags.valueof(ExifTags.Base.InterColorProfile),
-            pages=len(tiff.pages),
-        )
+        pixels, found.is_turned = _decode_page(page, file)
+        return TiffPicture(_straight_alpha(pixels, page), bits, kind, file, pages, found)
+
+
+def _choose_page(tiff: tifffile.TiffFile) -> tuple[int, int]:
+    """Return the number of the first page that is neither a thumbnail nor a mask, and how many such pages there are."""
+    count = len(tiff.pages)
+    if not count:
+        raise DRCTError("it is truncated")
+    looked = min(count, _PAGES_LOOKED_AT)
+    pages = [page for page in (tiff.pages[number] for number in range(looked)) if isinstance(page, tifffile.TiffPage)]
+    full = [number for number, page in enumerate(pages) if not (page.is_reduced or page.is_mask)]
+    if any(pages[number].photometric in _RAW for number in full) or (
+        not full and any(_SUB_DIRECTORIES in page.tags for page in pages)
+    ):
+        raise DRCTError("of a camera's raw file only a thumbnail could be read. Develop it to TIFF or PNG.")
+    return (full[0], len(full) + count - looked) if full else (0, count)
+
+
+def _find_metadata(page: tifffile.TiffPage, file: BinaryIO) -> Found:
+    """Collect a page's metadata, of which the tags of EXIF are read only later."""
+
+    def stored(tag: int) -> bytes | None:
+        """Return a tag's bytes, whatever type it pretends to be."""
+        entry = page.tags.get(tag)
+        if entry is None:
+            return None
+        file.seek(entry.valueoffset)
+        return file.read(entry.valuebytecount)
+
+    def get_tags() -> Image.Exif:
+        tags = Image.Exif()
+        tags.endian = page.parent.byteorder
+        tags.bigtiff = page.parent.is_bigtiff
+        tags.load_from_fp(file, page.offset)
+        return tags
+
+    found = Found(get_tags, stored(ExifTags.Base.InterColorProfile), stored(_XMP), only_tags_turn=True)
+    found.iptc, found.lost = records_of(read_resources(stored(_PHOTOSHOP) or b""))
+    if records := stored(_IPTC):
+        found.iptc = in_order(records)
+    return found
+
+
+def _check_samples(page: tifffile.TiffPage) -> None:
+    """Raise `DRCTError` if a channel is of another type than unsigned integers or floats."""
+    value = page.tags.valueof(_SAMPLE_FORMAT, 1)
+    for kind in value if isinstance(value, tuple) else (value,):
+        if kind in _SAMPLES and not (kind == _SIGNED and page.photometric in _SIGNED_COLOURS):
+            raise DRCTError(
+                f"its channels are {_SAMPLES[kind]}, of which white is unknown. Convert it to 8 or 16 bits."
+            )
 
 
 def _check_page(page: tifffile.TiffPage) -> None:
     if page.sampleformat != 3 and (page.sampleformat, page.bitspersample) != (1, 16):
-        sign = "signed " if page.sampleformat == 2 else ""
-        raise DRCTError(f"its channels are {sign}integers of {page.bitspersample} bits. Convert it to 8 or 16 bits.")
+        raise DRCTError(f"its channels are integers of {page.bitspersample} bits. Convert it to 8 or 16 bits.")
     if page.samplesperpixel > 6:  # Pillow's limit
         raise DRCTError(f"it has {page.samplesperpixel} channels")
     size = page.imagewidth * page.imagelength * page.imagedepth
@@ -88,8 +141,7 @@ def _decode_page(page: tifffile.TiffPage, file: BinaryIO) -> tuple[np.ndarray, b
     """Decode all channels of a page as they are stored, (H, W, C); also return whether orientation was applied."""
     if page.compression == tifffile.COMPRESSION.LZW and page.planarconfig == 1 and page.samplesperpixel != 2:
         # LZW is the only common compression for which tifffile needs another library
-        file.seek(0)
-        pixels = decode_with_opencv(file.read())
+        pixels = decode_with_opencv(_beginning_with(page, file))
         if pixels.dtype != np.uint16:
             raise DRCTError("it is damaged (OpenCV cannot decode it)")
         return pixels, True
@@ -102,6 +154,15 @@ def _decode_page(page: tifffile.TiffPage, file: BinaryIO) -> tuple[np.ndarray, b
         raise DRCTError(f"its compression {name} needs another library: pip install imagecodecs") from error
     planes, height, width, channels = pixels.shape
     return np.moveaxis(pixels, 0, -1).reshape(height, width, planes * channels), False
+
+
+def _beginning_with(page: tifffile.TiffPage, file: BinaryIO) -> bytes:
+    """Return the file with this page as its first, which is the one that OpenCV and Pillow decode."""
+    file.seek(0)
+    data = bytearray(file.read())
+    place, kind = (8, "Q") if page.parent.is_bigtiff else (4, "I")
+    struct.pack_into(page.parent.byteorder + kind, data, place, page.offset)
+    return bytes(data)
 
 
 def _straight_alpha(pixels: np.ndarray, page: tifffile.TiffPage) -> np.ndarray:
@@ -122,12 +183,12 @@ def _straight_alpha(pixels: np.ndarray, page: tifffile.TiffPage) -> np.ndarray:
     return np.concatenate([colour, alpha], -1)
 
 
-def encode_tiff(pixels: np.ndarray, icc_profile: bytes | None, tags: Image.Exif) -> bytes:
+def encode_tiff(pixels: np.ndarray, metadata: Metadata) -> bytes:
     """Encode (H, W, C) pixels, uint8, uint16 or float32 in [0, 1], as a TIFF file compressed by deflate.
 
-    EXIF is itself a TIFF file without pixels: the tags that describe the pixels are added to those passed, which must
-    be little-endian.
+    EXIF is itself a TIFF file without pixels: the tags that describe the pixels are added to it.
     """
+    tags = with_density(metadata.exif, metadata.density)
     height, width, channels = pixels.shape
     is_integer = pixels.dtype.kind == "u"
     if is_integer:
@@ -147,6 +208,8 @@ def encode_tiff(pixels: np.ndarray, icc_profile: bytes | None, tags: Image.Exif)
     tags[tag.SampleFormat] = (1 if is_integer else 3,) * channels  # unsigned, float
     if channels in (2, 4):
         tags[tag.ExtraSamples] = (2,)  # straight alpha
-    if icc_profile:
-        tags[tag.InterColorProfile] = icc_profile
+    stored = ((_XMP, metadata.xmp), (_IPTC, metadata.iptc), (tag.InterColorProfile, metadata.icc_profile))
+    for number, content in stored:
+        if content:
+            tags[number] = content
     return tags.tobytes().removeprefix(b"Exif\0\0") + strip

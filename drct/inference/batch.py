@@ -2,20 +2,22 @@
 
 import logging
 import sys
-import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from drct.errors import DRCTError
+from drct.files import ABANDONED, AlreadyExistsError, remove_leftovers
 from drct.images.pictures import check_size, read_picture, write_picture
+from drct.inference import notes
 from drct.inference.batch_plan import Job, ResultOptions, plan
 from drct.inference.memory import is_out_of_memory
 from drct.inference.upscaler import Upscaler, load
+from drct.inference.waiting import BatchProgress
 from drct.runtime import distributed
 from drct.text import first_line
 
@@ -54,6 +56,8 @@ def upscale_files(
     jobs, failures = distributed.from_first(plan(inputs, results) if first else None)
     for failure in failures if first else []:
         print(f"error: {failure}", file=sys.stderr)
+    for folder in {job.target.parent for job in jobs} if first else ():
+        remove_leftovers(folder, seconds=ABANDONED)
     tally = Tally(planned=len(jobs), failed=len(failures))
     if not jobs:
         return tally
@@ -66,47 +70,51 @@ def upscale_files(
 
 def _upscale_share(jobs: Sequence[Job], upscaler: Upscaler, options: ResultOptions) -> Tally:
     """Upscale images, one at a time of those that no process has taken yet, until none is left."""
-    tally, start = Tally(), time.monotonic()
-    with tqdm(total=len(jobs), unit="image", disable=True if distributed.rank() else None) as progress:
-        for number in distributed.shared(len(jobs)):
+    tally, total = Tally(), len(jobs)
+    with closing(BatchProgress(total, hidden=distributed.rank() > 0)) as shown:
+        for number in distributed.shared(total):
             job = jobs[number]
-            progress.update(number - progress.n)
-            speed = tally.pixels / 1e6 / max(time.monotonic() - start, 1e-3)
-            progress.set_postfix_str(f"{speed:.2f} megapixels/s, {job.source.name}")
             try:
-                if options.existing == "skip" and job.target.exists():
-                    tally.skipped += 1
-                    continue
-                pixels, notes = _upscale_file(job, upscaler, options)
+                with shown.image(number, job.source.name):
+                    pixels, told = _upscale_file(job, upscaler, options)
                 tally.upscaled += 1
                 tally.pixels += pixels
-                for note in notes:
-                    progress.write(f"note: {job.source}: {note}", file=sys.stderr)
+                for note in told:
+                    shown.write(f"note: {job.source}: {note}")
             except KeyboardInterrupt:
-                done, total = tally.upscaled, len(jobs)
-                print(f"interrupted after {done} of {total} images; --skip-existing goes on", file=sys.stderr)
+                print(f"interrupted after {tally.upscaled} of {total} images; --skip-existing goes on", file=sys.stderr)
                 raise
             except Exception as error:  # one bad file does not stop the others
+                if isinstance(error, AlreadyExistsError) and options.existing == "skip":
+                    tally.skipped += 1
+                    continue
                 tally.failed += 1
-                progress.write(f"error: {_reason(error, job.source)}", file=sys.stderr)
-        progress.update(len(jobs) - progress.n)
+                shown.write(f"error: {_reason(error, job.source)}")
     return tally
 
 
 def _upscale_file(job: Job, upscaler: Upscaler, options: ResultOptions) -> tuple[int, list[str]]:
-    """Upscale a file. Returns the number of pixels of the result, and notes for the user."""
-    if job.target.exists() and options.existing != "replace":
-        raise DRCTError(f"{job.source}: {job.target} exists: --overwrite replaces it, --skip-existing leaves it")
+    """Upscale a file. Returns the number of pixels of the result, and notes for the user.
+
+    Raises:
+        AlreadyExistsError: if the result exists and is not to be replaced.
+    """
+    replace = options.existing == "replace"
+    if job.target.exists() and not replace:
+        raise AlreadyExistsError(f"{job.target} exists")
     picture = read_picture(job.source)
     height, width = picture.pixels.shape[:2]
     check_size(job.target, *upscaler.size(height, width, options.outscale))
-    result = upscaler.upscale_picture(picture, options.outscale)
-    lost = write_picture(job.target, result, options.quality)
-    return result.pixels.shape[0] * result.pixels.shape[1], [note for note in (result.note, lost) if note]
+    with notes.collected() as found:
+        result = upscaler.upscale_picture(picture, options.outscale, options.wrap)
+    lost = write_picture(job.target, result, options.quality, replace)
+    return result.pixels.shape[0] * result.pixels.shape[1], [note for note in (result.note, *found, lost) if note]
 
 
 def _reason(error: Exception, source: Path) -> str:
     """Return one line, with the name of the file, about an error."""
+    if isinstance(error, AlreadyExistsError):  # from before, or from another program by now
+        return f"{source}: {error}: --overwrite replaces it, --skip-existing leaves it"
     if isinstance(error, DRCTError):
         message = " ".join(str(error).splitlines())  # names of files may contain line breaks
         return message if str(source) in str(error) else f"{source}: {message}"

@@ -28,6 +28,7 @@ class ResultOptions:
     suffix: str = ""  # added to the names of results, such as '_x4'
     format: str = "auto"  # suffix of the results without the dot; 'auto': the input's if it can be written, else png
     outscale: float | None = None  # factor to which results are resized; None: the network's
+    wrap: bool = False  # whether images are textures to be repeated
     quality: int = 95  # of JPEG and WebP, 1 to 100
     existing: Literal["refuse", "skip", "replace"] = "refuse"  # for an image whose result exists
 
@@ -63,6 +64,12 @@ def plan(inputs: Sequence[str], options: ResultOptions) -> tuple[list[Job], list
         else:
             jobs[_real(target)] = Job(source, target)
     return list(jobs.values()), failures
+
+
+def reasons_for_none(inputs: Sequence[str], options: ResultOptions) -> list[str]:
+    """Return one message for each input if there is no image in any, else none. This is fast."""
+    failures: list[str] = []
+    return failures if next(_find(inputs, options, failures), None) is None else []
 
 
 def _is_file(inputs: Sequence[str], options: ResultOptions, images: int) -> bool:

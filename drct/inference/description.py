@@ -45,14 +45,14 @@ def _describe_weights(name: str, width: int, height: int) -> dict[str, Any]:
         return found
     path = source / "model.safetensors" if source.is_dir() else source
     content = checkpoint.load(path)
-    weights = content.get(entry, content)
+    weights = content.get(entry, content) if entry else content
     metadata = checkpoint.metadata_of(content, path)
     layout = "original" if any("relative_position_index" in key for key in weights) else "compact"
     types = {str(value.dtype).removeprefix("torch.") for key, value in weights.items() if key.endswith("qkv.weight")}
     return found | {
         "path": str(path),
         "bytes": path.stat().st_size,
-        "entries": [key for key in ("params", "params_ema") if key in content],
+        "entries": [key for key in dict.fromkeys(("params", "params_ema", entry)) if key in content],
         "entry": entry,
         "layout": layout,
         "precision": "/".join(sorted(types)),
@@ -158,7 +158,8 @@ def as_text(found: dict[str, Any]) -> str:
         lines.append(("network", f"{found['variant']}, {head}, {found['parameters']:,} parameters"))
     metadata = found.get("metadata", {})
     if "drct_config" in metadata:
-        version, source, entry = (metadata.get(key) for key in ("drct_version", "made_from", "entry"))
+        keys = ("drct_version", "made_from", "entry")
+        version, source, entry = (" ".join(metadata.get(key, "").split()) for key in keys)
         lines.append(("made by", f"drct export {version} of {source}{f', {entry}' if entry else ''}"))
     elif found["kind"] != "weights":
         lines.append(("made by", found.get("producer") or "another program"))
@@ -171,7 +172,8 @@ def as_text(found: dict[str, Any]) -> str:
         memory = ", ".join(f"{amount / 1e9:.2f} GB in {name}" for name, amount in found["memory"].items())
         size = "x".join(map(str, found["size"]))
         lines.append((f"for {size}", f"{found['operations'] / 1e9:.2f} GFLOP; on the CPU about {memory}"))
-    return "\n".join([found["file"], *(f"  {label:13}{text}" for label, text in lines)])
+    column = max(11, *(len(label) for label, _ in lines)) + 2
+    return "\n".join([found["file"], *(f"  {label:{column}}{text}" for label, text in lines)])
 
 
 def _about_file(found: dict[str, Any]) -> list[str]:

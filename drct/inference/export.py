@@ -6,6 +6,7 @@ import json
 import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from inspect import signature
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +20,7 @@ from tqdm import tqdm
 
 from drct.archs.families import Family, family_of
 from drct.archs.frame import Frame
+from drct.archs.soundness import is_sound, unsound
 from drct.errors import DRCTError
 from drct.inference.tiling import upscale
 from drct.inference.weights import LoadedNetwork
@@ -26,20 +28,21 @@ from drct.text import first_line
 from drct.version import __version__
 
 TOLERANCE = {"fp32": 1e-4, "fp16": 1e-2}  # of results, in [0, 1]; seen are 3e-6 and 2.3e-3
-INSTALL = "pip install -e '.[export]'"
+INSTALL = "pip install onnx onnxruntime"
 
 
 def metadata(loaded: LoadedNetwork, fp16: bool) -> dict[str, str]:
     """Return the metadata of an exported file. The config is that of `save_pretrained`."""
     network = cast(Any, loaded.network)
     family = cast(Family, family_of(network))
+    source = loaded.source if isinstance(loaded.source, str) else loaded.source.name
     return {
         "drct_version": __version__,
         "drct_config": json.dumps(network._hub_mixin_config, sort_keys=True),
         "network": family.name,
         "name": family.variant(network._hub_mixin_config),
         "scale": str(network.upscale),
-        "made_from": loaded.source if isinstance(loaded.source, str) else loaded.source.name,
+        "made_from": source.encode("utf-8", "replace").decode(),  # a file's name need not be text
         "entry": loaded.entry,
         "precision": "fp16" if fp16 else "fp32",
     }
@@ -55,8 +58,11 @@ def weight_file(loaded: LoadedNetwork, kind: str, fp16: bool) -> tuple[bytes, st
             state dict.
         fp16: Store parameters in half precision.
     """
-    network, entry = loaded.network, loaded.entry or "params"
+    network, entry = loaded.network, loaded.entry if loaded.entry in ("params", "params_ema") else "params"
+    _check_result(loaded)
     weights = {name: p.detach().half() if fp16 else p.detach() for name, p in network.named_parameters()}
+    if problem := unsound(weights.items()):
+        raise DRCTError(f"{loaded.source}: in half precision, {problem}: leave out --fp16; not written")
     if kind == "safetensors":
         return safetensors.torch.save(weights, {"format": "pt", **metadata(loaded, fp16)}), "config in the metadata"
     if kind == "original":
@@ -81,7 +87,7 @@ def onnx_graph(loaded: LoadedNetwork, fp16: bool, opset: int, check: bool | None
     Raises:
         DRCTError: if results differ, the network cannot be recorded, or a package is missing.
     """
-    network = _of_any_size(loaded)
+    of_any_size = _of_any_size(loaded)
     try:
         import onnx
     except ImportError as error:
@@ -89,7 +95,8 @@ def onnx_graph(loaded: LoadedNetwork, fp16: bool, opset: int, check: bool | None
     runtime = None if check is False else _onnxruntime()
     if check and runtime is None:
         raise DRCTError(f"--check needs the package onnxruntime: {INSTALL}")
-    w = network.window_size
+    w = of_any_size.window_size
+    network = _half(loaded) if fp16 else of_any_size
     axes = {0: "batch", 2: "height", 3: "width"}
     upscaled_axes = {0: "batch", 2: "upscaled_height", 3: "upscaled_width"}
     # PyTorch's newer way needs another package; before 2.5 there was no choice
@@ -99,7 +106,7 @@ def onnx_graph(loaded: LoadedNetwork, fp16: bool, opset: int, check: bool | None
         file = str(Path(folder, "network.onnx"))
         warnings.simplefilter("ignore")  # about what becomes constant, as it should; the results are compared
         torch.onnx.export(
-            _Upscale(copy.deepcopy(network).half() if fp16 else network),
+            _Upscale(network),
             (torch.rand(2, network.conv_first.in_channels, w + 1, 2 * w + 1),),
             file,
             input_names=["image"],
@@ -123,7 +130,7 @@ def onnx_graph(loaded: LoadedNetwork, fp16: bool, opset: int, check: bool | None
 
     # Less than a window, windows with all neighbours, and two images
     sizes = [(1, w // 2 + 1, w + 1), (1, 3 * w - 1, 2 * w), (2, w, w)]
-    return content, f"{notes}, {_compare(run, network, sizes, fp16, 'ONNX Runtime')}"
+    return content, f"{notes}, {_compare(run, of_any_size, sizes, fp16, 'ONNX Runtime')}"
 
 
 def _onnxruntime() -> Any:
@@ -167,7 +174,7 @@ def exported_program(loaded: LoadedNetwork, fp16: bool, check: bool | None) -> t
     sides = {0: Dim("batch"), 2: w * Dim("rows", min=2), 3: w * Dim("columns", min=2)}
     print("recording the network ...", file=sys.stderr)
     with torch.no_grad():
-        recorded = copy.deepcopy(network).to(dtype)
+        recorded = _half(loaded) if fp16 else network
         program = torch.export.export(recorded, (example,), dynamic_shapes=(sides,), strict=False)
     torch.export.save(program, file, extra_files={"drct.json": json.dumps(metadata(loaded, fp16))})
     notes = f"sides that are multiples of {w} from {2 * w} on"
@@ -189,7 +196,28 @@ def _of_any_size(loaded: LoadedNetwork) -> Frame:
         raise DRCTError(f"{loaded.source}: a network with ape takes images of one size only and is not written so")
     if not loaded.traits.upscales:
         raise DRCTError(f"{loaded.source}: a network without reconstruction head (upsampler '') upscales nothing")
+    _check_result(loaded)
     return network
+
+
+def _half(loaded: LoadedNetwork) -> Frame:
+    """Return the network in half precision. Raises `DRCTError` if it overflows there."""
+    network = copy.deepcopy(cast(Frame, loaded.network)).half()
+    if problem := unsound(network.named_parameters()):
+        raise DRCTError(f"{loaded.source}: in half precision, {problem}: leave out --fp16; not written")
+    _check_result(replace(loaded, network=network), " in half precision: leave out --fp16")
+    return network
+
+
+def _check_result(loaded: LoadedNetwork, where: str = "") -> None:
+    """Raise `DRCTError` if the definition's result for a small image is not finite."""
+    if not loaded.traits.upscales:
+        return
+    w, dtype = loaded.traits.window, next(loaded.network.parameters()).dtype
+    height, width = loaded.traits.only_size or (w, 2 * w)
+    x = torch.rand(1, loaded.traits.channels, height, width, generator=torch.Generator().manual_seed(0))
+    if not is_sound(upscale(loaded.network, x.to(dtype), w, loaded.traits.scale)):
+        raise DRCTError(f"{loaded.source}: the network's result is not finite{where}; not written")
 
 
 def _compare(

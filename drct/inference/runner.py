@@ -8,11 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from drct.archs import progress
+from drct.archs.soundness import is_sound
 from drct.archs.traits import NetworkTraits, declared_traits
 from drct.errors import DRCTError
 from drct.inference.memory import TILE_PAD, choose_tile, free_memory
+from drct.inference.notes import note
 from drct.inference.tiling import upscale, upscale_tiled, whole_windows
 from drct.runtime.device import PRECISIONS, accelerator, fastest_precision
+from drct.text import first_line
 
 Tile = tuple[int, int]  # size and overlap, in input pixels
 
@@ -85,42 +88,70 @@ class NetworkRunner:
         """Run the network, in evaluation mode, on images of any size that are on its device.
 
         (B, C, H, W) in [0, 1] -> (B, C, H * scale, W * scale), not clamped. `drct.archs.progress.watched` reports the
-        share that is done.
+        share that is done. What overflows in low precision is computed again in fp32, with a note (see
+        `drct.inference.notes`).
+
+        Raises:
+            DRCTError: if the result is not finite in fp32 either.
         """
         was_training = self.network.training
         self.network.eval()
         try:
-            return self._ensemble(x) if self.self_ensemble else self._run(x)
+            result = self._compute(x, self.precision)
+            if is_sound(result):
+                return result
+            if not is_sound(x):
+                raise DRCTError("the image holds values that are not finite, or far too large")
+            if self.precision != "fp32":
+                note(f"the network overflows in {self.precision} on this image: computed again in fp32")
+                result = self._compute(x, "fp32")
+                if is_sound(result):
+                    return result
+            raise DRCTError("the network's result is not finite: its weights are damaged or belong to other options")
         finally:
             self.network.train(was_training)
 
-    def _ensemble(self, x: Tensor) -> Tensor:
+    def _compute(self, x: Tensor, precision: str) -> Tensor:
+        return self._ensemble(x, precision) if self.self_ensemble else self._run(x, precision)
+
+    def _ensemble(self, x: Tensor, precision: str) -> Tensor:
         total = torch.zeros((), device=x.device)
         for number in range(8):
             flip, turns = number >= 4, number % 4
             with progress.part(number, 8):
-                result = self._run(torch.rot90(x.flip(-1) if flip else x, turns, (-2, -1)))
+                result = self._run(torch.rot90(x.flip(-1) if flip else x, turns, (-2, -1)), precision)
             result = torch.rot90(result, -turns, (-2, -1))
             total = total + (result.flip(-1) if flip else result)
         return total / 8
 
-    def _run(self, x: Tensor) -> Tensor:
+    def _run(self, x: Tensor, precision: str) -> Tensor:
         forward = self.network._call_impl  # with hooks, but not compiled, which it would be anew for every size
-        tile = self._tile_as_needed(*x.shape[-2:]) if self.tile == "auto" else self.tile
-        dtype = PRECISIONS[self.precision]
+        dtype = PRECISIONS[precision]
+        height, width = x.shape[-2:]
+        tile: Any = self._tile_as_needed(height, width, dtype or torch.float32) if self.tile == "auto" else self.tile
+        progress.describe(lambda: self._words(height, width, dtype or torch.float32, tile))
         with torch.autocast(self.device.type, dtype) if dtype else nullcontext():
-            if isinstance(tile, tuple):
-                return upscale_tiled(forward, x, self.traits.window, self.scale, *tile, progress=True)
+            if tile:
+                return upscale_tiled(forward, x, self.traits.window, self.scale, *tile)
             return upscale(forward, x, self.traits.window, self.scale)
 
-    def _tile_as_needed(self, height: int, width: int) -> Tile | None:
+    def _words(self, height: int, width: int, dtype: torch.dtype, tile: Tile | None) -> str:
+        """Tell the size of an image, and the memory and the tiles with which it is computed."""
+        words = f"{width} x {height} pixels"
+        if self.traits.memory is not None:
+            rows, columns = (min(side, tile[0] + 2 * tile[1]) if tile else side for side in (height, width))
+            needed = self.traits.memory(rows, columns, dtype, self.device)
+            words += f", about {needed / 1e9:.1f} GB"
+        return words + (f", in tiles of {tile[0]} pixels" if tile else "")
+
+    def _tile_as_needed(self, height: int, width: int, dtype: torch.dtype) -> Tile | None:
         """Choose tiles if the image is too large for the memory that is free."""
         if self.traits.memory is None:
             raise DRCTError(
                 f"tile: auto needs a network that knows its memory, which {type(self.network).__name__} does not: set "
                 "tile: {tile_size: 256, tile_pad: 32}"
             )
-        free, dtype = free_memory(self.device), PRECISIONS[self.precision] or torch.float32
+        free = free_memory(self.device)
         needed = self.traits.memory(height, width, dtype, self.device)
         tile = choose_tile(self.traits, height, width, dtype, self.device, free)
         how = f"tiles of {tile[0]} pixels" if tile else "as a whole"
@@ -134,7 +165,7 @@ class NetworkRunner:
 def _device(device: str | torch.device | None) -> torch.device:
     try:
         chosen = torch.device(device or accelerator() or "cpu")
-        torch.empty(0, device=chosen)
+        torch.zeros(1, device=chosen).item()  # 'meta' holds no values
         return chosen
-    except (RuntimeError, AssertionError) as error:
-        raise DRCTError(f"device {device} is not there: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # of any type, as there are many kinds of devices
+        raise DRCTError(f"device {device} is not there: {first_line(error)}") from error

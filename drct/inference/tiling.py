@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from drct.archs.progress import part
 from drct.archs.tracing import is_traced
@@ -31,6 +30,22 @@ def _reflected_indices(length: int, multiple: int, device: torch.device) -> Tens
     return torch.minimum(phase, period - phase)
 
 
+def continue_periodically(x: Tensor, context: int, multiple: int) -> Tensor:
+    """Surround images with their repetition, as if they tiled the plane: (B, C, H, W) -> (B, C, H', W').
+
+    Args:
+        x: Images.
+        context: Pixels to add on each side, a multiple of `multiple`. Below and on the right, more are added up to
+            the next multiple.
+        multiple: Sides of the result are multiples of this.
+    """
+    rows, columns = (
+        torch.arange(-context, -(-(length + context) // multiple) * multiple, device=x.device) % length
+        for length in x.shape[-2:]
+    )
+    return x[..., rows, :][..., columns]
+
+
 @torch.no_grad()
 def upscale(network: Callable[[Tensor], Tensor], x: Tensor, window_size: int, scale: int) -> Tensor:
     """Upscale whole images of any size: (B, C, H, W) -> (B, C, H * scale, W * scale), not clamped."""
@@ -46,7 +61,6 @@ def upscale_tiled(
     scale: int,
     tile_size: int,
     tile_pad: int,
-    progress: bool = False,
 ) -> Tensor:
     """Upscale images tile by tile, for limited memory: (B, C, H, W) -> (B, C, H * scale, W * scale).
 
@@ -58,7 +72,6 @@ def upscale_tiled(
         network, x, window_size, scale: As in `upscale`.
         tile_size: Side of a tile in input pixels, a multiple of `window_size` (see `whole_windows`).
         tile_pad: Overlap on each side in input pixels, a multiple of `window_size`.
-        progress: Show a progress bar on the terminal.
     """
     height, width = x.shape[-2:]
     padded = pad_to_multiple(x, window_size)
@@ -67,8 +80,7 @@ def upscale_tiled(
     rows = list(_spans(padded_height, tile_size, tile_pad))
     columns = list(_spans(padded_width, tile_size, tile_pad))
     tiles = [(row, column) for row in rows for column in columns]
-    bar = tqdm(tiles, "tiles", leave=False, disable=not progress or len(tiles) == 1)
-    for number, ((y0, y1, top, bottom), (x0, x1, left, right)) in enumerate(bar):
+    for number, ((y0, y1, top, bottom), (x0, x1, left, right)) in enumerate(tiles):
         with part(number, len(tiles)):
             tile = network(padded[..., top:bottom, left:right])
         tile = tile[..., (y0 - top) * scale : (y1 - top) * scale, (x0 - left) * scale : (x1 - left) * scale]

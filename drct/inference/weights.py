@@ -1,58 +1,22 @@
-"""Finding weights by name, and making the network that they belong to from the file alone."""
+"""Making a network from its weight file alone."""
 
-import io
-import json
 import os
-import re
-import sysconfig
-from contextlib import redirect_stdout
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from huggingface_hub import hf_hub_download
+from torch import Tensor, nn
 
-from drct.archs.drct_arch import DRCT
 from drct.archs.families import family_of_weights
 from drct.archs.frame import Frame
 from drct.archs.traits import NetworkTraits
-from drct.errors import DRCTError, did_you_mean
-from drct.files import expanded
+from drct.errors import DRCTError
+from drct.inference.arguments import network_arguments, without_prefix
 from drct.runtime import checkpoint
-
-DEFAULT_WEIGHTS = "DRCT-XS_SRx4"  # comes with the project
-WEIGHT_SUFFIXES = (".pth", ".safetensors", ".pt")
-_PRETRAINED = Path("experiments", "pretrained_models")
-
-
-def folders() -> list[Path]:
-    """Return the folders searched for weights: in the working directory, the repository and the installation."""
-    repository = Path(__file__).resolve().parents[2]
-    return [Path.cwd() / _PRETRAINED, repository / _PRETRAINED, Path(sysconfig.get_path("data"), "share", "drct")]
-
-
-def available() -> list[str]:
-    """Return the names of the weights in `folders`."""
-    return sorted({path.stem for folder in folders() for path in folder.glob("*") if path.suffix in WEIGHT_SUFFIXES})
-
-
-def find_weights(name: str | os.PathLike) -> Path:
-    """Find weights by a path, or by the name of a file in one of `folders`, with or without suffix.
-
-    Raises:
-        DRCTError: if there are no such weights; the message lists those that exist.
-    """
-    if (path := expanded(name)).exists():
-        return path
-    for folder in folders():
-        for suffix in ("", *WEIGHT_SUFFIXES):
-            if (path := folder / f"{name}{suffix}").is_file():
-                return path
-    known = available()
-    raise DRCTError(
-        f"no weights {name}{did_you_mean(name, known)}. Give a path, the name of a file in "
-        f"experiments/pretrained_models ({', '.join(known) or 'there is none'}), or owner/model of the Hugging Face Hub"
-    )
+from drct.runtime.weight_files import DEFAULT_WEIGHTS, find_weights, is_on_hub
 
 
 @dataclass(frozen=True)
@@ -70,56 +34,63 @@ def read_network(name: str | os.PathLike = DEFAULT_WEIGHTS) -> LoadedNetwork:
     """Read a DRCT or HAT for inference, from a file or folder that `find_weights` finds or from the Hugging Face Hub.
 
     The file is a BasicSR checkpoint (whose EMA is taken if it has one), a bare state dict or a safetensors file, with
-    the network's arguments, as `drct export` writes them, or without; the folder is of `DRCT.save_pretrained`; the name
+    the network's arguments, as `drct export` writes them, or without; the folder is of `save_pretrained`; the name
     on the Hub is `owner/model`.
 
     Raises:
         DRCTError: if there is no such file, or it holds another network; the message says what it looks like.
     """
-    if _is_on_hub(str(name)):
-        return _loaded(_from_pretrained(str(name)), str(name), "")
+    if is_on_hub(str(name)):
+        return _saved_network(str(name), partial(hf_hub_download, str(name)))
     path = find_weights(name)
     if path.is_dir():
-        return _loaded(_from_pretrained(str(path)), path, "")
+        return _saved_network(path, path.joinpath)
     return network_from(checkpoint.load(path), path)
 
 
 def network_from(content: Any, path: Path) -> LoadedNetwork:
     """Make a DRCT or HAT from the content of a weight file. Raises `DRCTError` if it is neither."""
-    weights, entry = checkpoint.weights_in(content, path)
+    weights, entry = weights_in(content, path)
     metadata = checkpoint.metadata_of(content, path)
+    network = _network(weights, metadata.get("drct_config"), path)
+    return _loaded(network, path, entry or metadata.get("entry", ""))
+
+
+def weights_in(content: Any, path: Path) -> tuple[dict[str, Tensor], str]:
+    """Pick the weights out of the content of a file, as `checkpoint.weights_in` does; their names become ours."""
+    weights, entry = checkpoint.weights_in(content, path)
+    return without_prefix(weights), entry
+
+
+def _network(weights: dict[str, Tensor], config: str | None, path: Path) -> Frame:
+    """Make the network of a state dict, with the arguments of its metadata if it has any."""
     try:
         family = family_of_weights(weights)
-        network = family.network(**(json.loads(metadata["drct_config"]) if metadata else family.options(weights)))
+        network = family.network(**network_arguments(family, weights, config))
     except (ValueError, TypeError) as error:
         raise DRCTError(f"{path}: {error}") from error
     if differences := checkpoint.load_weights(network, weights, False, path):
         raise DRCTError(
             f"{path} holds weights that do not fit a {family.name}: {'; '.join(differences[:3])}. Copy it again"
         )
-    return _loaded(network.eval(), path, entry or metadata.get("entry", ""))
+    return network.eval()
 
 
 def _loaded(network: Frame, source: Path | str, entry: str) -> LoadedNetwork:
     return LoadedNetwork(network, network.traits, Path(source).stem, source, entry)
 
 
-def _is_on_hub(name: str) -> bool:
-    """Return whether a name is that of a model on the Hugging Face Hub, and not a path, not even a misspelt one."""
-    owner, slash, model = name.partition("/")
-    is_name = all(re.fullmatch(r"[A-Za-z0-9][\w.-]*", part) for part in (owner, model))
-    is_file = Path(model).suffix.lower() in {*WEIGHT_SUFFIXES, ".ckpt", ".bin", ".onnx", ".pkl", ".zip"}
-    return bool(slash) and is_name and not is_file and not Path(owner).exists()
-
-
-def _from_pretrained(name: str) -> DRCT:
+def _saved_network(source: Path | str, find: Callable[[str], str | Path]) -> LoadedNetwork:
+    """Read what `save_pretrained` wrote: config.json and weights, whose paths `find` returns."""
     try:
-        with redirect_stdout(io.StringIO()):  # it prints where it looks
-            return DRCT.from_pretrained(name).eval()
-    except Exception as error:  # the network's, or that of a missing or damaged file
+        config = Path(find("config.json")).read_text(encoding="utf-8")
+        file = Path(find("model.safetensors"))
+    except Exception as error:  # of files, or of the Hub's client
         reason = " ".join(str(error).split())
         reason = reason if len(reason) < 300 else f"{reason[:300]}..."
         raise DRCTError(
-            f"cannot load {name}: {reason.rstrip('.') or type(error).__name__}. Expected are config.json and "
-            "model.safetensors, as DRCT.save_pretrained writes them"
+            f"cannot load {source}: {reason.rstrip('.') or type(error).__name__}. Expected are config.json and "
+            "model.safetensors, as save_pretrained writes them"
         ) from error
+    weights, _ = weights_in(checkpoint.load(file), file)
+    return _loaded(_network(weights, config, file), source, "")

@@ -4,7 +4,7 @@ import logging
 import math
 import warnings
 from collections.abc import Iterable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,17 @@ from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 
 from drct.archs.prepared_weights import forget_prepared_weights
+from drct.archs.soundness import unsound
 from drct.archs.traits import traits_of
 from drct.errors import DRCTError
 from drct.evaluation import validate  # not its names: importing BasicSR imports this module, perhaps amid that one
 from drct.evaluation.metric_table import MetricTable
 from drct.inference.runner import NetworkRunner
-from drct.models.checkpoint_content import check_training_state, optimization_state, weights_content
-from drct.models.optimizers import make_optimizer, make_schedule, update_learning_rates
+from drct.models.changed_options import apply_options, kept_by, record, tell_changes
+from drct.models.checkpoint_content import check_held, check_optimization, optimization_state, weights_content
+from drct.models.explanations import REFUSALS, explained_loss, explained_network, explained_step
+from drct.models.feature_weights import explained_download
+from drct.models.optimizers import check_schedule, make_optimizer, make_schedule, update_learning_rates
 from drct.runtime import checkpoint, distributed
 from drct.runtime.device import PRECISIONS, device_for, resolve_num_gpu
 from drct.schema.options import Options, Tile, Train
@@ -91,6 +95,8 @@ class DRCTModel(SRModel):
 
     def feed_data(self, data: dict[str, Any]) -> None:
         """Take a batch: `lq` and perhaps `gt`, (B, C, H, W), RGB in [0, 1]."""
+        if "lq" not in data:
+            raise DRCTError(f"the dataset gives {', '.join(data)}, but no lq, which {type(self).__name__} upscales")
         self.__dict__.pop("gt", None)
         super().feed_data(data)
 
@@ -126,11 +132,13 @@ class DRCTModel(SRModel):
             # Its threads take autocast's default, fp16, which needs scaled losses
             raise DRCTError("train.precision: bf16 does not work with DataParallel: use torchrun, or set num_gpu: 1")
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=options.precision == "fp16")
-        self.skipped_in_a_row = 0
+        self.kept_options: dict[str, Any] = {}  # those of a training state that go on in place of the option file's
+        self.skipped_in_a_row = self.applied = 0  # steps
         self.changing = False  # whether the weights are being changed, and must not be saved
         # With fp16 the first steps may be skipped until the scale is found
         warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
-        super().init_training_settings()
+        with explained_download(options):
+            super().init_training_settings()
         if self.ema_decay > 0 and not self.options.path.strict_load_g:
             self.model_ema(0)  # parameters that are not in the file are random, and differ between both networks
 
@@ -141,15 +149,8 @@ class DRCTModel(SRModel):
     def setup_schedulers(self) -> None:
         """Build BasicSR's schedules, or any of `torch.optim.lr_scheduler`, by name."""
         options = dict(self.opt["train"]["scheduler"])
-        kind = options.pop("type")
-        if kind not in ("MultiStepLR", "MultiStepRestartLR", "CosineAnnealingRestartLR"):
-            self.schedulers = [make_schedule(kind, optimizer, **options) for optimizer in self.optimizers]
-            return
-        self.opt["train"]["scheduler"] = dict(self.opt["train"]["scheduler"])  # BasicSR takes out its type
-        try:
-            super().setup_schedulers()
-        except (AssertionError, TypeError, ValueError) as error:
-            raise DRCTError(f"train.scheduler: {kind}: {error}") from error
+        kind, total = options.pop("type"), self.train_options.total_iter
+        self.schedulers = [make_schedule(kind, optimizer, total, **options) for optimizer in self.optimizers]
 
     def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
         """Set the learning rate of a step. Unlike BasicSR's, the warm-up is right for any schedule."""
@@ -162,19 +163,23 @@ class DRCTModel(SRModel):
         if `SKIPPED_AT_MOST` steps in a row were skipped, or the GPU's memory does not suffice.
         """
         try:
-            self._compute_gradients()
+            self._compute_gradients(current_iter)
         except torch.cuda.OutOfMemoryError as error:
             raise DRCTError(
                 "out of memory: set a smaller batch_size_per_gpu (train.accumulation makes up for it), network_g."
                 "use_checkpoint: true or train.precision: bf16"
             ) from error
-        self.scaler.unscale_(self.optimizer_g)
-        largest = self.train_options.grad_clip or math.inf
-        self.grad_norm = nn.utils.clip_grad_norm_(self.net_g.parameters(), largest)  # the same in all processes
-        finite = bool(self.grad_norm.isfinite())
+        trained = self.trained_networks(current_iter)
+        for name, (network, optimizer) in trained.items():
+            self.scaler.unscale_(optimizer)
+            largest = self.train_options.grad_clip or math.inf
+            self.grad_norms[name] = nn.utils.clip_grad_norm_(network.parameters(), largest)  # the same in all processes
+        finite = all(bool(norm.isfinite()) for norm in self.grad_norms.values())
         self.changing = True
         if finite:
-            self.scaler.step(self.optimizer_g)
+            for _, optimizer in trained.values():
+                with explained_step(type(optimizer).__name__):
+                    self.scaler.step(optimizer)
         self.scaler.update()
         if finite and self.ema_decay > 0:
             # In a short run the initial weights would keep a share of decay ** iterations in the average
@@ -183,38 +188,75 @@ class DRCTModel(SRModel):
         self.changing = False
         self._count_skipped(finite, current_iter)
 
-    def _compute_gradients(self) -> None:
-        self.optimizer_g.zero_grad()
-        count = self.train_options.accumulation
-        parts = list(zip(self.lq.chunk(count), self.gt.chunk(count), strict=True))
-        self.losses: dict[str, Tensor] = {}
-        for i, (lq, gt) in enumerate(parts):
-            # Processes add up their gradients after the last part
-            alone = isinstance(self.net_g, nn.parallel.DistributedDataParallel) and i < len(parts) - 1
-            with self.net_g.no_sync() if alone else nullcontext():
-                self._backward(lq, gt, len(lq) / len(self.lq))
+    def trained_networks(self, current_iter: int) -> dict[str, tuple[nn.Module, torch.optim.Optimizer]]:
+        """Return the networks that an iteration trains and their optimizers, by the names of their gradients' norms."""
+        return {"grad_norm": (self.net_g, self.optimizer_g)}
 
-    def _backward(self, lq: Tensor, gt: Tensor, share: float) -> None:
+    def _compute_gradients(self, current_iter: int) -> None:
+        if not hasattr(self, "gt"):
+            raise DRCTError("the dataset datasets.train has no ground truth (gt) to train on: choose another type")
+        for _, optimizer in self.trained_networks(current_iter).values():
+            optimizer.zero_grad()
+        self.losses: dict[str, Tensor] = {}
+        self.grad_norms: dict[str, Tensor] = {}
+        parts = self._parts(self.train_options.accumulation)
+        for i, part in enumerate(parts):
+            share = len(part["lq"]) / len(self.lq)
+            self._add_gradients(part, share, last=i == len(parts) - 1, current_iter=current_iter)
+
+    def _parts(self, count: int) -> list[dict[str, Tensor]]:
+        """Divide the batch."""
+        return [{"lq": lq, "gt": gt} for lq, gt in zip(self.lq.chunk(count), self.gt.chunk(count), strict=True)]
+
+    def _add_gradients(self, part: dict[str, Tensor], share: float, last: bool, current_iter: int) -> None:
         """Add the gradients and losses of a part of the batch, weighted by its share."""
+        with self._added_up(self.net_g, last):
+            self._backward(self._losses(self._upscaled(self.net_g, part["lq"]), part["gt"]), share)
+
+    def _added_up(self, network: nn.Module, last: bool) -> AbstractContextManager[None]:
+        """Let the processes add up the gradients of a network after the last part of the batch only."""
+        if isinstance(network, nn.parallel.DistributedDataParallel) and not last:
+            return network.no_sync()
+        return nullcontext()
+
+    def _upscaled(self, network: nn.Module, lq: Tensor) -> Tensor:
+        """Run net_g, wrapped or not."""
+        with explained_network(self.options.network_g.type, lq):
+            return self._run(network, lq)
+
+    def _run(self, network: nn.Module, images: Tensor) -> Tensor:
+        """Run a network in the precision of training. Return its output as float32."""
         dtype = PRECISIONS[self.train_options.precision]
         with torch.autocast(self.device.type, dtype) if dtype else nullcontext():
-            output = self.net_g(lq)
-        losses = self._losses(output.float(), gt)
+            output = network(images)
+        return output.float()
+
+    def _backward(self, losses: dict[str, Tensor], share: float) -> None:
+        """Compute the gradients of the sum of losses, weighted by the share of the batch."""
         total = torch.stack(list(losses.values())).sum() * share
         # An infinite loss can have finite gradients: make them show it, in every process
         sound = torch.where(total.detach().isfinite(), 1.0, math.nan)
         self.scaler.scale(total * sound).backward()
-        for name, loss in losses.items():
-            self.losses[name] = self.losses.get(name, 0) + loss.detach() * share
+        self._record(losses, share)
+
+    def _record(self, numbers: dict[str, Tensor], share: float) -> None:
+        """Add numbers of a part of the batch to those of the log."""
+        for name, number in numbers.items():
+            self.losses[name] = self.losses.get(name, 0) + number.detach() * share
 
     def _losses(self, output: Tensor, gt: Tensor) -> dict[str, Tensor]:
-        losses = {"l_pix": self.cri_pix(output, gt)} if self.cri_pix else {}
-        if self.cri_perceptual:
-            losses["l_percep"], losses["l_style"] = self.cri_perceptual(output, gt)
-        return {name: loss for name, loss in losses.items() if loss is not None}
+        with explained_loss(self.opt["train"], output, gt):
+            losses = {"l_pix": self.cri_pix(output, gt)} if self.cri_pix else {}
+            if self.cri_perceptual:
+                losses["l_percep"], losses["l_style"] = self.cri_perceptual(output, gt)
+            losses = {name: loss for name, loss in losses.items() if loss is not None}
+            if any(loss.dim() for loss in losses.values()):
+                raise ValueError("a loss is not a single number: set its reduction to mean or sum")
+        return losses
 
     def _count_skipped(self, finite: bool, current_iter: int) -> None:
         self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
+        self.applied += finite
         if finite:
             return
         losses = ", ".join(f"{name} {loss:.4g}" for name, loss in self.losses.items())
@@ -229,24 +271,49 @@ class DRCTModel(SRModel):
         message = f"iteration {current_iter} changes nothing: loss ({losses}) or gradient is not finite"
         get_root_logger().log(logging.DEBUG if finding_scale else logging.WARNING, message)
 
+    def check_outcome(self) -> None:
+        """Raise `DRCTError` if steps were taken, but loss or gradient was finite in none: nothing was trained."""
+        if self.skipped_in_a_row and not self.applied:
+            losses = ", ".join(f"{name} {loss:.4g}" for name, loss in self.losses.items())
+            raise DRCTError(
+                f"nothing was trained: loss or gradient was not finite in any of {self.skipped_in_a_row} steps "
+                f"({losses}). Look at the data, or try a lower train.optim_g.lr, more steps or precision bf16 or fp32"
+            )
+
     def get_current_log(self) -> dict[str, float]:
         """Return the losses of the last step and the gradient's norm, averaged over the processes: call it in all."""
-        values = distributed.average(torch.stack([*self.losses.values(), self.grad_norm]))
-        return dict(zip([*self.losses, "grad_norm"], values.tolist(), strict=True))
+        numbers = self.losses | self.grad_norms
+        return dict(zip(numbers, distributed.average(torch.stack(list(numbers.values()))).tolist(), strict=True))
 
     def save(self, epoch: int, current_iter: int, **progress: Any) -> None:
-        """Write `net_g_<iter>.pth`, then `<iter>.state`; iteration -1 writes `net_g_latest.pth` and no state."""
+        """Write weights, then `<iter>.state`; iteration -1 writes `net_g_latest.pth` and no state."""
         self.save_weights("latest" if current_iter == -1 else current_iter)
         self.save_training_state(epoch, current_iter, **progress)
 
     def save_weights(self, label: int | str) -> None:
-        """Write `params` and, with an EMA, `params_ema` to `<models>/net_g_<label>.pth`, in the first process only."""
+        """Write the weights of each network to `<models>/<network>_<label>.pth`, in the first process only.
+
+        Raises `DRCTError`, in all processes, if some are not finite.
+        """
+        saved = self.saved_networks()
+        for name, networks in saved.items():
+            for key, network in networks.items():
+                if problem := unsound(network.named_parameters()):
+                    raise DRCTError(
+                        f"training has ruined the weights, which are not saved: {problem} in {key} of {name}. Go on "
+                        "from the last checkpoint with a lower learning rate, or with train.grad_clip"
+                    )
         if distributed.rank() != 0:
             return
+        for name, networks in saved.items():
+            checkpoint.save(Path(self.opt["path"]["models"], f"{name}_{label}.pth"), weights_content(networks))
+
+    def saved_networks(self) -> dict[str, dict[str, nn.Module]]:
+        """Return the networks by the names of their files and of the entries in them: `params`, `params_ema`."""
         networks = {"params": self.get_bare_model(self.net_g)}
         if self.ema_decay > 0:
             networks["params_ema"] = self.net_g_ema
-        checkpoint.save(Path(self.opt["path"]["models"], f"net_g_{label}.pth"), weights_content(networks))
+        return {"net_g": networks}
 
     def save_training_state(self, epoch: int, current_iter: int, **progress: Any) -> None:
         """Write `<training_states>/<iter>.state`, in the first process only; nothing if `current_iter` is -1."""
@@ -255,7 +322,9 @@ class DRCTModel(SRModel):
         state = {
             "epoch": epoch,
             "iter": current_iter,
+            "networks": list(self.saved_networks()),
             **optimization_state(self.optimizers, self.schedulers),
+            "options": record(self.options, self.kept_options),
             "scaler": self.scaler.state_dict(),
             "best_metric_results": self.validator.best,
             **progress,
@@ -263,19 +332,46 @@ class DRCTModel(SRModel):
         checkpoint.save(Path(self.opt["path"]["training_states"], f"{current_iter}.state"), state)
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:
-        """Go on from a training state. Raises `DRCTError` if it is the state of another optimizer or schedule."""
+        """Go on from a training state.
+
+        Its optimizer and schedule keep their options, or get those of the option file, as `train.on_resume` says.
+        Raises `DRCTError` if it is the state of another optimizer or schedule.
+        """
+        options, parts = self.train_options, (self.optimizers, self.schedulers)
+        applies = options.on_resume == "apply"
         try:
-            check_training_state(resume_state, self.optimizers, self.schedulers, self.train_options.total_iter)
-            super().resume_training(resume_state)
-        except (AssertionError, KeyError, ValueError) as error:
+            check_optimization(resume_state, self.optimizers, [] if applies else self.schedulers)
+            tell_changes(resume_state, self.options, *parts)
+            if applies:
+                apply_options(resume_state, *parts, options.warmup_iter, resume_state["iter"])
+            else:
+                for optimizer, saved in zip(self.optimizers, resume_state["optimizers"], strict=True):
+                    check_held(optimizer, saved["param_groups"], saved["state"])
+                super().resume_training(resume_state)
+            if resume_state.get("scaler"):
+                self.scaler.load_state_dict(resume_state["scaler"])
+        except REFUSALS as error:
             raise DRCTError(
-                f"the training state does not fit the option file's optimizer, schedule or network: {error}. To start "
-                "anew from its weights, use path.pretrain_network_g instead"
+                f"the training state does not fit the option file's optimizer, schedule or network: {error}. "
+                "To start anew from its weights, use path.pretrain_network_g instead; train.on_resume: apply takes "
+                "another schedule"
             ) from error
-        by_basicsr = "kinds" not in resume_state  # which holds a lower rate during its warm-up
-        if by_basicsr and resume_state["iter"] < self.train_options.warmup_iter:
+        if not applies:
+            self._keep_options(resume_state)
+        self.validator.best = resume_state.get("best_metric_results", {})
+
+    def _keep_options(self, state: dict[str, Any]) -> None:
+        """Let the optimizers and schedules go on as those of a training state, which they have loaded."""
+        self.kept_options = kept_by(state, self.options)
+        by_basicsr = "kinds" not in state  # which holds a lower rate during its warm-up
+        if by_basicsr and state["iter"] < self.train_options.warmup_iter:
             for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
                 group.setdefault("scheduled_lr", group["initial_lr"])
-        if resume_state.get("scaler"):
-            self.scaler.load_state_dict(resume_state["scaler"])
-        self.validator.best = resume_state.get("best_metric_results", {})
+        try:
+            for schedule in self.schedulers:
+                check_schedule(schedule, self.train_options.total_iter)
+        except DRCTError as error:
+            raise DRCTError(
+                f"the schedule of the training state cannot go on: {error}. train.on_resume: apply takes the option "
+                "file's schedule"
+            ) from error

@@ -3,6 +3,7 @@
 from basicsr.utils.registry import MODEL_REGISTRY
 
 from drct.models.drct_model import DRCTModel
+from drct.models.real_drct_model import RealDRCTGANModel, RealDRCTMSEModel
 
 
 @MODEL_REGISTRY.register()
@@ -10,4 +11,11 @@ class HATModel(DRCTModel):
     """DRCTModel, which trains and tests any network."""
 
 
-# RealHATMSEModel and RealHATGANModel belong here, in the same way: they are RealDRCTMSEModel and RealDRCTGANModel
+@MODEL_REGISTRY.register()
+class RealHATMSEModel(RealDRCTMSEModel):
+    """RealDRCTMSEModel, which trains and tests any network."""
+
+
+@MODEL_REGISTRY.register()
+class RealHATGANModel(RealDRCTGANModel):
+    """RealDRCTGANModel, which trains and tests any network."""

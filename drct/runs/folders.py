@@ -18,6 +18,12 @@ def run_names(paths: Iterable[str | os.PathLike]) -> dict[str, Path]:
     return {_shortest(folder, folders): path for folder, path in folders.items()}
 
 
+def repeated(paths: Iterable[str | os.PathLike]) -> list[Path]:
+    """Return the paths that name the run of an earlier one, of which `run_names` takes the first."""
+    given = [Path(path) for path in paths]
+    return [path for i, path in enumerate(given) if _folder(path) in map(_folder, given[:i])]
+
+
 def _folder(path: Path) -> Path:
     """Return the folder of a run; for a CSV file not named scalars.csv, its path without the suffix."""
     absolute = Path(os.path.abspath(path))  # noqa: PTH100 - keeps the name of a symbolic link

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from basicsr.utils import get_root_logger
 
+from drct.runs.ownership import Ownership
 from drct.runtime import distributed
 
 LOGGERS = ("basicsr", "drct")  # BasicSR's classes write to the first
@@ -14,7 +15,8 @@ LOGGERS = ("basicsr", "drct")  # BasicSR's classes write to the first
 class RunLog:
     """Log that holds messages in memory until the run has a folder, and then writes them to a file there.
 
-    In several processes, only the first logs everything; the others log errors and problems with their data.
+    While it is open, the folders of its `ownership` are the run's. In several processes, only the first logs
+    everything; the others log errors and problems with their data.
     """
 
     def __init__(self) -> None:
@@ -32,6 +34,7 @@ class RunLog:
             logging.getLogger(name).setLevel(logging.DEBUG)
             logging.getLogger(name).addHandler(self._buffer)
         self._file: logging.FileHandler | None = None
+        self.ownership = Ownership()
 
     def __enter__(self) -> "RunLog":
         return self
@@ -45,6 +48,7 @@ class RunLog:
         self._buffer.close()
         if self._file:
             self._file.close()
+        self.ownership.release()
 
     def write_to(self, path: Path) -> None:
         """Write all messages to a file from now on, starting with those so far; it also gets debug messages."""

@@ -84,7 +84,7 @@ def read_options(
     opt["num_gpu"] = resolve_num_gpu(options.num_gpu, logger, opt["dist"])
     distributed.start(options.dist_params.backend, opt["num_gpu"], logger)
     if options.manual_seed is None:
-        opt["manual_seed"] = distributed.from_first(random.randint(1, 10000))
+        opt |= {"manual_seed": distributed.from_first(random.randint(1, 10000)), "seed_is_random": True}
     set_random_seed(opt["manual_seed"])
     opt["is_train"], opt["auto_resume"] = is_train, auto_resume or distributed.any_process(distributed.restarted())
     opt["name"] = f"debug_{options.name}" if debug and not options.name.startswith("debug") else options.name
@@ -119,7 +119,7 @@ def _complete_datasets(opt: dict[str, Any], options: Options) -> None:
         if list_of_files(dataset) is None:
             entries.pop("meta_info_file", None)
         entries |= {"phase": phase.split("_")[0], "name": dataset.name, "scale": options.scale}
-        for key in ("dataroot_gt", "dataroot_lq", "meta_info_file"):
+        for key in ("dataroot_gt", "dataroot_lq", "meta_info_file", "meta_info"):
             if entries.get(key) is not None:
                 entries[key] = str(expanded(entries[key]))
 
@@ -127,7 +127,7 @@ def _complete_datasets(opt: dict[str, Any], options: Options) -> None:
 def _complete_paths(opt: dict[str, Any], root: Path) -> None:
     """Expand paths of weights, and add the folders of the run in experiments/<name> or results/<name>."""
     paths, is_train = opt["path"], opt["is_train"]
-    for key in ("pretrain_network_g", "resume_state"):
+    for key in ("pretrain_network_g", "pretrain_network_d", "resume_state"):
         if paths.get(key) is not None:
             paths[key] = str(expanded(paths[key]))
     folder = root / ("experiments" if is_train else "results") / opt["name"]

@@ -12,7 +12,7 @@ from drct.errors import DRCTError
 from drct.evaluation.comparison_sheet import ComparisonSheet
 from drct.evaluation.run_report import RunReport
 from drct.evaluation.run_settings import run_settings
-from drct.files import archive, write_bytes
+from drct.files import archive, remove_leftovers, write_bytes
 from drct.runs.build import evaluation_loaders, make_model
 from drct.runs.log import RunLog
 from drct.runs.options import options_text
@@ -60,8 +60,11 @@ def run(opt: dict[str, Any], log: RunLog) -> int:
 
 
 def _make_folder(results: Path, opt: dict[str, Any], settings: dict[str, Any], log: RunLog) -> None:
+    log.ownership.take(results)
+    remove_leftovers(results, recursive=True)  # of a run that was killed
     archived = archive(results)
     results.mkdir(parents=True)
+    log.ownership.take(results)
     log.write_to(results / f"test_{opt['name']}_{get_time_str()}.log")
     logger.debug(options_text(opt))
     write_bytes(results / "settings.json", json.dumps(settings, indent=2, default=str).encode())

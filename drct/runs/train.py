@@ -38,6 +38,11 @@ class TrainingRun:
     def __init__(self, opt: dict[str, Any], option_file: str, log: RunLog) -> None:
         state, paths = training_states.state_to_resume(opt) or ({}, {})
         self.seed = state.get("seed", opt["manual_seed"])
+        if self.seed != opt["manual_seed"] and not opt.get("seed_is_random"):
+            logger.warning(
+                f"manual_seed is {opt['manual_seed']} in the option file but {self.seed} in the training state, which "
+                "stays: a run has one seed"
+            )
         self.opt = opt = opt | {"path": opt["path"] | paths, "manual_seed": self.seed}
         self.options = TrainingOptions.model_validate(opt)
         self.stop = StopRequest()
@@ -65,9 +70,11 @@ class TrainingRun:
         recipe = Path(option_file).read_bytes()  # it may lie in the folder that is moved
         # With --auto_resume, a run that ended before its first checkpoint starts again in its own folder
         restarted = self.opt["auto_resume"] and not any(Path(self.opt["path"]["models"]).glob("*.pth"))
+        log.ownership.take(self.root)
         archived = None if resumed or restarted else archive(self.root)
         for key in ("models", "training_states"):
-            remove_leftovers(make_folder(self.opt["path"][key]))
+            make_folder(self.opt["path"][key])
+        remove_leftovers(self.root, recursive=True)
         later = training_states.set_aside(self.opt["path"]["training_states"], self.iteration)
         write_bytes(self.root / Path(option_file).name, recipe)
         log.write_to(self.root / f"train_{self.opt['name']}_{get_time_str()}.log")
@@ -106,6 +113,7 @@ class TrainingRun:
             finally:
                 if self.scalars:
                     self.scalars.close()
+        self.model.check_outcome()
         self.model.save_weights("latest")
         logger.info(f"Trained {self.iteration} iterations: {self.root / 'models' / 'net_g_latest.pth'}")
 

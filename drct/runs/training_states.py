@@ -9,6 +9,7 @@ from typing import Any
 from drct.errors import DRCTError
 from drct.files import make_folder
 from drct.runtime import checkpoint, distributed
+from drct.schema.training_state import problem_of_state
 
 logger = logging.getLogger("drct")
 
@@ -29,9 +30,13 @@ def state_to_resume(opt: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]
     if path is None:
         return None
     state = _read_state(path)
-    # A state belongs to the network saved at the same iteration; its EMA is loaded beside it
-    paths = {"resume_state": str(path), "pretrain_network_g": str(weights_beside(path, state["iter"]))}
-    return state, paths | {"param_key_g": "params", "strict_load_g": True}
+    # A state belongs to the networks saved at the same iteration; an EMA is loaded beside its network
+    paths: dict[str, Any] = {"resume_state": str(path)}
+    for name in _networks(state, path):
+        kind = name.removeprefix("net_")
+        paths[f"pretrain_network_{kind}"] = str(weights_beside(path, state["iter"], name))
+        paths |= {f"param_key_{kind}": "params", f"strict_load_{kind}": True}
+    return state, paths
 
 
 def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
@@ -48,7 +53,7 @@ def set_aside(folder: str | os.PathLike, iteration: int) -> Path | None:
         return None
     target = make_folder(Path(folder).parent / f"set_aside_{time.strftime('%Y%m%d_%H%M%S')}")
     for path in later:
-        for file in (path, weights_beside(path, path.stem)):
+        for file in (path, *_all_weights(path)):
             if file.exists():
                 file.rename(target / file.name)
     return target
@@ -59,14 +64,26 @@ def prune(folder: str | os.PathLike, keep: int) -> None:
     for path in _states(folder)[keep:]:
         try:
             path.unlink(missing_ok=True)  # first, since weights without a state resume nothing
-            weights_beside(path, path.stem).unlink(missing_ok=True)
+            for file in _all_weights(path):
+                file.unlink(missing_ok=True)
         except OSError as error:
             logger.warning(f"cannot delete {path} or its weights: {error.strerror or error}")
 
 
-def weights_beside(state: str | os.PathLike, iteration: int | str) -> Path:
-    """Return the path of the weight file that was saved together with a training state."""
-    return Path(state).resolve().parents[1] / "models" / f"net_g_{iteration}.pth"
+def weights_beside(state: str | os.PathLike, iteration: int | str, network: str = "net_g") -> Path:
+    """Return the path of the weight file of a network that was saved together with a training state."""
+    return Path(state).resolve().parents[1] / "models" / f"{network}_{iteration}.pth"
+
+
+def _all_weights(state: Path) -> list[Path]:
+    """List the weight files that were saved together with a training state."""
+    return list(weights_beside(state, state.stem).parent.glob(f"net_*_{state.stem}.pth"))
+
+
+def _networks(state: dict[str, Any], path: str | os.PathLike) -> list[str]:
+    """Return the names of the networks that belong to a training state; those of BasicSR do not hold them."""
+    found = [name for name in ("net_g", "net_d") if weights_beside(path, state["iter"], name).exists()]
+    return state.get("networks") or found or ["net_g"]
 
 
 def _states(folder: str | os.PathLike) -> list[Path]:
@@ -77,10 +94,7 @@ def _states(folder: str | os.PathLike) -> list[Path]:
 
 def _chosen_state(opt: dict[str, Any]) -> str | os.PathLike | None:
     newest = _newest_whole_state(opt["path"]["training_states"]) if opt["auto_resume"] else None
-    given = opt["path"].get("resume_state")
-    if newest is None and given is not None:
-        checkpoint.verify(given)
-    return newest or given
+    return newest or opt["path"].get("resume_state")
 
 
 def _newest_whole_state(folder: str | os.PathLike) -> Path | None:
@@ -91,9 +105,8 @@ def _newest_whole_state(folder: str | os.PathLike) -> Path | None:
     candidates = _states(folder)
     for path in candidates:
         try:
-            checkpoint.verify(path)
-            checkpoint.verify(weights_beside(path, path.stem))
-            _read_state(path)
+            for name in _networks(_read_state(path), path):
+                checkpoint.verify(weights_beside(path, path.stem, name))
             return path
         except DRCTError as error:
             logger.warning(f"not resuming from iteration {path.stem}: {error}")
@@ -107,6 +120,6 @@ def _newest_whole_state(folder: str | os.PathLike) -> Path | None:
 
 def _read_state(path: str | os.PathLike) -> dict[str, Any]:
     state = checkpoint.load(path)
-    if not isinstance(state, dict) or not {"epoch", "iter", "optimizers", "schedulers"} <= state.keys():
-        raise DRCTError(f"{path} is not a training state")
+    if problem := problem_of_state(state):
+        raise DRCTError(f"{path} is not a training state, or damaged: {problem}")
     return state

@@ -7,10 +7,15 @@ from typing import Any
 import yaml
 
 from drct.errors import DRCTError
+from drct.text import brief
+
+PLAIN = ("null", "bool", "int", "float", "str", "seq", "map", "merge", "value")  # tags; dates are text
+MOST_VALUES = 100_000  # of an option file, with those that aliases repeat
+DEEPEST = 50  # levels of sections and lists
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that reads 2e-4 as a number (a string in YAML 1.1) and refuses a key that is given twice."""
+    """Safe YAML of plain values that reads 2e-4 as a number (text in YAML 1.1) and refuses a key given twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -19,21 +24,57 @@ class _Loader(yaml.SafeLoader):
                 continue
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str | int | float | bool | None):
-                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is not a key", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"{brief(key)} is not a key", key_node.start_mark)
             if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {brief(key)} is given twice", key_node.start_mark
+                )
             seen.add(key)
         return super().construct_mapping(node, deep)
 
 
+_Loader.yaml_constructors = {
+    tag: make
+    for tag, make in yaml.SafeLoader.yaml_constructors.items()
+    if tag is None or tag.removeprefix("tag:yaml.org,2002:") in PLAIN
+}
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
 )
 
 
 def parse_yaml(text: Any) -> Any:
-    """Return what YAML text, or an open file of it, stands for. Raises `yaml.YAMLError` or `ValueError`."""
-    return yaml.load(text, Loader=_Loader)  # noqa: S506 - a subclass of SafeLoader
+    """Return what YAML text, or an open file of it, stands for: plain values in sections and lists.
+
+    Raises `yaml.YAMLError` or `ValueError`.
+    """
+    try:
+        value = yaml.load(text, Loader=_Loader)  # noqa: S506 - a subclass of SafeLoader
+    except RecursionError:
+        raise ValueError(f"sections and lists are nested more than {DEEPEST} deep") from None
+    _check_extent(value)
+    return value
+
+
+def _check_extent(value: Any) -> None:
+    """Raise `ValueError` if sections and lists are nested without end, or aliases make them grow beyond measure."""
+    count, level = 0, [value]
+    for _ in range(DEEPEST):
+        count += sum(len(_entries(part)) for part in level)
+        if count > MOST_VALUES:
+            raise ValueError(f"there are more than {MOST_VALUES:,} values")
+        level = [entry for part in level for entry in _entries(part)]
+        if not level:
+            return
+    raise ValueError(f"sections and lists are nested more than {DEEPEST} deep")
+
+
+def _entries(value: Any) -> list[Any]:
+    return list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
 
 
 def load_yaml(path: str | os.PathLike) -> dict[str, Any]:

@@ -4,128 +4,52 @@ The checks (`drct/runs/checks.py`), the defaults of runs, docs/options.md and op
 format is BasicSR's. Other keys are arguments of the classes that a file names (networks, losses, optimizers, ...).
 """
 
-from dataclasses import dataclass
 from inspect import signature
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
-from pydantic_core import PydanticCustomError, PydanticUseDefault, core_schema
+import pydantic
+from pydantic import Field, Tag, model_validator
+from pydantic_core import PydanticCustomError
 
 from drct.archs.drct_arch import DRCT
 from drct.archs.hat_arch import HAT
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class MustBe:
-    """Annotation that says in a few words what a value must be, in place of pydantic's messages."""
-
-    words: str
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
-        """Let pydantic validate, and replace its error messages."""
-        return core_schema.no_info_wrap_validator_function(self._validate, handler(source))
-
-    def _validate(self, value: Any, validate: Any) -> Any:
-        try:
-            return validate(value)
-        except ValidationError:
-            raise PydanticCustomError("must_be", self.words) from None
-
-
-class NullIsDefault:
-    """Annotation that makes `key: ~` in an option file the same as no such key."""
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
-        """Take the default for null."""
-        return core_schema.no_info_before_validator_function(self._validate, handler(source))
-
-    def __get_pydantic_json_schema__(self, schema: core_schema.CoreSchema, handler: Any) -> dict[str, Any]:
-        """Tell editors that null is allowed."""
-        return {"anyOf": [handler(schema), {"type": "null"}]}
-
-    def _validate(self, value: Any) -> Any:
-        if value is None:
-            raise PydanticUseDefault
-        return value
-
-
-def _whole(value: Any) -> Any:
-    """Turn 1e4, which YAML reads as a float, into a whole number."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _text(value: Any) -> Any:
-    """Turn a name that looks like a number, such as 2024, into text."""
-    return value if isinstance(value, dict | list) else str(value)
-
-
-OrNull = Annotated[T, NullIsDefault()]
-_WHOLE = BeforeValidator(_whole)
-EMPTY_IS_NONE = BeforeValidator(lambda value: value or None)
-
-Switch = Annotated[bool, Field(strict=True), MustBe("true or false")]
-Number = Annotated[float, Field(strict=True), MustBe("a number")]
-PositiveNumber = Annotated[float, Field(strict=True, gt=0), MustBe("a number above 0")]
-Rate = Annotated[float, Field(strict=True, ge=0, le=1), MustBe("a number from 0 to 1")]
-Decay = Annotated[float, Field(strict=True, ge=0, lt=1), MustBe("a number from 0 (no average) to below 1")]
-Whole = Annotated[int, Field(strict=True), _WHOLE, MustBe("a whole number")]
-NotNegative = Annotated[int, Field(strict=True, ge=0), _WHOLE, MustBe("0 or a whole number above")]
-Positive = Annotated[int, Field(strict=True, gt=0), _WHOLE, MustBe("a whole number above 0")]
-Wholes = Annotated[list[Positive], MustBe("a list of whole numbers")]
-Text = Annotated[str, Field(strict=True), MustBe("text")]
-Name = Annotated[str, BeforeValidator(_text), MustBe("text")]
-FolderName = Annotated[
-    str,
-    Field(strict=True, pattern=r"^[^/\\]*[^/\\.][^/\\]*$"),
-    BeforeValidator(_text),
-    MustBe("text that can be a folder's name"),
-]
-Folder = Annotated[str, Field(strict=True), MustBe("the path of one folder")]
-File = Annotated[str, Field(strict=True), MustBe("the path of one file")]
-NumGPU = Annotated[
-    Annotated[int, Field(strict=True, ge=0), _WHOLE] | Literal["auto"], MustBe("0 (CPU), a number of GPUs or auto")
-]
-Port = Annotated[int, Field(strict=True, gt=0, lt=65536), _WHOLE, MustBe("the number of a port")]
-Precision = Annotated[Literal["fp32", "bf16", "fp16"], MustBe("fp32, bf16 or fp16")]
-PerChannel = Annotated[Number | list[Number], MustBe("a number or a list of one per channel")]
-ImageSize = Annotated[Positive | list[Positive], MustBe("a whole number above 0, or a height and a width")]
-
-
-def _key(meaning: str, default: Any = None) -> Any:
-    return Field(default, description=meaning)
-
-
-def _required(meaning: str) -> Any:
-    return Field(description=meaning)
-
-
-class Section(BaseModel):
-    """Section of an option file. Unknown keys are kept; a warning names those that resemble known ones."""
-
-    model_config = ConfigDict(extra="allow", protected_namespaces=())
-    must_be: ClassVar[str] = "a section of keys"
-
-    @model_validator(mode="before")
-    @classmethod
-    def _check_section(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            raise PydanticCustomError("must_be", cls.must_be)
-        required = {name for name, field in cls.model_fields.items() if field.is_required()}
-        return {key: entry for key, entry in value.items() if entry is not None or key not in required}
-
-
-def _as_in(section: type[Section], key: str, default: Any = ...) -> Any:
-    """Describe a key as another section does, but make it required or change its default."""
-    return _key(str(section.model_fields[key].description), default)
-
-
-class Arguments(Section):
-    """Name of a class and its arguments, which the class checks itself."""
-
-    must_be: ClassVar[str] = "a section with a type"
-    type: Text = _required("Name of the class.")
+from drct.schema.degradation import BlurKeys, DegradationKeys
+from drct.schema.fields import (
+    EMPTY_IS_NONE,
+    Arguments,
+    Decay,
+    Divisor,
+    File,
+    Folder,
+    FolderName,
+    ImageSize,
+    LearningRate,
+    Margin,
+    MustBe,
+    Name,
+    NotNegative,
+    Number,
+    NumGPU,
+    OrNull,
+    PerChannel,
+    Port,
+    Positive,
+    PositiveNumber,
+    Precision,
+    Rate,
+    Ratio,
+    Scale,
+    Section,
+    Seed,
+    Size,
+    Switch,
+    Text,
+    Whole,
+    Wholes,
+)
+from drct.schema.fields import as_in as _as_in
+from drct.schema.fields import described as _key
+from drct.schema.fields import required as _required
 
 
 def _argument(name: str, description: str, network: type = DRCT) -> Any:
@@ -144,17 +68,17 @@ class Network(Arguments):
 class FrameNetwork(Network):
     """Arguments that DRCT and HAT share."""
 
-    upscale: Positive = _argument("upscale", "Scale factor; must be equal to `scale`.")
-    in_chans: Positive = _argument("in_chans", "Number of channels of images.")
+    upscale: Scale = _argument("upscale", "Scale factor; must be equal to `scale`.")
+    in_chans: Size = _argument("in_chans", "Number of channels of images.")
     img_size: ImageSize = _argument("img_size", "Side of the low-resolution patches in training, in pixels.")
     patch_size: ImageSize = _argument("patch_size", "Side of a token in pixels. The network embeds single pixels.")
-    embed_dim: Positive = _argument("embed_dim", "Channels of the body, a multiple of every entry of `num_heads`.")
+    embed_dim: Size = _argument("embed_dim", "Channels of the body, a multiple of every entry of `num_heads`.")
     depths: Wholes = _argument(
         "depths", "One entry per group: of HAT, its hybrid blocks; of DRCT, they only spread stochastic depth rates."
     )
     num_heads: Wholes = _argument("num_heads", "Attention heads of each group, as many entries as `depths`.")
-    window_size: Positive = _argument("window_size", "Side of an attention window in pixels.")
-    mlp_ratio: PositiveNumber = _argument("mlp_ratio", "Hidden channels of the MLPs, as a multiple of their width.")
+    window_size: Size = _argument("window_size", "Side of an attention window in pixels.")
+    mlp_ratio: Ratio = _argument("mlp_ratio", "Hidden channels of the MLPs, as a multiple of their width.")
     qkv_bias: Switch = _argument("qkv_bias", "Whether queries, keys and values have an additive bias.")
     qk_scale: Number | None = _argument("qk_scale", "Factor of the attention logits; head_dim ** -0.5 if not given.")
     drop_rate: Rate = _argument("drop_rate", "Dropout rate of features.")
@@ -173,6 +97,14 @@ class FrameNetwork(Network):
         "resi_connection", "Layer before the long skip connection: a 3x3 convolution or none. HAT: of groups too."
     )
 
+    def weights(self) -> float:
+        """Return the number of weights, roughly: those of the blocks, and the indices and biases of their windows."""
+        raise NotImplementedError
+
+    def _window(self) -> int:
+        """Return the side of a window of the network, which images of img_size limit."""
+        return min(self.window_size, self.img_size if isinstance(self.img_size, int) else min(self.img_size))
+
 
 class DRCTNetwork(FrameNetwork):
     """Arguments of DRCT. Those of HAT that the original's option files carry along are accepted and ignored."""
@@ -180,36 +112,63 @@ class DRCTNetwork(FrameNetwork):
     type: Literal["DRCT", "DRCTPlain"] = _required(
         "Name of the network's class. Other classes registered with BasicSR have their own arguments."
     )
-    gc: Positive = _argument("gc", "Growth: channels that each block adds within a group.")
+    gc: Size = _argument("gc", "Growth: channels that each block adds within a group.")
+
+    def weights(self) -> float:
+        """See `FrameNetwork.weights`."""
+        window = self._window()
+        widths = [self.embed_dim + k * self.gc for k in range(5)]
+        block = sum((4 + 2 * self.mlp_ratio) * width**2 for width in widths)
+        return len(self.num_heads) * (block + 5 * (2 * window - 1) ** 2 * max(self.num_heads) + 5 * 2 * window**4)
 
 
 class HATNetwork(FrameNetwork):
     """Arguments of HAT that DRCT does not have. It takes those of DRCT, too, but for `gc`."""
 
     type: Literal["HAT"] = _required("Name of the network's class.")
-    compress_ratio: PositiveNumber = _argument(
+    compress_ratio: Divisor = _argument(
         "compress_ratio", "The convolutions of a hybrid block have embed_dim / compress_ratio hidden channels.", HAT
     )
-    squeeze_factor: PositiveNumber = _argument(
+    squeeze_factor: Divisor = _argument(
         "squeeze_factor", "Channel attention has embed_dim / squeeze_factor hidden channels.", HAT
     )
     conv_scale: Number = _argument("conv_scale", "Factor of what the convolutions of a hybrid block add.", HAT)
-    overlap_ratio: Annotated[float, Field(strict=True, ge=0), MustBe("0 or a number above")] = _argument(
+    overlap_ratio: Annotated[Number, Field(ge=0, le=16), MustBe("0 or a number above")] = _argument(
         "overlap_ratio", "Windows of keys in overlapping attention are larger by this share of window_size.", HAT
     )
 
+    def weights(self) -> float:
+        """See `FrameNetwork.weights`."""
+        dim, window, heads = self.embed_dim, self._window(), max(self.num_heads)
+        keys = window * (1 + self.overlap_ratio)
+        swin = (4 + 2 * self.mlp_ratio) * dim**2
+        hybrid = swin + (18 / self.compress_ratio + 2 / self.squeeze_factor) * dim**2 + (2 * window) ** 2 * heads
+        overlapping = swin + 9 * dim**2 + (window + keys) ** 2 * heads
+        indices = 2 * window**2 * (window**2 + keys**2)
+        modules = 2**14 * sum(self.depths)  # what the objects of a block take, whose weights may be few
+        return sum(self.depths) * hybrid + len(self.depths) * overlapping + indices + modules
 
-KINDS = {"DRCT": "DRCT", "DRCTPlain": "DRCT", "HAT": "HAT"}  # of sections, by type of network
+
+NETWORKS: dict[str, type[FrameNetwork]] = {"DRCT": DRCTNetwork, "DRCTPlain": DRCTNetwork, "HAT": HATNetwork}  # by type
 
 
 def _network_kind(network: Any) -> str:
-    return KINDS.get(str(network.get("type")), "other") if isinstance(network, dict) else "other"
+    kind = network.get("type") if isinstance(network, dict) else getattr(network, "type", None)  # read or dumped
+    return NETWORKS[kind].__name__ if isinstance(kind, str) and kind in NETWORKS else "other"
 
 
 AnyNetwork = Annotated[
-    Annotated[DRCTNetwork, Tag("DRCT")] | Annotated[HATNetwork, Tag("HAT")] | Annotated[Network, Tag("other")],
-    Discriminator(_network_kind),
+    Annotated[DRCTNetwork, Tag("DRCTNetwork")]
+    | Annotated[HATNetwork, Tag("HATNetwork")]
+    | Annotated[Network, Tag("other")],
+    pydantic.Discriminator(_network_kind),
 ]
+
+
+class Discriminator(Arguments):
+    """Discriminator and its arguments."""
+
+    type: Text = _required("UNetDiscriminatorSN, or any network that is registered with BasicSR.")
 
 
 class IOBackend(Section):
@@ -221,13 +180,14 @@ class IOBackend(Section):
     )
 
 
-class Dataset(Section):
-    """Images to train, validate or test on."""
+class AnyDataset(Section):
+    """Keys of every dataset."""
 
     name: Name = _required("Name in logs, tables and folders of results.")
     type: Text = _required(
         "PairedImageDataset (ground truth and low-resolution images), SingleImageDataset (low-resolution "
-        "images only), ImageNetPairedDataset (ground truth only, reduced on the fly), or any registered with BasicSR."
+        "images only), ImageNetPairedDataset (ground truth only, reduced on the fly), RealESRGANDataset (ground truth "
+        "only, degraded on the fly), or any registered with BasicSR."
     )
     io_backend: IOBackend = _required("How images are stored.")
     dataroot_gt: Folder | None = _key("Folder, or LMDB, of the ground truth.")
@@ -235,16 +195,17 @@ class Dataset(Section):
     meta_info_file: Annotated[str, Field(strict=True), MustBe("the path of a text file")] | None = _key(
         "List of the files to use, one `name (h,w,c)` per line; all files of the folder if not given."
     )
+    meta_info: File | None = _key("BasicSR's name of that list for RealESRGANDataset and RealESRGANPairedDataset.")
     filename_tmpl: OrNull[Text] = _key("Name of a low-resolution file, where {} is the name of its ground truth.", "{}")
     color: Text | None = _key("y to read the Y channel of YCbCr only.")
     mean: PerChannel | None = _key("Mean to subtract from images in [0, 1].")
     std: PerChannel | None = _key("Standard deviation to divide images by.")
-    gt_size: Positive | None = _key("Side of the ground-truth patches in pixels, a multiple of `scale`.")
+    gt_size: Size | None = _key("Side of the ground-truth patches in pixels, a multiple of `scale`.")
     use_hflip: Switch | None = _key("Whether to flip patches at random, left to right.")
     use_rot: Switch | None = _key("Whether to rotate patches at random, by multiples of 90 degrees.")
-    batch_size_per_gpu: Positive | None = _key("Patches per GPU (or process) and batch; see `train.accumulation`.")
+    batch_size_per_gpu: Size | None = _key("Patches per GPU (or process) and batch; see `train.accumulation`.")
     num_worker_per_gpu: NotNegative | None = _key("Processes per GPU that read images; 0 for the training process.")
-    dataset_enlarge_ratio: OrNull[PositiveNumber] = _key("Number of samples that an epoch takes of each image.", 1)
+    dataset_enlarge_ratio: OrNull[Ratio] = _key("Number of samples that an epoch takes of each image.", 1)
     cache: OrNull[Switch] = _key("Whether each worker keeps its decoded images in memory, 3 bytes per pixel.", False)
     use_shuffle: Switch | None = _key("Used by BasicSR's own train.py only; here samples are always shuffled.")
     prefetch_mode: Text | None = _key("Used by BasicSR's own train.py only: cpu or cuda.")
@@ -253,13 +214,17 @@ class Dataset(Section):
     persistent_workers: Switch | None = _key("Used by BasicSR's own train.py only.")
 
 
+class Dataset(BlurKeys, AnyDataset):
+    """Images to train, validate or test on."""
+
+
 class TrainingDataset(Dataset):
     """Images to train on."""
 
-    gt_size: Positive = _as_in(Dataset, "gt_size")
+    gt_size: Size = _as_in(Dataset, "gt_size")
     use_hflip: Switch = _as_in(Dataset, "use_hflip")
     use_rot: Switch = _as_in(Dataset, "use_rot")
-    batch_size_per_gpu: Positive = _as_in(Dataset, "batch_size_per_gpu")
+    batch_size_per_gpu: Size = _as_in(Dataset, "batch_size_per_gpu")
     num_worker_per_gpu: NotNegative = _as_in(Dataset, "num_worker_per_gpu")
 
 
@@ -295,8 +260,8 @@ class Tile(Section):
     """Size of the tiles in which images are upscaled."""
 
     must_be: ClassVar[str] = "a section of keys or auto"
-    tile_size: Positive = _required("Side of a tile in input pixels, rounded up to whole windows.")
-    tile_pad: NotNegative = _key("Margin around a tile that is computed and cut off, in input pixels.", 0)
+    tile_size: Size = _required("Side of a tile in input pixels, rounded up to whole windows.")
+    tile_pad: Margin = _key("Margin around a tile that is computed and cut off, in input pixels.", 0)
 
 
 class Paths(Section):
@@ -307,6 +272,11 @@ class Paths(Section):
         "Which weights of that file to load: params_ema are their moving average.", "params_ema"
     )
     strict_load_g: OrNull[Switch] = _key("Whether all weights of the file must fit the network.", True)
+    pretrain_network_d: File | None = _key("Weight file of the discriminator to begin with; random weights if none.")
+    param_key_d: Annotated[Literal["params", "params_ema"], MustBe("params or params_ema")] | None = _key(
+        "Which weights of that file to load.", "params"
+    )
+    strict_load_d: OrNull[Switch] = _key("Whether all weights of that file must fit the discriminator.", True)
     resume_state: File | None = _key("Training state to go on from, experiments/.../N.state.")
     ignore_resume_networks: Any = _key("Used by BasicSR's own train.py only.")
 
@@ -315,7 +285,7 @@ class Optimizer(Arguments):
     """Optimizer of `torch.optim` and its arguments."""
 
     type: Text = _required("Any optimizer of torch.optim whose step takes no arguments, such as Adam.")
-    lr: Annotated[float, Field(strict=True), MustBe("a number, the learning rate")] = _required("Learning rate.")
+    lr: LearningRate = _required("Learning rate.")
 
 
 class Scheduler(Arguments):
@@ -352,11 +322,16 @@ class Train(Section):
     total_iter: Positive = _required("Number of iterations.")
     warmup_iter: OrNull[Whole] = _key("Iterations of linear warm-up of the learning rate; -1 for none.", -1)
     precision: Precision = _key("Number format of the forward and backward passes; fp16 scales the loss.", "fp32")
-    accumulation: OrNull[Positive] = _key("Number of batches whose gradients a step adds up, one after the other.", 1)
+    accumulation: OrNull[Size] = _key("Number of batches whose gradients a step adds up, one after the other.", 1)
     grad_clip: PositiveNumber | None = _key("Largest norm of the gradient; no clipping if none.")
     ema_decay: Decay = _key("Decay of the moving average of the weights, params_ema; 0 for no average.", 0.0)
     ema_warmup: OrNull[Switch] = _key(
         "Whether to begin with a smaller decay, so that a short run forgets the initial weights.", False
+    )
+    on_resume: Annotated[Literal["keep", "apply"], MustBe("keep or apply")] = _key(
+        "What a resumed run does with changes of `optim_g` and `scheduler`: keep those of the training state, or apply "
+        "the option file's to its iteration. All other changes always apply.",
+        "keep",
     )
     compile: OrNull[Switch] = _key("Whether to compile the network by torch.compile.", False)
     optim_g: Optimizer = _required("Optimizer.")
@@ -365,6 +340,11 @@ class Train(Section):
     perceptual_opt: Annotated[PerceptualLoss | None, EMPTY_IS_NONE] = _key(
         "Loss between features. At least one of the two losses is needed."
     )
+    gan_opt: Arguments | None = _key("GANLoss of BasicSR, of the discriminator and of the network that deceives it.")
+    ldl_opt: Arguments | None = _key("Loss of RealDRCTGANModel against artifacts, as BasicSR defines it: L1Loss.")
+    optim_d: Arguments | None = _key("Optimizer of the discriminator, with the keys of `optim_g`.")
+    net_d_iters: OrNull[Positive] = _key("The network is trained in iterations that this divides.", 1)
+    net_d_init_iters: OrNull[NotNegative] = _key("Iterations at the start that train the discriminator only.", 0)
 
 
 class Metric(Section):
@@ -436,14 +416,14 @@ class DistParams(Section):
     port: Port | None = _key("Port of the first machine if the launcher chooses none; 29500 if not given.")
 
 
-class Options(Section):
-    """Options of a test run; those of training are checked where they are given."""
+class GeneralOptions(Section):
+    """Options that do not concern degradation."""
 
     name: FolderName = _required("Name of the run and of its folder in experiments/ or results/.")
     model_type: Text = _required("DRCTModel, HATModel (the same), or any model registered with BasicSR.")
-    scale: Positive = _required("Scale factor.")
+    scale: Scale = _required("Scale factor.")
     num_gpu: NumGPU = _required("Number of GPUs, auto for all, 0 for the CPU.")
-    manual_seed: NotNegative | None = _key("Seed of all random numbers; a random one if none.")
+    manual_seed: Seed | None = _key("Seed of all random numbers; a random one if none.")
     precision: Precision = _key("Number format of inference.", "fp32")
     self_ensemble: OrNull[Switch] = _key("Whether to average the results of the 8 rotations and reflections.", False)
     find_unused_parameters: OrNull[Switch] = _key(
@@ -454,6 +434,7 @@ class Options(Section):
     )
     datasets: Datasets = _required("Images to train, validate or test on, by name.")
     network_g: AnyNetwork = _required("Network and its arguments.")
+    network_d: Discriminator | None = _key("Discriminator of RealDRCTGANModel.")
     path: Paths = _required("Files of weights and states to begin with.")
     train: Train | None = _key("Training.")
     val: OrNull[Val] = Field(default_factory=Val, description="Test, or validation during training.")
@@ -461,6 +442,10 @@ class Options(Section):
     dist_params: OrNull[DistParams] = Field(
         default_factory=DistParams, description="Communication of several processes."
     )
+
+
+class Options(DegradationKeys, GeneralOptions):
+    """Options of a test run; those of training are checked where they are given."""
 
     def metrics(self) -> dict[str, Metric]:
         """Return the metrics by name."""

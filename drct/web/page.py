@@ -20,6 +20,7 @@ def build_page(service: Service, weights: list[str], examples: list[Path]) -> gr
         uploaded: dict[str, Any] | None,
         name: str,
         self_ensemble: bool,
+        tileable: bool,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 - Gradio finds it by its default value
     ) -> tuple[tuple[Path, Path], str, gr.DownloadButton]:
         try:
@@ -29,7 +30,11 @@ def build_page(service: Service, weights: list[str], examples: list[Path]) -> gr
             # The page sends only paths of uploads, but requests need not come from the page
             if not path.is_relative_to(Path(picture.GRADIO_CACHE).resolve()) or name not in weights:
                 raise DRCTError("there is no such file here, or no such weights")
-            result = service.upscale(path, name, self_ensemble, lambda share: progress(share, desc="Computing"))
+
+            def report(share: float) -> None:
+                progress(share, desc="Computing")
+
+            result = service.upscale(path, name, self_ensemble, tileable, report)
         except DRCTError as error:
             raise gr.Error(html.escape(str(error)), duration=None, print_exception=False) from None
         download = gr.DownloadButton(f"Download {result.file.name}", value=result.file, interactive=True)
@@ -46,6 +51,7 @@ def build_page(service: Service, weights: list[str], examples: list[Path]) -> gr
                 picture = gr.Image(label=label, type="filepath", sources=["upload", "clipboard"], height=260)
                 name = gr.Dropdown(weights, value=weights[0], label="Weights")
                 self_ensemble = gr.Checkbox(label="Self-ensemble: slightly better, 8 times slower")
+                tileable = gr.Checkbox(label="Tileable: a texture to be repeated, without seams")
                 button = gr.Button("Upscale", variant="primary")
                 if examples:
                     gr.Examples([[str(path)] for path in examples], picture)
@@ -63,7 +69,7 @@ def build_page(service: Service, weights: list[str], examples: list[Path]) -> gr
         picture.change(clear, None, results, queue=False, show_progress="hidden", api_visibility="private")
         button.click(
             upscale,
-            [picture, name, self_ensemble],
+            [picture, name, self_ensemble, tileable],
             results,
             preprocess=False,  # preprocessing would decode the file, and lose its alpha and 16 bits
             concurrency_limit=1,  # several users should need no more memory than one

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from drct.errors import DRCTError
-from drct.inference.weights import DEFAULT_WEIGHTS, available
+from drct.runtime.weight_files import DEFAULT_WEIGHTS, available
 from drct.web.service import Service
 
 DEMO_IMAGES = Path(__file__).resolve().parents[2] / "datasets" / "demo" / "LRbicx4"  # in the repository only
@@ -43,7 +43,7 @@ def serve(
             available.
     """
     if find_spec("gradio") is None:
-        raise DRCTError("the web page needs gradio, which is missing: pip install -e '.[web]'")
+        raise DRCTError("the web page needs gradio, which is missing: pip install gradio")
     port = _free_port(host, port)
     if host not in ("127.0.0.1", "localhost"):
         print(f"warning: anyone who can reach {host}:{port} can use this page: there is no password", file=sys.stderr)

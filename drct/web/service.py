@@ -13,6 +13,7 @@ from PIL import Image
 from drct.archs import progress as progress_of
 from drct.errors import DRCTError
 from drct.images.pictures import READABLE, Picture, read_picture, to_pil, write_picture
+from drct.inference import notes
 from drct.inference.upscaler import Upscaler
 from drct.inference.weights import read_network
 
@@ -54,9 +55,10 @@ class Service:
         path: Path,
         weights: str,
         self_ensemble: bool = False,
+        wrap: bool = False,
         progress: Callable[[float], object] = lambda _: None,
     ) -> UpscaledFile:
-        """Upscale a picture file, with weights and self-ensemble as in `drct.load`.
+        """Upscale a picture file, with weights and self-ensemble as in `drct.load`, and wrap as in `Upscaler.upscale`.
 
         `progress` is called with the share of the work that is done, from 0 to 1. Error messages contain the file's
         name without its folder.
@@ -78,10 +80,10 @@ class Service:
             report(0)
             upscaler = self.upscaler(weights, self_ensemble)
             start = time.perf_counter()
-            with progress_of.watched(report):
-                result = upscaler.upscale_picture(picture)
+            with progress_of.watched(report), notes.collected() as found:
+                result = upscaler.upscale_picture(picture, wrap=wrap)
             seconds = time.perf_counter() - start
-        return self._write(f"{path.stem}_x{upscaler.scale}", picture, result, seconds)
+        return self._write(f"{path.stem}_x{upscaler.scale}", picture, result, seconds, found)
 
     def stop(self) -> None:
         """Abort the computation in progress: Python crashes if a thread computes while it exits."""
@@ -106,7 +108,7 @@ class Service:
             )
         return picture or read_picture(path)
 
-    def _write(self, name: str, picture: Picture, result: Picture, seconds: float) -> UpscaledFile:
+    def _write(self, name: str, picture: Picture, result: Picture, seconds: float, found: list[str]) -> UpscaledFile:
         folder = Path(tempfile.mkdtemp(dir=self.folder))
         file = folder / f"{name}{'.tif' if result.pixels.dtype.kind == 'f' else '.png'}"
         lost = write_picture(file, result)
@@ -114,15 +116,16 @@ class Service:
         reduction = min(1, PREVIEW_SIDE / max(large_height, large_width))
         shown = max(1, round(large_width * reduction)), max(1, round(large_height * reduction))
         for of, path in ((picture, folder / "before.jpg"), (result, folder / "after.jpg")):
-            preview(of, shown).save(path, quality=95, subsampling=0, icc_profile=of.icc_profile)
-        notes = (
+            preview(of, shown).save(path, quality=95, subsampling=0, icc_profile=of.metadata.icc_profile)
+        parts = (
             f"{width} x {height} to {large_width} x {large_height} pixels in {seconds:.1f} s, "
             f"{large_width * large_height / 1e6 / seconds:.2f} megapixels/s",
             f"shown at {shown[0]} x {shown[1]}, the file has all pixels" if reduction < 1 else "",
             picture.note,
+            *found,
             lost,
         )
-        return UpscaledFile(folder / "before.jpg", folder / "after.jpg", file, "; ".join(filter(None, notes)))
+        return UpscaledFile(folder / "before.jpg", folder / "after.jpg", file, "; ".join(filter(None, parts)))
 
 
 def preview(picture: Picture, size: tuple[int, int]) -> Image.Image:

@@ -1,0 +1,21 @@
+"""Building a dataset by the name of its type."""
+
+from copy import deepcopy
+from typing import Any
+
+from basicsr.data import build_dataset as build_dataset_of_basicsr
+from basicsr.utils.registry import DATASET_REGISTRY
+
+from drct.data.paired_images import PairedImageDataset, SingleImageDataset
+from drct.data.realesrgan_dataset import RealESRGANDataset
+from drct.runtime.registry import registered_name
+
+# They take the place of BasicSR's classes of these names
+OWN = {kind.__name__: kind for kind in (PairedImageDataset, SingleImageDataset, RealESRGANDataset)}
+
+
+def build_dataset(options: dict[str, Any]) -> Any:
+    """Build a dataset by its type: one of DRCT's, or any that is registered with BasicSR."""
+    if own := OWN.get(options["type"]):
+        return own(deepcopy(options))
+    return build_dataset_of_basicsr(options | {"type": registered_name(DATASET_REGISTRY, options["type"])})

@@ -1,0 +1,60 @@
+"""Finding weight files by name, without importing PyTorch."""
+
+import os
+import re
+import sysconfig
+from contextlib import suppress
+from pathlib import Path
+
+from drct.errors import DRCTError, did_you_mean
+from drct.files import expanded
+
+DEFAULT_WEIGHTS = "DRCT-XS_SRx4"  # comes with the project
+WEIGHT_SUFFIXES = (".pth", ".safetensors", ".pt")
+_PRETRAINED = Path("experiments", "pretrained_models")
+
+
+def folders() -> list[Path]:
+    """Return the folders searched for weights: in the working directory, the repository and the installation."""
+    repository = Path(__file__).resolve().parents[2]
+    return [Path.cwd() / _PRETRAINED, repository / _PRETRAINED, Path(sysconfig.get_path("data"), "share", "drct")]
+
+
+def available() -> list[str]:
+    """Return the names of the weights in `folders`."""
+    return sorted({path.stem for folder in folders() for path in folder.glob("*") if path.suffix in WEIGHT_SUFFIXES})
+
+
+def find_weights(name: str | os.PathLike) -> Path:
+    """Find weights by a path, or by the name of a file in one of `folders`, with or without suffix.
+
+    Raises:
+        DRCTError: if there are no such weights; the message lists those that exist.
+    """
+    if not isinstance(name, str | os.PathLike) or not os.fspath(name):
+        raise DRCTError(f"weights are the path or the name of a file, not {name!r}")
+    given = expanded(name)
+    named = [folder / f"{name}{end}" for folder in folders() for end in ("", *WEIGHT_SUFFIXES)]
+    for path in (given, *named):
+        with suppress(OSError, ValueError):  # a name that is too long for a file, or of characters that none has
+            if path.is_file() or (path == given and path.exists()):
+                return path
+    known = available()
+    raise DRCTError(
+        f"no weights {name}{did_you_mean(name, known)}. Give a path, the name of a file in "
+        f"experiments/pretrained_models ({', '.join(known) or 'there is none'}), or owner/model of the Hugging Face Hub"
+    )
+
+
+def check_weights(name: str | os.PathLike) -> None:
+    """Raise `DRCTError` if there are no weights of this name here, and it is not a name on the Hugging Face Hub."""
+    if not is_on_hub(str(name)):
+        find_weights(name)
+
+
+def is_on_hub(name: str) -> bool:
+    """Return whether a name is that of a model on the Hugging Face Hub, and not a path, not even a misspelt one."""
+    owner, slash, model = name.partition("/")
+    is_name = all(re.fullmatch(r"[A-Za-z0-9][\w.-]*", part) for part in (owner, model))
+    is_file = Path(model).suffix.lower() in {*WEIGHT_SUFFIXES, ".ckpt", ".bin", ".onnx", ".pkl", ".zip"}
+    return bool(slash) and is_name and not is_file and not Path(owner).exists()
