@@ -14,8 +14,8 @@ from drct.archs.families import Family
 
 LARGEST_WINDOW = 64  # attention takes memory with the fourth power of it
 LARGEST_SCALE = 64
-# Values of what state dicts hold besides weights: of DRCT, the attention mask of images of img_size (256 MB); of HAT, the
-# positions of the keys of overlapping attention (512 MB)
+# Values of what state dicts hold besides weights: DRCT's attention mask of images of img_size (256 MB), HAT's
+# positions of keys in overlapping attention (512 MB)
 LARGEST_MASK = 2**26
 PRESENT = {  # tensors that are there or not as an argument says
     "upsampler": "conv_last.weight",
