@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, TINY, test_options, train_options, write_options
+from conftest import HAT_TINY, ROOT, TINY, test_options, train_options, write_options
 
 from drct.commands import test as test_run
 from drct.commands import train as train_run
@@ -30,6 +30,14 @@ def complete():
     options["datasets"]["train"] |= {"mean": [0.5] * 3, "std": 1.0, "filename_tmpl": "{}", "cache": True, "gt_size": 8}
     options["logger"] |= {"keep_last": 1, "save_best": "psnr"}
     options["val"] |= {"bicubic": True}
+    return options
+
+
+def complete_hat():
+    """Training options of a HAT."""
+    options = complete() | {"model_type": "HATModel"}
+    network = {key: list(value) if isinstance(value, tuple) else value for key, value in HAT_TINY.items()}
+    options["network_g"] = {"type": "HAT", "upscale": 2, "overlap_ratio": 0.5, "mlp_ratio": 2, **network}
     return options
 
 
@@ -56,12 +64,20 @@ def mutant(options, rng):
     return options
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_a_mutant_works_or_is_refused_in_one_line(pairs, capfd, seed):
+def mutant_network(options, rng):
+    changed = mutant({"network_g": options["network_g"]}, rng)
+    return options | changed
+
+
+@pytest.mark.parametrize(
+    ("make", "change", "seed"),
+    [*((complete, mutant, i) for i in range(3)), *((complete_hat, mutant_network, i) for i in range(2))],
+)
+def test_a_mutant_works_or_is_refused_in_one_line(pairs, capfd, make, change, seed):
     rng = random.Random(seed)  # noqa: S311
     refused = 0
     for number in range(15):
-        options = mutant(complete(), rng)
+        options = change(make(), rng)
         Path("opt.yml").write_text(yaml.safe_dump(options, sort_keys=False, allow_unicode=True), encoding="utf-8")
         status = train_run.main(["-opt", "opt.yml"])
         error = capfd.readouterr().err
@@ -123,6 +139,26 @@ def test_what_is_refused_is_named(pairs, capfd, section, key, value, words):
     for name in filter(None, section.split(".")):
         part = part[name]
     part[key] = value
+    assert words in told(capfd, options)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("depths", [60_000, 60_000], "network_g has weights of about"),
+        ("embed_dim", 60_000, "network_g has weights of about"),
+        ("compress_ratio", 1e-300, "network_g.compress_ratio must be a number from 0.01 to 10000"),
+        ("squeeze_factor", 500, "network_g (HAT): squeeze_factor must be above 0 and at most embed_dim (12)"),
+        ("overlap_ratio", float("inf"), "network_g.overlap_ratio must be 0 or a number above"),
+        ("mlp_ratio", 0.01, "network_g (HAT): mlp_ratio (0.01) leaves no hidden channels"),
+        ("in_chans", 1, "network_g.in_chans is 1, but datasets.train has images of 3 channels"),
+        ("upscale", 4, "scale is 2, but network_g.upscale is 4"),
+        ("upsampler", "", "network_g.upsampler '' is a network that makes no images"),
+    ],
+)
+def test_what_is_refused_of_a_hat_is_named(pairs, capfd, key, value, words):
+    options = complete_hat()
+    options["network_g"][key] = value
     assert words in told(capfd, options)
 
 

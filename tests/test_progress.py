@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, pair, photo, test_options, write_options
+from conftest import HAT_TINY, TINY, hat_pair, pair, photo, test_options, write_options
 from PIL import Image
 
 import drct
@@ -57,6 +57,20 @@ def test_the_definition_reports_its_groups(network):
     fast = shares_of(upscaler, torch.rand(1, 3, 64, 64))
     assert len(fast) > 2 * 5
     network.norm.register_forward_hook(lambda *_: None)  # the definition runs where somebody watches
+    assert shares_of(upscaler, torch.rand(1, 3, 8, 8))[:2] == [0.5, 1]
+
+
+def test_hat_reports_what_it_does_within_a_group():
+    _, network = hat_pair(2, **HAT_TINY)
+    upscaler = drct.Upscaler(network, "cpu", "fp32", tile=None)
+    image = torch.rand(1, 3, 90, 70)
+    shares = shares_of(upscaler, image)
+    assert len(set(shares)) > 30
+    assert max(b - a for a, b in zip(shares, shares[1:], strict=False)) < 0.2
+    unwatched = upscaler.upscale(image)
+    with progress.watched(lambda _: None):
+        assert torch.equal(upscaler.upscale(image), unwatched)
+    network.norm.register_forward_hook(lambda *_: None)
     assert shares_of(upscaler, torch.rand(1, 3, 8, 8))[:2] == [0.5, 1]
 
 

@@ -15,6 +15,7 @@ import torch
 import torchvision
 from basicsr.losses import build_loss
 from basicsr.models.realesrgan_model import RealESRGANModel
+from conftest import HAT_TINY as HAT
 from conftest import photo, test_options, train_options, write_options
 from test_training import assert_equal, last_iteration, scalars, start, train
 
@@ -215,6 +216,24 @@ def test_pairs_of_ones_own(pairs):
         check_options(opt, True, "opt.yml", logging.getLogger("drct"))
 
 
+@pytest.mark.parametrize("kind", ["MSE", "GAN"])
+def test_the_hat_project_s_names_of_these_models(gt, kind):
+    """A HAT trains, and a DRCT gets the weights that it gets under the other name."""
+    opt = options(f"RealHAT{kind}Model", total_iter=2)
+    opt["network_g"] = {"type": "HAT", "upscale": 2} | {
+        k: list(v) if isinstance(v, tuple) else v for k, v in HAT.items()
+    }
+    assert run_in_here(opt | {"name": "hat"})[0] == 0
+    assert Path("experiments/hat/models/net_d_latest.pth").exists() is (kind == "GAN")
+    for name in ("HAT", "DRCT"):
+        model = f"Real{name}{kind}Model"
+        assert run_in_here(options(model, total_iter=2) | {"name": name})[0] == 0
+    networks = ("net_g", "net_d") if kind == "GAN" else ("net_g",)
+    for network in networks:
+        one, other = (torch.load(f"experiments/{name}/models/{network}_latest.pth") for name in ("HAT", "DRCT"))
+        assert_equal(one, other, network)
+
+
 def test_what_is_missing_is_said(gt):
     for path in (["network_d"], ["train", "gan_opt"], ["train", "optim_d"]):
         opt = section = options("RealDRCTGANModel")
@@ -281,6 +300,17 @@ def test_a_small_gan_behaves(gt, random_vgg):
             "blur_kernel_size2 9 is too large for images of 4 pixels",
         ),
         ({"model_type": "DRCTModel"}, {}, "RealESRGANDataset has no pairs"),
+        ({"model_type": "HATModel"}, {}, "RealESRGANDataset has no pairs"),
+        (
+            {"model_type": "RealHATMSEModel"},
+            {"type": "PairedImageDataset", "dataroot_lq": "gt"},
+            "RealHATMSEModel degrades samples of RealESRGANDataset",
+        ),
+        (
+            {"model_type": "RealHATGANModel", "network_d": {"type": "UNetDiscriminator"}},
+            {},
+            "network_d.type 'UNetDiscriminator' is unknown",
+        ),
         ({"high_order_degradation": False}, {}, "RealESRGANDataset has no pairs"),
     ],
 )

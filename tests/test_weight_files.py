@@ -13,10 +13,11 @@ from conftest import TINY, pair, photo, test_options, train_options, write_optio
 from PIL import Image
 from torch import nn
 from torch.nn import functional as F
-from weight_mutants import BASE, write_mutant
+from weight_mutants import BASE, HAT_BASE, write_mutant
 
 import drct
 from drct.archs.drct_arch import DRCT
+from drct.archs.hat_arch import HAT
 from drct.archs.soundness import is_sound, unsound
 from drct.archs.traits import NetworkTraits
 from drct.cli import main
@@ -225,10 +226,20 @@ CONFLICTS = {
 }
 
 
-@pytest.mark.parametrize("key", CONFLICTS)
-def test_metadata_that_contradicts_the_weights_names_the_key(workplace, key):
-    network = DRCT(**BASE)
-    for wrong in CONFLICTS[key]:
+OF_HAT = {key: values for key, values in CONFLICTS.items() if key not in ("gc", "img_size")} | {
+    "depths": [[6] * 3000, [], 6, [0], [3], [2, 2]],
+    "compress_ratio": [4, 0, -1, 1e-300, 13, math.nan, "3"],
+    "squeeze_factor": [3, 0.0, 1e5],
+    "overlap_ratio": [0, 0.25, -0.5, 1e9, math.inf],
+    "conv_scale": [math.nan, "x"],
+    "img_size": [0, [16, 16, 16], -16],
+}
+
+
+@pytest.mark.parametrize(("kind", "key"), [*(("DRCT", key) for key in CONFLICTS), *(("HAT", key) for key in OF_HAT)])
+def test_metadata_that_contradicts_the_weights_names_the_key(workplace, kind, key):
+    network, conflicts = (DRCT(**BASE), CONFLICTS) if kind == "DRCT" else (HAT(**HAT_BASE), OF_HAT)
+    for wrong in conflicts[key]:
         config = json.dumps(network._hub_mixin_config | {key: wrong})
         torch.save({"params": dict(network.named_parameters()), "metadata": {"drct_config": config}}, "w.pth")
         with pytest.raises(DRCTError, match=rf"w\.pth.*{key}") as caught:
@@ -236,12 +247,51 @@ def test_metadata_that_contradicts_the_weights_names_the_key(workplace, key):
         assert "\n" not in str(caught.value)
 
 
-def test_files_that_were_tampered_with_are_read_or_refused_at_once(workplace):
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("conv_first.weight", (0, 3, 3, 3)),
+        ("layers.0.residual_group.blocks.0.attn.relative_position_bias_table", (1999**2, 2)),
+        ("layers.0.residual_group.blocks.0.conv_block.cab.0.weight", (0, 12, 3, 3)),
+        ("layers.0.residual_group.blocks.1.conv_block.cab.0.weight", (3000, 12, 3, 3)),
+        ("layers.0.residual_group.blocks.0.mlp.fc1.weight", (0, 12)),
+        ("layers.0.residual_group.overlap_attn.relative_position_bias_table", (1999**2, 2)),
+        ("layers.0.residual_group.overlap_attn.relative_position_bias_table", (1, 2)),
+        ("layers.0.residual_group.overlap_attn.relative_position_bias_table", (81, 0)),
+        ("layers.0.residual_group.overlap_attn.qkv.weight", (12, 12)),
+        ("layers.0.conv.weight", (12, 12, 1, 1)),
+        ("upsample.0.weight", (64 * 65**2, 64, 1, 1)),
+    ],
+)
+def test_shapes_that_no_hat_has_are_refused_before_memory_is_taken(workplace, name, shape):
+    weights = {key: value.detach() for key, value in HAT(**HAT_BASE).named_parameters()}
+    torch.save({"params": weights | {name: torch.zeros(shape, dtype=torch.float16)}}, "w.pth")
+    del weights
+    read_network()
+    memory = peak_memory()
+    with pytest.raises(DRCTError, match=r"w\.pth: (?!.*Copy it again)") as caught:  # which is found later
+        read_network("w.pth")
+    assert "\n" not in str(caught.value)
+    assert peak_memory() - memory < 100e6
+
+
+@pytest.mark.parametrize("change", [{"conv_scale": 0.5}, {"img_range": 2.0, "depths": (1,)}])
+def test_a_folder_of_a_hat_is_read_with_its_arguments(workplace, change):
+    network = HAT(**HAT_BASE | change).eval()
+    network.save_pretrained("folder")
+    again = read_network("folder").network
+    x = torch.rand(1, 3, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(again(x), network(x))
+
+
+@pytest.mark.parametrize("kind", ["DRCT", "HAT"])
+def test_files_that_were_tampered_with_are_read_or_refused_at_once(workplace, kind):
     """Seeded changes of a weight file end in a sound network or in one line, in little time and memory."""
     read_network()
     refused = 0
     for seed in range(60):
-        path, changes = write_mutant(seed, workplace)
+        path, changes = write_mutant(seed, workplace, kind)
         memory, start = peak_memory(), time.process_time()
         try:
             assert not unsound(read_network(path).network.named_parameters()), changes

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from drct.archs.drct_arch import DRCT
+from drct.archs.hat_arch import HAT
 
 BASE: dict[str, Any] = {
     "img_size": 16,
@@ -21,6 +22,11 @@ BASE: dict[str, Any] = {
     "num_heads": (2,),
     "window_size": 4,
     "upscale": 2,
+}
+HAT_BASE: dict[str, Any] = {key: value for key, value in BASE.items() if key != "gc"} | {
+    "depths": (2,),
+    "compress_ratio": 3,
+    "squeeze_factor": 4,
 }
 NUMBERS = (0, -1, -4, 1, 2, 3, 7, 64, 10**4, 10**8, 10**30, 0.5, 1e300, float("inf"), float("nan"), True)
 VALUES = (*NUMBERS, None, "", "6", "pixelshuffle", [], [6], [6] * 3000, [0], [-1, 2], ["a"], {"a": 1}, [[6]])
@@ -41,10 +47,10 @@ KEYS = (
 ENTRIES = ("params", "params_ema", "state_dict", "model", "generator", "net_g", "anything", "")
 
 
-def write_mutant(seed: int, folder: Path) -> tuple[Path, list[str]]:
-    """Write the weight file of a seed. Return its path, and what was changed."""
+def write_mutant(seed: int, folder: Path, kind: str) -> tuple[Path, list[str]]:
+    """Write the weight file of a seed, of a DRCT or HAT. Return its path, and what was changed."""
     rng = random.Random(seed)
-    network = _base()
+    network = _base(kind)
     whole = rng.random() < 0.7  # with what the original computes, or parameters only
     weights: dict[Any, Any] = dict(network.state_dict() if whole else network.named_parameters())
     weights = {name: value.detach() for name, value in weights.items()}
@@ -71,8 +77,8 @@ def write_mutant(seed: int, folder: Path) -> tuple[Path, list[str]]:
 
 
 @cache
-def _base() -> DRCT:
-    return DRCT(**BASE)
+def _base(kind: str) -> DRCT | HAT:
+    return DRCT(**BASE) if kind == "DRCT" else HAT(**HAT_BASE)
 
 
 def _change_weights(weights: dict[Any, Any], rng: random.Random, changes: list[str]) -> None:

@@ -21,6 +21,7 @@ from drct.text import brief
 
 # The original projects carry their lists of files there
 ORIGINAL_LISTS = ("drct/data/meta_info/", "hat/data/meta_info/", "hct/data/meta_info/")
+PAIRED_MODELS = ("DRCTModel", "HATModel")
 REAL_MODELS = ("RealDRCTMSEModel", "RealDRCTGANModel", "RealHATMSEModel", "RealHATGANModel")
 NEED_BORDER = ("calculate_psnr", "calculate_ssim", "calculate_niqe")
 
@@ -234,7 +235,7 @@ def _contradictions_in_patches(options: TrainingOptions) -> Iterator[str]:
 def _contradictions_in_degradation(options: TrainingOptions) -> Iterator[str]:
     data, paired = options.datasets.train, "set high_order_degradation: false to train on pairs as they are"
     if data.type == "RealESRGANDataset":
-        if options.model_type == "DRCTModel" or not options.high_order_degradation:
+        if options.model_type in PAIRED_MODELS or not options.high_order_degradation:
             yield "datasets.train.type RealESRGANDataset has no pairs: it is for RealDRCTMSEModel and RealDRCTGANModel"
         if options.gt_size not in (None, data.gt_size):
             yield f"gt_size is {options.gt_size}, but datasets.train.gt_size is {data.gt_size}"

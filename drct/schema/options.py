@@ -420,7 +420,10 @@ class GeneralOptions(Section):
     """Options that do not concern degradation."""
 
     name: FolderName = _required("Name of the run and of its folder in experiments/ or results/.")
-    model_type: Text = _required("DRCTModel, HATModel (the same), or any model registered with BasicSR.")
+    model_type: Text = _required(
+        "DRCTModel, RealDRCTMSEModel, RealDRCTGANModel, one of these with HAT for DRCT (which is the same), or any "
+        "model registered with BasicSR."
+    )
     scale: Scale = _required("Scale factor.")
     num_gpu: NumGPU = _required("Number of GPUs, auto for all, 0 for the CPU.")
     manual_seed: Seed | None = _key("Seed of all random numbers; a random one if none.")
