@@ -45,7 +45,7 @@ def options_tables() -> str:
                 str(field.description),
             ]
             for key, field in section.model_fields.items()
-            if key not in told
+            if key not in told or field.description != told[key].description
         ]
         heading = f"## `{place}`\n\n{_summary(section)}\n" if place else "## Top level\n"
         parts.append(f"{heading}\n{markdown_table(['key', 'value', 'default', 'meaning'], rows, left=4)}")

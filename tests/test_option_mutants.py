@@ -145,7 +145,8 @@ def test_what_is_refused_is_named(pairs, capfd, section, key, value, words):
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("depths", [60_000, 60_000], "network_g has weights of about"),
+        ("depths", [60_000, 2], "network_g.depths must be a list of whole numbers from 1 to 64"),
+        ("depths", [], "network_g.depths must be"),
         ("embed_dim", 60_000, "network_g has weights of about"),
         ("compress_ratio", 1e-300, "network_g.compress_ratio must be a number from 0.01 to 10000"),
         ("squeeze_factor", 500, "network_g (HAT): squeeze_factor must be above 0 and at most embed_dim (12)"),

@@ -12,11 +12,9 @@ from torch import Tensor
 
 from drct.archs.families import Family
 
-LARGEST_WINDOW = 64  # attention takes memory with the fourth power of it
+LARGEST_WINDOW = 64  # attention takes memory with the fourth power of it; also by how much that of keys may be larger
 LARGEST_SCALE = 64
-# Values of what state dicts hold besides weights: DRCT's attention mask of images of img_size (256 MB), HAT's
-# positions of keys in overlapping attention (512 MB)
-LARGEST_MASK = 2**26
+LARGEST_MASK = 2**26  # values of the attention mask of images of img_size, which state dicts of DRCT hold: 256 MB
 PRESENT = {  # tensors that are there or not as an argument says
     "upsampler": "conv_last.weight",
     "resi_connection": "conv_after_body.weight",
@@ -149,7 +147,7 @@ def _check_amounts(family: Family, arguments: Mapping[str, Any], weights: Mappin
     if family.name == "DRCT" and height * width * window**2 > LARGEST_MASK:
         raise ValueError(f"its img_size would be {arguments['img_size']}, which is too large for windows of {window}")
     overlap = int(window * arguments.get("overlap_ratio", 0))
-    if overlap < 0 or (window * (window + overlap)) ** 2 > LARGEST_MASK:
+    if not 0 <= overlap <= LARGEST_WINDOW:
         raise ValueError(f"its windows of keys would be larger by {overlap} than windows of {window}")
     parameters = {name: tensor for name, tensor in weights.items() if not name.endswith(COMPUTED)}
     for name, shape in LAYERS[family.name].shapes(arguments):

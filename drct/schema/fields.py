@@ -77,6 +77,11 @@ Size = Annotated[int, Field(strict=True, gt=0, le=2**16), WHOLE, MustBe("a whole
 Scale = Annotated[int, Field(strict=True, gt=0, le=64), WHOLE, MustBe("a whole number above 0")]
 Margin = Annotated[int, Field(strict=True, ge=0, le=2**16), WHOLE, MustBe("0 or a whole number above")]
 Wholes = Annotated[list[Size], Field(min_length=1, max_length=256), MustBe("a list of whole numbers")]
+Counts = Annotated[
+    list[Annotated[int, Field(strict=True, gt=0, le=64), WHOLE]],
+    Field(min_length=1, max_length=256),
+    MustBe("a list of whole numbers from 1 to 64"),
+]
 Text = Annotated[str, Field(strict=True), MustBe("text")]
 Name = Annotated[
     str,

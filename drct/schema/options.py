@@ -17,6 +17,7 @@ from drct.schema.degradation import BlurKeys, DegradationKeys
 from drct.schema.fields import (
     EMPTY_IS_NONE,
     Arguments,
+    Counts,
     Decay,
     Divisor,
     File,
@@ -73,9 +74,7 @@ class FrameNetwork(Network):
     img_size: ImageSize = _argument("img_size", "Side of the low-resolution patches in training, in pixels.")
     patch_size: ImageSize = _argument("patch_size", "Side of a token in pixels. The network embeds single pixels.")
     embed_dim: Size = _argument("embed_dim", "Channels of the body, a multiple of every entry of `num_heads`.")
-    depths: Wholes = _argument(
-        "depths", "One entry per group: of HAT, its hybrid blocks; of DRCT, they only spread stochastic depth rates."
-    )
+    depths: Wholes = _argument("depths", "One entry per dense group; the entries spread the stochastic depth rates.")
     num_heads: Wholes = _argument("num_heads", "Attention heads of each group, as many entries as `depths`.")
     window_size: Size = _argument("window_size", "Side of an attention window in pixels.")
     mlp_ratio: Ratio = _argument("mlp_ratio", "Hidden channels of the MLPs, as a multiple of their width.")
@@ -126,6 +125,7 @@ class HATNetwork(FrameNetwork):
     """Arguments of HAT that DRCT does not have. It takes those of DRCT, too, but for `gc`."""
 
     type: Literal["HAT"] = _required("Name of the network's class.")
+    depths: Counts = _argument("depths", "Hybrid blocks of each group.", HAT)
     compress_ratio: Divisor = _argument(
         "compress_ratio", "The convolutions of a hybrid block have embed_dim / compress_ratio hidden channels.", HAT
     )
@@ -145,8 +145,7 @@ class HATNetwork(FrameNetwork):
         hybrid = swin + (18 / self.compress_ratio + 2 / self.squeeze_factor) * dim**2 + (2 * window) ** 2 * heads
         overlapping = swin + 9 * dim**2 + (window + keys) ** 2 * heads
         indices = 2 * window**2 * (window**2 + keys**2)
-        modules = 2**14 * sum(self.depths)  # what the objects of a block take, whose weights may be few
-        return sum(self.depths) * hybrid + len(self.depths) * overlapping + indices + modules
+        return sum(self.depths) * hybrid + len(self.depths) * overlapping + indices
 
 
 NETWORKS: dict[str, type[FrameNetwork]] = {"DRCT": DRCTNetwork, "DRCTPlain": DRCTNetwork, "HAT": HATNetwork}  # by type
