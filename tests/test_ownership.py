@@ -59,10 +59,11 @@ def test_a_folder_stays_taken_when_renamed_and_processes_of_a_run_do_not_keep_it
     Path("folder").rename("moved")
     with pytest.raises(DRCTError, match="another run is writing to moved"):
         other.take(Path("moved"))
-    end = multiprocessing.Event()
-    worker = multiprocessing.get_context("fork").Process(target=end.wait, args=(60,))
+    begun, end = multiprocessing.Event(), multiprocessing.Event()
+    worker = multiprocessing.get_context("fork").Process(target=lambda: begun.set() or end.wait(60))
     worker.start()
     try:
+        assert begun.wait(60)
         mine.release()
         other.take(Path("moved"))
     finally:

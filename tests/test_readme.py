@@ -66,6 +66,12 @@ ELSEWHERE = {
         f"drct bench {arguments}": "test_speed_benchmark.py::test_contenders_are_measured_in_turns"
         for arguments in BENCHMARKS
     },
+    **{
+        f"drct train -opt options/train/train_Real_DRCT_SRx4_{stage}.yml": (
+            "test_training.py::test_every_option_file_trains_validates_saves_and_resumes"
+        )
+        for stage in ("mse_model", "finetune_from_mse_model")
+    },
     **{line: f"test_docs.py::test_the_{example}_of_the_page_works" for line, example in EXAMPLES.items()},
 }
 INSTALLATION = ("make ", "pip install ", "source ")  # what the tests themselves were started by

@@ -23,7 +23,7 @@ EXAMPLES = """examples:
   %(prog)s subimages ~/DF2K_HR -o datasets/DF2K              DF2K_HR_sub/, DF2K_bicx2_sub/ ..., a list
   %(prog)s lr datasets/mine/HR -o datasets/mine --scales 4   LRbicx4/
   %(prog)s degrade datasets/Set5/GTmod12 -o datasets/Set5/LRjpeg40x4 --recipe jpeg:40
-  %(prog)s degrade photo.png --show sheet.png                one image at twelve degradations
+  %(prog)s degrade photo.jpg --show sheet.png                one image at twelve degradations
   %(prog)s meta-info datasets/ImageNet/GT -o datasets/ImageNet/meta_info_ImageNet_GT.txt
   %(prog)s lmdb datasets/ImageNet/GT -o datasets/ImageNet/GT.lmdb    all images in one file
 """
@@ -93,7 +93,7 @@ def _factor(text: str) -> float:
 def main(argv: list[str] | None = None) -> int:
     """Entry point of `drct prepare`. Returns 0, 1 if some files failed, 2 if nothing could be done."""
     args = argument_parser().parse_args(argv)
-    if args.command == "degrade" and args.show and args.source.is_file():
+    if args.command == "degrade" and args.show and not args.source.is_dir():
         return _show(args)
     check_folder(args.source)
     if args.command == "meta-info":
@@ -152,7 +152,7 @@ def _show(args: Namespace) -> int:
 
     if args.show.suffix.lower() != ".png":
         raise DRCTError(f"--show {args.show}: the sheet is a .png file")
-    source = args.source if args.source.is_file() else find_images(args.source)[0]
+    source = find_images(args.source)[0] if args.source.is_dir() else args.source
     recipes = [read_recipe(args.recipe)] if args.recipe else [read_recipe(text) for text in SHOWN]
     sheet = draw_degradations(read_image(source), recipes, args.scale, args.seed)
     try:
