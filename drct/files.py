@@ -12,7 +12,7 @@ from typing import BinaryIO
 from drct.errors import DRCTError
 
 UNFINISHED = ".drct.tmp"  # end of the names of hidden files and folders that are being written
-ABANDONED = 3600  # seconds without a change after which such a file is that of a killed process
+ABANDONED = 3600  # seconds without a change after which such a file is that of a killed process, if locks do not tell
 
 
 class AlreadyExistsError(DRCTError):
@@ -35,14 +35,14 @@ def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], object
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:50]}.", suffix=UNFINISHED)
         with os.fdopen(descriptor, "wb") as file:
+            lock(descriptor)  # so that no other process takes the file for abandoned
             write(file)
             file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes private files
-        if replace:
-            os.replace(temporary, path)
-        else:
-            _create(path, temporary)
+            os.fsync(descriptor)
+            if os.name == "posix":
+                _give_name(temporary, path, replace)
+        if os.name != "posix":  # where an open file cannot be renamed
+            _give_name(temporary, path, replace)
         _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:
         cause = _os_error(error)
@@ -53,6 +53,33 @@ def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], object
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
+
+
+def _give_name(temporary: str, path: Path, replace: bool) -> None:
+    os.chmod(temporary, 0o666 & ~_umask())  # noqa: PTH101 - mkstemp makes private files
+    if replace:
+        os.replace(temporary, path)
+    else:
+        _create(path, temporary)
+
+
+def lock(descriptor: int) -> bool | None:
+    """Lock an open file or folder until it is closed everywhere or its process ends.
+
+    Returns:
+        Whether it is locked now; False if another process holds the lock; None if there are no locks on this system.
+    """
+    if os.name != "posix":
+        return None
+    import fcntl  # not on Windows
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return None
+    return True
 
 
 def _create(path: Path, temporary: str) -> None:
@@ -108,23 +135,32 @@ def is_file(path: str | os.PathLike) -> bool:
     return os.path.isfile(path)  # noqa: PTH113
 
 
-def remove_leftovers(folder: str | os.PathLike, recursive: bool = False, seconds: float = 0) -> None:
+def remove_leftovers(folder: str | os.PathLike, recursive: bool = False, shared: bool = False) -> None:
     """Delete what a killed process was writing by `write_atomically` or `drct.data.lmdb_writer` in a folder.
 
     Args:
         folder: The folder; there may be none.
         recursive: Whether to search the folders below it too.
-        seconds: Age below which such a file is spared, as another process may still be writing it.
+        shared: Whether other processes may be writing there, whose files are spared.
     """
-    newest = time.time() - seconds
     for path in Path(folder).glob(f"{'**/' * recursive}.*{UNFINISHED}"):
         with suppress(OSError):  # gone meanwhile, or of another user
-            if max(each.stat().st_mtime for each in (path, *path.rglob("*"))) > newest:
+            if shared and not _is_abandoned(path):
                 continue
             if path.is_dir():
                 shutil.rmtree(path)
             else:
                 path.unlink()
+
+
+def _is_abandoned(path: Path) -> bool:
+    age = time.time() - max(each.stat().st_mtime for each in (path, *path.rglob("*")))
+    if path.is_file():
+        with open(path, "rb") as file:
+            is_free = lock(file.fileno())
+        if is_free is not None:
+            return is_free and age > 1  # a file is created before it is locked
+    return age > ABANDONED
 
 
 def make_folder(path: str | os.PathLike) -> Path:

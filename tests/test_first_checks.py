@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from conftest import photo, test_options, write_options
@@ -13,7 +14,7 @@ from conftest import photo, test_options, write_options
 from drct import files
 from drct.commands.report import main as report
 from drct.data.lmdb_writer import write_lmdb
-from drct.files import ABANDONED, UNFINISHED, remove_leftovers, write_text
+from drct.files import ABANDONED, UNFINISHED, remove_leftovers, write_atomically, write_text
 from drct.images.bgr import write_png
 
 MISTAKES = {
@@ -121,16 +122,27 @@ def test_what_is_being_written_has_a_name_that_is_ignored(workplace, monkeypatch
     assert ".*.tmp" in ignored and UNFINISHED.endswith(".tmp") and "/upscaled/" in ignored
 
 
-def test_leftovers_are_removed_when_they_are_old(workplace):
-    old, new = leave("out", "a.png", ABANDONED + 60), leave("out", "b.png")
-    below, folder = leave("out/sub", "c.png", ABANDONED + 60), leave("out", "d.lmdb", ABANDONED + 60, "data.mdb")
+def test_leftovers_are_removed_unless_somebody_writes_them(workplace):
+    old, new = leave("out", "a.png", 5), leave("out", "b.png")
+    below, folder = leave("out/sub", "c.png", 5), leave("out", "d.lmdb", ABANDONED + 60, "data.mdb")
+    young = leave("out", "e.lmdb", 60, "data.mdb")  # folders have no locks
     mine = Path("out/.mine.tmp")
     mine.write_text("of another program")
     os.utime(mine, (0, 0))
-    remove_leftovers("out", seconds=ABANDONED)
-    assert [path.exists() for path in (old, new, below, folder, mine)] == [False, True, True, False, True]
+    every = (old, new, below, folder, young, mine)
+
+    def write(file: BinaryIO) -> None:
+        written = Path(file.name) if isinstance(file.name, str) else next(Path("out").glob(f".f.txt.*{UNFINISHED}"))
+        os.utime(written, (0, 0))
+        remove_leftovers("out", shared=True)
+        assert written.exists()
+        file.write(b"x")
+
+    write_atomically("out/f.txt", write)
+    assert Path("out/f.txt").read_bytes() == b"x"
+    assert [path.exists() for path in every] == [False, True, True, False, True, True]
     remove_leftovers("out", recursive=True)
-    assert [path.exists() for path in (old, new, below, folder, mine)] == [False, False, False, False, True]
+    assert [path.exists() for path in every] == [False, False, False, False, False, True]
     remove_leftovers("nowhere")
 
 

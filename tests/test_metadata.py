@@ -320,6 +320,21 @@ def test_a_damaged_chunk_is_left_out_and_the_picture_read(depth, tmp_path):
     assert read_picture(path).note == "its chunk abCd and content credentials (C2PA): dropped"
 
 
+@pytest.mark.parametrize(
+    "name", [b"cICP", b"cHRM", b"gAMA", b"sRGB", b"mDCV", b"cLLI", b"pHYs", b"iCCP", b"eXIf", b"tEXt"]
+)
+def test_a_chunk_of_a_wrong_length_makes_no_result_that_others_cannot_open(name, tmp_path):
+    pixels = scene(9, 9)
+    for length in (*range(10), 23, 24, 25, 31, 32, 33):
+        (tmp_path / "picture.png").write_bytes(png_bytes(pixels, [(name, bytes(length))]))
+        picture = read_picture(tmp_path / "picture.png")
+        if name not in (b"pHYs", b"eXIf"):  # which may say nothing
+            assert picture.metadata != Metadata() or picture.note.startswith("its ")
+        write_picture(tmp_path / "result.png", picture)
+        with Image.open(tmp_path / "result.png") as image:
+            assert np.array_equal(np.asarray(image), pixels)
+
+
 def test_damaged_metadata_never_loses_the_picture(tmp_path):
     """Change any byte of any metadata of a PNG, TIFF or WebP file: its pixels stay."""
     random = np.random.default_rng(0)

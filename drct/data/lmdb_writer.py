@@ -17,7 +17,7 @@ import lmdb
 from tqdm import tqdm
 
 from drct.errors import DRCTError
-from drct.files import ABANDONED, UNFINISHED, remove_leftovers
+from drct.files import UNFINISHED, remove_leftovers
 
 FILES = {"data.mdb", "lock.mdb", "meta_info.txt"}
 LONGEST_KEY = 511  # bytes, LMDB's limit
@@ -67,7 +67,7 @@ def write_lmdb(output: Path, images: Mapping[Path, str], sizes: Mapping[Path, tu
     Raises:
         DRCTError: if the LMDB cannot be written or an image cannot be read. Nothing is left behind.
     """
-    remove_leftovers(output.parent, seconds=ABANDONED)
+    remove_leftovers(output.parent, shared=True)
     work = output.with_name(f".{output.name}.{os.getpid()}{UNFINISHED}")
     shutil.rmtree(work, ignore_errors=True)  # left by a killed process of the same number
     try:

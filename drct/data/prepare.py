@@ -13,7 +13,7 @@ from basicsr.utils.matlab_functions import imresize
 from drct.data.image_lists import find_images
 from drct.data.parallel import run_parallel
 from drct.errors import DRCTError
-from drct.files import ABANDONED, AlreadyExistsError, remove_leftovers, write_text
+from drct.files import AlreadyExistsError, remove_leftovers, write_text
 from drct.images.bgr import as_float, read_image, write_png
 
 GT_MULTIPLE = 12  # divisible by the scales 2, 3 and 4
@@ -124,7 +124,7 @@ def _prepare_images(title: str, task: Preparation, outputs_of: OutputsOf) -> Pre
     """Write the outputs of each ground truth of a folder."""
     names = ground_truths(find_images(task.source))
     _check_copies(names, task.factors)
-    remove_leftovers(task.output, recursive=True, seconds=ABANDONED)
+    remove_leftovers(task.output, recursive=True, shared=True)
     jobs = {file: partial(_write_missing, task, outputs_of, file, name) for file, name in names.items()}
     results, failed = run_parallel(jobs, task.processes, title)
     written, kept = (sum(numbers) for numbers in zip((0, 0), *results.values(), strict=True))

@@ -16,7 +16,7 @@ from drct.images.metadata import Metadata, Text, valid_density
 from drct.images.png16 import walk_chunks
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_COLOUR = (b"cICP", b"cHRM", b"gAMA", b"sRGB", b"mDCV", b"cLLI")
+_COLOUR = {b"cICP": 4, b"cHRM": 32, b"gAMA": 4, b"sRGB": 1, b"mDCV": 24, b"cLLI": 8}  # their lengths
 # Left out in silence: the file's date, the depth and background of the old pixels, and frames, of which a note tells
 _SILENT = (b"tIME", b"sBIT", b"bKGD", b"hIST", b"sPLT", b"acTL", b"fcTL", b"fdAT", b"iDOT", b"vpAg", b"orNT")
 _NAMES = {b"caBX": "content credentials (C2PA)"}
@@ -97,6 +97,8 @@ def _take(found: _FoundInPng, name: bytes, content: bytes) -> bool:
         else:
             found.texts.append(text)
     elif name in _COLOUR:
+        if len(content) != _COLOUR[name]:  # Pillow opens no file with such a chunk
+            raise ValueError("wrong length")
         found.colour = [(other, kept) for other, kept in found.colour if other != name] + [(name, content)]
     else:
         return False

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from drct.errors import DRCTError
-from drct.files import ABANDONED, AlreadyExistsError, remove_leftovers
+from drct.files import AlreadyExistsError, remove_leftovers
 from drct.images.pictures import check_size, read_picture, write_picture
 from drct.inference import notes
 from drct.inference.batch_plan import Job, ResultOptions, plan
@@ -56,8 +56,9 @@ def upscale_files(
     jobs, failures = distributed.from_first(plan(inputs, results) if first else None)
     for failure in failures if first else []:
         print(f"error: {failure}", file=sys.stderr)
-    for folder in {job.target.parent for job in jobs} if first else ():
-        remove_leftovers(folder, seconds=ABANDONED)
+    folders = {job.target.parent for job in jobs} if first else set()
+    for folder in folders:
+        remove_leftovers(folder, shared=True)
     tally = Tally(planned=len(jobs), failed=len(failures))
     if not jobs:
         return tally
@@ -65,7 +66,10 @@ def upscale_files(
         device = f"cuda:{distributed.local_rank() % torch.cuda.device_count()}"
     upscaler = load(weights, device, **settings)
     upscaler.check_pictures()
-    return sum(distributed.gather(_upscale_share(jobs, upscaler, results)), tally)
+    tally = sum(distributed.gather(_upscale_share(jobs, upscaler, results)), tally)
+    for folder in folders:  # those of a process killed a moment ago were too young before
+        remove_leftovers(folder, shared=True)
+    return tally
 
 
 def _upscale_share(jobs: Sequence[Job], upscaler: Upscaler, options: ResultOptions) -> Tally:

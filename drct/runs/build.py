@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 import traceback
 import warnings
 from collections.abc import Iterator
@@ -130,7 +131,7 @@ def training_loader(opt: dict[str, Any], seed: int, start: int) -> tuple[DataLoa
         batch_sampler=order,
         num_workers=_workers(options.num_worker_per_gpu * _gpus(opt)),
         pin_memory=on_gpu,
-        worker_init_fn=_leave_signals_to_parent,
+        worker_init_fn=_begin_worker,
     )
     return loader, len(dataset)
 
@@ -146,10 +147,17 @@ def _workers(wanted: int) -> int:
     return min(wanted, most)
 
 
-def _leave_signals_to_parent(worker: int) -> None:
+def _begin_worker(worker: int) -> None:
     """Let a loader worker ignore Ctrl-C and the job scheduler's signals, as it must serve until the run has saved."""
     for number in stop_signals():
         signal.signal(number, signal.SIG_IGN)
+    sys.excepthook = _silent_if_the_parent_is_gone
+
+
+def _silent_if_the_parent_is_gone(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """Take the place of `sys.excepthook`, where a thread that hands tensors over reports that its parent was killed."""
+    if not issubclass(kind, EOFError | ConnectionError):
+        sys.__excepthook__(kind, error, trace)
 
 
 @contextmanager

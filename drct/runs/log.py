@@ -6,6 +6,7 @@ from pathlib import Path
 
 from basicsr.utils import get_root_logger
 
+from drct.errors import DRCTError
 from drct.runs.ownership import Ownership
 from drct.runtime import distributed
 
@@ -39,16 +40,22 @@ class RunLog:
     def __enter__(self) -> "RunLog":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for name in LOGGERS:
             logging.getLogger(name).removeHandler(self._buffer)
         logging.getLogger("drct").removeHandler(self._terminal)
         for handler in self._others:
             handler.removeFilter(_is_shown)
         self._buffer.close()
-        if self._file:
-            self._file.close()
         self.ownership.release()
+        if self._file is None:
+            return
+        try:
+            self._file.close()
+        except OSError as error:  # a full disk
+            if kind is None:
+                reason = error.strerror or error
+                raise DRCTError(f"cannot write {self._file.baseFilename}: {reason}. Free space.") from error
 
     def write_to(self, path: Path) -> None:
         """Write all messages to a file from now on, starting with those so far; it also gets debug messages."""

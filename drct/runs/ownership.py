@@ -1,10 +1,10 @@
 """Only one run at a time writes to a folder."""
 
 import os
-from contextlib import suppress
 from pathlib import Path
 
 from drct.errors import DRCTError
+from drct.files import lock
 
 
 class Ownership:
@@ -33,7 +33,7 @@ class Ownership:
         if identity in self._held:
             return
         descriptor = os.open(folder, os.O_RDONLY)
-        if not _lock(descriptor):
+        if lock(descriptor) is False:
             os.close(descriptor)
             raise DRCTError(f"another run is writing to {folder}: wait for it, or set another name")
         self._held[identity] = descriptor
@@ -42,15 +42,3 @@ class Ownership:
         """Give all folders back."""
         while self._held:
             os.close(self._held.popitem()[1])
-
-
-def _lock(descriptor: int) -> bool:
-    """Lock a folder until its descriptor is closed. Returns False if another process has locked it."""
-    import fcntl  # not on Windows
-
-    with suppress(OSError):  # where locks are not supported
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-    return True
