@@ -2,15 +2,42 @@
 
 import logging
 import logging.handlers
+import sys
 from pathlib import Path
 
 from basicsr.utils import get_root_logger
 
-from drct.errors import DRCTError
 from drct.runs.ownership import Ownership
 from drct.runtime import distributed
 
 LOGGERS = ("basicsr", "drct")  # BasicSR's classes write to the first
+
+
+class _LogFile(logging.FileHandler):
+    """Log file that may be on a full disk: one line on stderr says that messages are missing in it."""
+
+    told = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Take the place of logging's traceback for each message that cannot be written."""
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):
+            self._tell(error)
+        else:
+            super().handleError(record)
+
+    def close(self) -> None:
+        """Write what is left and close the file."""
+        try:
+            super().close()
+        except OSError as error:
+            self._tell(error)
+
+    def _tell(self, error: OSError) -> None:
+        if not self.told:
+            self.told = True
+            reason = error.strerror or error
+            print(f"error: cannot write {self.baseFilename}, in which messages are missing: {reason}", file=sys.stderr)
 
 
 class RunLog:
@@ -34,34 +61,28 @@ class RunLog:
         for name in LOGGERS:
             logging.getLogger(name).setLevel(logging.DEBUG)
             logging.getLogger(name).addHandler(self._buffer)
-        self._file: logging.FileHandler | None = None
+        self._file: _LogFile | None = None
         self.ownership = Ownership()
 
     def __enter__(self) -> "RunLog":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, *_: object) -> None:
         for name in LOGGERS:
             logging.getLogger(name).removeHandler(self._buffer)
         logging.getLogger("drct").removeHandler(self._terminal)
         for handler in self._others:
             handler.removeFilter(_is_shown)
         self._buffer.close()
-        self.ownership.release()
-        if self._file is None:
-            return
-        try:
+        if self._file:
             self._file.close()
-        except OSError as error:  # a full disk
-            if kind is None:
-                reason = error.strerror or error
-                raise DRCTError(f"cannot write {self._file.baseFilename}: {reason}. Free space.") from error
+        self.ownership.release()
 
     def write_to(self, path: Path) -> None:
         """Write all messages to a file from now on, starting with those so far; it also gets debug messages."""
         if distributed.rank() != 0:
             return
-        self._file = logging.FileHandler(path, "a", encoding="utf-8")
+        self._file = _LogFile(path, "a", encoding="utf-8")
         self._file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s: %(message)s"))
         self._buffer.setTarget(self._file)
         self._buffer.flush()
