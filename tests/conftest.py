@@ -18,7 +18,7 @@ from spandrel.architectures.HAT import HAT as OriginalHAT  # noqa: N811
 from torch import nn
 
 import drct  # noqa: F401
-from drct.archs import variants
+from drct.archs import execution, variants
 from drct.archs.drct_arch import DRCT
 from drct.archs.hat_arch import HAT
 
@@ -63,6 +63,27 @@ def rescale_(network: nn.Module, seed: int = 0) -> None:
             else:
                 gain = 1.5 if "qkv" in name else 0.55 if "conv_last" in name else 1.0
                 p.copy_(noise * gain / p[0].numel() ** 0.5)
+
+
+def definition(network: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """What the definition computes, whatever the execution could do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(execution, "takes_over", lambda network: False)
+        return network(x)
+
+
+def check_gradients_of_definition(network: nn.Module) -> None:
+    """Compare the gradients of a float64 network in training with those of its definition, at equal random numbers."""
+    x = torch.rand(2, 3, 16, 20, dtype=torch.float64)
+    gradients = []
+    for run in (network, lambda x: definition(network, x)):
+        network.zero_grad()
+        torch.manual_seed(7)
+        run(x).square().sum().backward()
+        gradients.append({name: p.grad.clone() for name, p in network.named_parameters()})
+    for name, gradient in gradients[0].items():
+        scale = gradients[1][name].abs().max().clamp_min(1e-9)
+        assert (gradient - gradients[1][name]).abs().max() <= 1e-9 * scale, name
 
 
 def pair(scale: int, dtype: torch.dtype = torch.float32, **options) -> tuple[nn.Module, DRCT]:

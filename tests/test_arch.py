@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 import torch
-from conftest import TINY, VARIANTS, pair, rescale_
+from conftest import TINY, VARIANTS, check_gradients_of_definition, definition, pair, rescale_
 from spandrel.architectures.DRCT import DRCT as OriginalDRCT  # noqa: N811
 from torch.nn import functional as F
 
@@ -400,13 +400,6 @@ def loose_norm(channels):
     return torch.nn.LayerNorm(channels, eps=1e-3)
 
 
-def definition(network, x):
-    """What the definition computes, whatever the execution could do."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(execution, "takes_over", lambda network: False)
-        return network(x)
-
-
 @pytest.mark.parametrize(
     "options",
     [
@@ -441,16 +434,7 @@ def test_the_execution_computes_what_the_definition_does(options, size):
 def test_the_execution_has_the_gradients_of_the_definition(recompute, rates):
     network = DRCT(**TINY | {"upscale": 2, "use_checkpoint": recompute} | rates).double().train()
     rescale_(network)
-    x = torch.rand(2, 3, 16, 20, dtype=torch.float64)
-    gradients = []
-    for run in (network, lambda x: definition(network, x)):
-        network.zero_grad()
-        torch.manual_seed(7)
-        run(x).square().sum().backward()
-        gradients.append({name: p.grad.clone() for name, p in network.named_parameters()})
-    for name, gradient in gradients[0].items():
-        scale = gradients[1][name].abs().max().clamp_min(1e-9)
-        assert (gradient - gradients[1][name]).abs().max() <= 1e-9 * scale, name
+    check_gradients_of_definition(network)
 
 
 def test_dropout_drops_in_the_execution():

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 from conftest import HAT_TINY as TINY
-from conftest import OriginalHAT, rescale_
+from conftest import OriginalHAT, check_gradients_of_definition, definition, rescale_
 from conftest import hat_pair as pair
 from torch.nn import functional as F
 
@@ -32,13 +32,6 @@ VARIANTS = {
 }
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
 SIZES = [(16, 16), (48, 32), (32, 80)]
-
-
-def definition(network, x):
-    """What the definition computes, whatever the execution could do."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(execution, "takes_over", lambda network: False)
-        return network(x)
 
 
 def check_outputs(options, scale, size, batch, dtype):
@@ -208,16 +201,7 @@ def test_means_of_a_convolution_follow_from_sums_of_its_input(size, bias):
 def test_the_execution_has_the_gradients_of_the_definition(recompute, rates):
     network = HAT(**TINY | {"upscale": 2, "use_checkpoint": recompute} | rates).double().train()
     rescale_(network)
-    x = torch.rand(2, 3, 16, 20, dtype=torch.float64)
-    gradients = []
-    for run in (network, lambda x: definition(network, x)):
-        network.zero_grad()
-        torch.manual_seed(7)
-        run(x).square().sum().backward()
-        gradients.append({name: p.grad.clone() for name, p in network.named_parameters()})
-    for name, gradient in gradients[0].items():
-        scale = gradients[1][name].abs().max().clamp_min(1e-9)
-        assert (gradient - gradients[1][name]).abs().max() <= 1e-9 * scale, name
+    check_gradients_of_definition(network)
 
 
 def test_training_keeps_no_attention_matrix_and_checkpointing_little_at_all():

@@ -103,7 +103,7 @@ def test_exported_weights_and_their_description(tmp_path, kind):
     with torch.no_grad():
         assert torch.equal(again(x), network(x))
     if kind == "original":
-        original.load_state_dict(torch.load(path)["params"])
+        original.load_state_dict(torch.load(path, weights_only=True)["params"])
     found = describe(str(path), 30, 20)
     assert found["variant"] == "a HAT of 2 groups, 12 channels, compression by 3, windows of 4x4"
     assert found["operations"] == execution.operations(network, 20, 30)
@@ -149,7 +149,9 @@ def test_an_option_file_of_the_hat_project_trains_and_resumes_exactly(pairs):
     assert run_train(options) == 0
     options["train"]["total_iter"] = 4
     assert run_train(options, "--auto_resume") == 0
-    whole, resumed = (torch.load(f"experiments/{name}/models/net_g_4.pth") for name in ("whole", "run"))
+    whole, resumed = (
+        torch.load(f"experiments/{name}/models/net_g_4.pth", weights_only=True) for name in ("whole", "run")
+    )
     for entry in ("params", "params_ema"):
         for name, value in whole[entry].items():
             assert torch.equal(value, resumed[entry][name]), name

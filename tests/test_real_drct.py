@@ -230,7 +230,9 @@ def test_the_hat_project_s_names_of_these_models(gt, kind):
         assert run_in_here(options(model, total_iter=2) | {"name": name})[0] == 0
     networks = ("net_g", "net_d") if kind == "GAN" else ("net_g",)
     for network in networks:
-        one, other = (torch.load(f"experiments/{name}/models/{network}_latest.pth") for name in ("HAT", "DRCT"))
+        one, other = (
+            torch.load(f"experiments/{name}/models/{network}_latest.pth", weights_only=True) for name in ("HAT", "DRCT")
+        )
         assert_equal(one, other, network)
 
 

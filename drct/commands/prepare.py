@@ -120,10 +120,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _report(images: "PreparedImages", output: Path) -> int:
-    kept = f", {images.kept} that existed kept (--overwrite replaces them)" if images.kept else ""
+    kept = _kept(images.kept)
     print(f"{images.prepared} of {images.found} images prepared in {output}: {images.written} files written{kept}")
     print_failures(images.failures, "failed")
     return int(bool(images.failures))
+
+
+def _kept(number: int) -> str:
+    return f", {number} that existed kept (--overwrite replaces them)" if number else ""
 
 
 def _degrade(args: Namespace) -> int:
@@ -138,8 +142,8 @@ def _degrade(args: Namespace) -> int:
 
     recipe = read_recipe(args.recipe)
     done = degrade_folder(args.source, args.output, recipe, args.scale, args.seed, args.overwrite, args.processes)
-    kept = f", {done.kept} that existed kept (--overwrite replaces them)" if done.kept else ""
-    print(f"{done.written} of {done.found} images degraded in {args.output}{kept}; what each got: {done.listed_in}")
+    degraded = f"{done.written} of {done.found} images degraded in {args.output}{_kept(done.kept)}"
+    print(f"{degraded}; what each got: {done.listed_in}")
     print_failures(done.failures, "failed")
     return int(bool(done.failures))
 

@@ -14,7 +14,7 @@ from drct.data.image_lists import find_images
 from drct.data.parallel import run_parallel
 from drct.errors import DRCTError
 from drct.files import AlreadyExistsError, remove_leftovers, write_text
-from drct.images.bgr import as_float, read_image, write_png
+from drct.images.bgr import as_float, as_uint8, read_image, write_png
 
 GT_MULTIPLE = 12  # divisible by the scales 2, 3 and 4
 BENCHMARK_NAME = re.compile(r"(?P<name>.*?)[_-]?(SRF_\d+[_-]?)?(?P<kind>HR|LR)")
@@ -54,8 +54,7 @@ def reduce_image(image: np.ndarray, scale: int) -> np.ndarray:
 
 
 def _resize(image: np.ndarray, factor: float) -> np.ndarray:
-    resized = imresize(as_float(image), factor)
-    return (resized * 255).round().clip(0, 255).astype(np.uint8)
+    return as_uint8(imresize(as_float(image), factor))
 
 
 def copy_name(name: str, factor: float) -> str:

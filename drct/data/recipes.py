@@ -17,7 +17,7 @@ from drct.data.degradation import Degradation
 from drct.data.prepare import reduce_image
 from drct.data.realesrgan_dataset import BlurKernels, final_kernel
 from drct.errors import DRCTError, did_you_mean
-from drct.images.bgr import as_float
+from drct.images.bgr import as_float, as_uint8
 from drct.schema.options import TrainingOptions
 from drct.seeding import DEGRADATION, generators_kept, seed_all
 
@@ -45,7 +45,7 @@ def _blur(image: np.ndarray, sigma: float, _: np.random.Generator) -> np.ndarray
 
 
 def _add_noise(image: np.ndarray, sigma: float, draws: np.random.Generator) -> np.ndarray:
-    return _eight_bit(image + draws.normal(0, sigma, image.shape))
+    return (image + draws.normal(0, sigma, image.shape)).round().clip(0, 255).astype(np.uint8)
 
 
 def _resize(image: np.ndarray, factor: float, _: np.random.Generator) -> np.ndarray:
@@ -134,8 +134,8 @@ class TrainingRecipe:
             lq = degradation.degrade(
                 torch.from_numpy(rgb)[None], *(torch.from_numpy(kernel)[None] for kernel in kernels)
             )
-        bgr = lq[0].numpy().transpose(1, 2, 0)[..., ::-1]
-        return _eight_bit(bgr * 255), degradation.drawn()
+        bgr = np.ascontiguousarray(lq[0].numpy().transpose(1, 2, 0)[..., ::-1])
+        return as_uint8(bgr), degradation.drawn()
 
 
 def _parse_step(part: str, text: str) -> Step:
@@ -159,8 +159,4 @@ def _parse_step(part: str, text: str) -> Step:
 
 
 def _reduced(image: np.ndarray, scale: int) -> np.ndarray:
-    return reduce_image(image, scale) if scale > 1 else _eight_bit(as_float(image) * 255)
-
-
-def _eight_bit(image: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(image.round().clip(0, 255).astype(np.uint8))
+    return reduce_image(image, scale) if scale > 1 else as_uint8(as_float(image))

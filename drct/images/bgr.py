@@ -69,6 +69,11 @@ def as_float(image: np.ndarray) -> np.ndarray:
     return image.astype(np.float32) / 255 if image.dtype == np.uint8 else image
 
 
+def as_uint8(image: np.ndarray) -> np.ndarray:
+    """Round a float image, [0, 1] but for some overshooting, to uint8."""
+    return (image * 255).round().clip(0, 255).astype(np.uint8)
+
+
 def write_png(path: str | os.PathLike, image: np.ndarray, replace: bool = True) -> None:
     """Write (H, W, 3) BGR or (H, W) gray uint8 as PNG; the file appears whole or not at all.
 

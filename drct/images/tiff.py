@@ -58,7 +58,8 @@ def read_tiff(file: BinaryIO) -> TiffPicture:
     with tifffile.TiffFile(file) as tiff:
         number, pages = _choose_page(tiff)
         page = tiff.pages[number]
-        assert isinstance(page, tifffile.TiffPage)  # frames are made only on demand
+        if not isinstance(page, tifffile.TiffPage):  # frames, which share the tags of another page, are made on demand
+            raise DRCTError("its first page of full resolution has no tags of its own")
         size = file.seek(0, os.SEEK_END)
         parts = list(zip(page.dataoffsets, page.databytecounts, strict=True))
         if len(parts) < math.prod(page.chunked) or any(count == 0 or start + count > size for start, count in parts):

@@ -259,7 +259,7 @@ class DRCTModel(SRModel):
         self.applied += finite
         if finite:
             return
-        losses = ", ".join(f"{name} {loss:.4g}" for name, loss in self.losses.items())
+        losses = self._losses_in_words()
         if self.skipped_in_a_row >= SKIPPED_AT_MOST:
             raise DRCTError(
                 f"training stopped at iteration {current_iter}: loss or gradient was not finite in "
@@ -274,11 +274,14 @@ class DRCTModel(SRModel):
     def check_outcome(self) -> None:
         """Raise `DRCTError` if steps were taken, but loss or gradient was finite in none: nothing was trained."""
         if self.skipped_in_a_row and not self.applied:
-            losses = ", ".join(f"{name} {loss:.4g}" for name, loss in self.losses.items())
             raise DRCTError(
                 f"nothing was trained: loss or gradient was not finite in any of {self.skipped_in_a_row} steps "
-                f"({losses}). Look at the data, or try a lower train.optim_g.lr, more steps or precision bf16 or fp32"
+                f"({self._losses_in_words()}). Look at the data, or try a lower train.optim_g.lr, more steps or "
+                "precision bf16 or fp32"
             )
+
+    def _losses_in_words(self) -> str:
+        return ", ".join(f"{name} {loss:.4g}" for name, loss in self.losses.items())
 
     def get_current_log(self) -> dict[str, float]:
         """Return the losses of the last step and the gradient's norm, averaged over the processes: call it in all."""

@@ -16,6 +16,7 @@ from drct.evaluation.metrics import check_type
 from drct.files import expanded, is_file, is_folder
 from drct.models.optimizers import OPTIMIZERS, SCHEDULES
 from drct.runs.first_check import NEED_FOLDERS, PREPARE_HINT, WEIGHTS_HINTS
+from drct.runtime.registry import names_in
 from drct.schema.options import Arguments, Dataset, FrameNetwork, Metric, Options, Section, TrainingOptions, known_keys
 from drct.text import brief
 
@@ -116,9 +117,8 @@ def _check_types(options: Options, file: str) -> None:
     if isinstance(options, TrainingOptions):
         losses = {key: getattr(options.train, key) for key in ("pixel_opt", "perceptual_opt", "gan_opt", "ldl_opt")}
         named += [(f"train.{key}.type", loss.type, registry.LOSS_REGISTRY) for key, loss in losses.items() if loss]
-    # Registry.get also finds a name with this suffix, and prints; `in` does neither
     choices: list[tuple[str, str, Collection[str]]] = [
-        (key, name, {known.removesuffix("_basicsr") for known, _ in registered}) for key, name, registered in named
+        (key, name, names_in(registered)) for key, name, registered in named
     ]
     if isinstance(options, TrainingOptions):
         choices.append(("train.optim_g.type", options.train.optim_g.type, OPTIMIZERS.keys()))
