@@ -18,7 +18,9 @@ setup(
     python_requires=">=3.10,<3.13",  # BasicSR does not install on 3.13
     install_requires=(root / "requirements.txt").read_text(encoding="utf-8").split(),
     entry_points={"console_scripts": ["drct=drct.cli:entry_point"]},
-    data_files=[("share/drct", ["experiments/pretrained_models/DRCT-XS_SRx4.pth"])],  # see drct/inference/weights.py
+    data_files=[  # see drct/runtime/weight_files.py
+        ("share/drct", [f"experiments/pretrained_models/{name}_SRx4.pth" for name in ("DRCT-XS", "Real-DRCT-XS")])
+    ],
     extras_require={
         "bench": ["matplotlib>=3.7", "onnx>=1.15", "onnxruntime>=1.17", "openvino>=2024.0", "spandrel>=0.4.1"],
         "curves": ["matplotlib>=3.7"],

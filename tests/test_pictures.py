@@ -379,3 +379,34 @@ def test_pillow_images_without_a_known_white_are_refused():
         from_pil(Image.new("I", (3, 3), 70000))
     with pytest.raises(DRCTError, match="from 0 to 255, not from 0 to 1"):
         from_pil(Image.linear_gradient("L").convert("F"))
+
+
+def test_the_quality_of_a_jpeg_is_read_from_its_tables(tmp_path):
+    image = Image.fromarray(scene(24, 24))
+    for quality in (1, 2, 10, 25, 30, 40, 49, 50, 51, 75, 89, 90, 91, 95, 98, 100):
+        image.save(tmp_path / "a.jpg", quality=quality)
+        picture = read_picture(tmp_path / "a.jpg")
+        assert (picture.lossy, picture.quality) == (True, quality)
+        assert from_pil(Image.open(tmp_path / "a.jpg")).quality == quality
+    image.save(tmp_path / "gray.jpg", qtables=[[20] * 64], quality=50)  # of no program's scale
+    assert 60 < read_picture(tmp_path / "gray.jpg").quality < 90
+
+
+def test_formats_that_lose_something_are_told_from_those_that_do_not(tmp_path):
+    image = Image.fromarray(scene(24, 24))
+    written = {
+        "a.png": ({}, False),
+        "a.tif": ({}, False),
+        "a.bmp": ({}, False),
+        "a.gif": ({}, False),
+        "lossy.webp": ({"quality": 80}, True),
+        "whole.webp": ({"lossless": True}, False),
+        "a.avif": ({"quality": 60}, True),
+        "a.jpg": ({}, True),
+    }
+    for name, (options, lossy) in written.items():
+        image.save(tmp_path / name, **options)
+        assert read_picture(tmp_path / name).lossy == lossy, name
+    # Alpha is coded without loss, in a chunk of its own
+    Image.fromarray(scene(24, 24, 4)).save(tmp_path / "alpha.webp", quality=80)
+    assert read_picture(tmp_path / "alpha.webp").lossy

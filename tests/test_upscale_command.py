@@ -73,6 +73,19 @@ def test_folders_keep_their_tree(tiny, workplace):
     assert files_below("two") == sorted([f"in/{name}" for name in expected] + ["more/in/a.png"])
 
 
+def test_one_line_tells_which_weights_were_taken(workplace, capfd):
+    save("in/a.png")
+    Image.fromarray(photo(9, 14)).save("in/b.jpg", quality=50)
+    Image.fromarray(photo(9, 14)).save("in/c.jpg", quality=60)
+    assert drct_main(["upscale", "in", "--device", "cpu"]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith("weights: 2 images by Real-DRCT-XS_SRx4, for compressed photographs (WebP, AVIF, JPEG")
+    assert "; 1 image by DRCT-XS_SRx4, for clean images (lossless, or JPEG of quality 90 or above)." in lines[0]
+    assert drct_main(["upscale", "in", "-o", "one", "--weights", "DRCT-XS_SRx4", "--device", "cpu"]) == 0
+    assert "weights" not in capfd.readouterr().out
+
+
 def test_patterns_suffixes_and_formats(tiny, workplace):
     for name in ("scans/1.png", "scans/2.png", "scans/3.jpg"):
         save(name)

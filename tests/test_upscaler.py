@@ -20,9 +20,10 @@ from drct.archs.drct_plain_arch import DRCTPlain
 from drct.archs.traits import NetworkTraits
 from drct.archs.variants import drct_options
 from drct.errors import DRCTError
+from drct.images.pictures import read_picture
 from drct.inference import upscale
 from drct.inference.weights import read_network
-from drct.runtime.weight_files import available, find_weights
+from drct.runtime.weight_files import DEFAULT_WEIGHTS, PHOTO_WEIGHTS, available, find_weights
 
 
 def tiny(scale=2, **options):
@@ -170,6 +171,25 @@ def test_weights_of_odd_shapes_and_paths_that_are_no_models_of_the_hub_are_expla
     for path in ("./DRCT-XS", "../x", "weights/DRCT", "weigths/DRCT.ckpt", "~nobody/x"):
         with pytest.raises(DRCTError, match=f"no weights {path}"):
             drct.load(path)
+
+
+def test_auto_takes_the_weights_that_suit_the_picture(workplace):
+    automatic = drct.load(device="cpu", precision="fp32")
+    clean, for_photos = (drct.load(name, "cpu", "fp32") for name in (DEFAULT_WEIGHTS, PHOTO_WEIGHTS))
+    image = Image.fromarray(photo(9, 14))
+    expected = {"a.png": clean, "fine.jpg": clean, "coarse.jpg": for_photos, "a.webp": for_photos}
+    image.save("a.png")
+    image.save("fine.jpg", quality=90)
+    image.save("coarse.jpg", quality=89)
+    image.save("a.webp", quality=90)
+    for name, upscaler in expected.items():
+        assert np.array_equal(automatic.upscale(name), upscaler.upscale(name)), name
+        assert automatic.for_picture(read_picture(name)).name == upscaler.name
+    opened = Image.open("coarse.jpg")
+    assert np.array_equal(automatic.upscale(opened), for_photos.upscale("coarse.jpg"))
+    pixels = np.asarray(opened)  # which do not tell that they were compressed
+    assert np.array_equal(automatic.upscale(pixels), clean.upscale(pixels))
+    assert not np.array_equal(clean.upscale(pixels), for_photos.upscale(pixels))
 
 
 def test_names_that_do_not_exist_are_explained(workplace):

@@ -127,6 +127,26 @@ def test_networks_are_kept_but_not_more_than_a_few(workplace, monkeypatch):
     assert service.upscaler("b").network is service.upscaler("b", self_ensemble=True).network
 
 
+def test_weights_are_chosen_by_the_image_and_named(service, workplace):
+    Image.fromarray(photo(9, 14)).save("photo.jpg", quality=60)
+    Image.fromarray(photo(9, 14)).save("photo.png")
+    for name, weights in (("photo.jpg", "Real-DRCT-XS_SRx4"), ("photo.png", "DRCT-XS_SRx4")):
+        result = service.upscale(Path(name), "auto")
+        assert f"automatic choice: {weights}" in result.summary
+        assert "automatic" not in service.upscale(Path(name), weights).summary
+        expected = drct.load(weights, "cpu", "fp32").upscale(name)
+        assert np.array_equal(np.asarray(Image.open(result.file)), np.asarray(expected))
+
+
+def test_the_page_offers_a_choice_only_where_there_is_one(monkeypatch):
+    monkeypatch.setattr(server, "available", lambda: ["DRCT-XS_SRx4", "Real-DRCT-XS_SRx4", "mine"])
+    names = ["auto", "Real-DRCT-XS_SRx4", "DRCT-XS_SRx4", "mine"]
+    assert [name for _, name in server._choices([])] == names
+    assert [name for _, name in server._choices(["given.pth"])] == ["given.pth", *names]
+    monkeypatch.setattr(server, "available", lambda: ["DRCT-XS_SRx4", "mine"])
+    assert [name for _, name in server._choices([])] == ["DRCT-XS_SRx4", "mine"]
+
+
 def test_images_are_computed_one_at_a_time(service, weights):
     Image.fromarray(photo(8, 8)).save("photo.png")
     computing: list[int] = []
@@ -342,7 +362,7 @@ def test_users_wait_their_turn_and_no_more_than_a_few(workplace, monkeypatch):
             raise DRCTError(f"so much for {path.name}")
 
     monkeypatch.setattr(web_page, "QUEUE", 1)
-    page = web_page.build_page(Slow(workplace, 1), ["weights"], [])
+    page = web_page.build_page(Slow(workplace, 1), [("any", "weights")], [])
     Image.new("L", (8, 8)).save("photo.png")
     call = {"data": [{"path": str(workplace / "photo.png")}, "weights", False, False]}
     _, url, _ = page.launch(quiet=True, prevent_thread_lock=True, ssr_mode=False)

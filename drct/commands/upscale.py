@@ -4,13 +4,14 @@ import logging
 import os
 import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drct.commands.common import add_device, add_precision, add_tile, command_parser, print_failures
 from drct.errors import one_line_errors
 from drct.files import expanded
-from drct.runtime.weight_files import DEFAULT_WEIGHTS, check_weights
+from drct.runtime.weight_files import AUTO, CLEAN_QUALITY, DEFAULT_WEIGHTS, PHOTO_WEIGHTS, check_weights
 from drct.text import count
 
 if TYPE_CHECKING:
@@ -34,8 +35,11 @@ def argument_parser() -> ArgumentParser:
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="image, folder, or pattern such as '*.png'")
     output = "folder, or file for one image; default: upscaled"
     parser.add_argument("-o", "--output", type=Path, default=Path("upscaled"), help=output)
-    weights = "file or name; default: %(default)s, which comes with the project"
-    parser.add_argument("--weights", default=DEFAULT_WEIGHTS, help=weights)
+    weights = (
+        f"file or name; default: auto, which takes {PHOTO_WEIGHTS} for images that were compressed with loss, "
+        f"{DEFAULT_WEIGHTS} for others; both come with the project"
+    )
+    parser.add_argument("--weights", default=AUTO, help=weights)
     outscale = "resize results to this factor; default: the network's"
     parser.add_argument("--outscale", type=_factor, metavar="FACTOR", help=outscale)
     parser.add_argument("--suffix", default="", help="add this to the names of results, such as _x4")
@@ -98,6 +102,8 @@ def _upscale(args: Namespace, results: "ResultOptions") -> int:
     start = time.monotonic()
     tally = upscale_files(args.inputs, results, args.weights, args.device, **settings)
     if rank() == 0:
+        if args.weights == AUTO and tally.upscaled:
+            print(_choice(tally.weights))
         words = [f"{count(tally.upscaled, 'image')} upscaled into {results.output}"]
         if tally.upscaled:
             words.append(f"{tally.pixels / 1e6:.2f} megapixels in {time.monotonic() - start:.1f} s")
@@ -105,3 +111,13 @@ def _upscale(args: Namespace, results: "ResultOptions") -> int:
         words += [f"{tally.failed} failed"] * bool(tally.failed)
         print(", ".join(words))
     return 2 if not tally.planned else int(tally.failed > 0)
+
+
+def _choice(taken: Counter[str]) -> str:
+    """Tell which weights were taken for how many images."""
+    why = {
+        DEFAULT_WEIGHTS: f"for clean images (lossless, or JPEG of quality {CLEAN_QUALITY} or above)",
+        PHOTO_WEIGHTS: f"for compressed photographs (WebP, AVIF, JPEG of quality below {CLEAN_QUALITY})",
+    }
+    words = [f"{count(number, 'image')} by {name}, {why[name]}" for name, number in taken.most_common()]
+    return f"weights: {'; '.join(words)}. --weights NAME takes one for all"

@@ -52,6 +52,13 @@ def stored_bits(start: bytes, format: str | None) -> int:
     return 0
 
 
+def is_lossy(start: bytes, format: str | None) -> bool:
+    """Return whether a format, or for WebP the file that starts so, leaves out what the eye hardly sees."""
+    if format == "WEBP":
+        return b"VP8 " in start and b"VP8L" not in start  # a picture in a chunk of this name
+    return format in ("JPEG", "MPO", "AVIF")
+
+
 def avif_colour(start: bytes) -> tuple[tuple[bytes, bytes], ...]:
     """Return the colour that an AVIF file declares by codes (nclx), as PNG's cICP, if it is not sRGB."""
     position = start.find(b"colrnclx") + 8

@@ -1,6 +1,8 @@
-"""Segments of JPEG files that hold metadata for which Pillow has no words."""
+"""What JPEG files hold for which Pillow has no words: segments of metadata, and the quality they were saved with."""
 
 import struct
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from drct.images.iptc import resources_with
 from drct.images.metadata import Density, Metadata
@@ -11,6 +13,33 @@ ICC = b"ICC_PROFILE\0"
 PHOTOSHOP = b"Photoshop 3.0\0"
 # Beginnings of segments about how the file is stored, or which are read elsewhere
 KNOWN = (b"JFIF\0", b"JFXX\0", b"Exif\0\0", XMP, b"MPF\0", b"Adobe", b"Ducky", PHOTOSHOP, ICC)
+
+# The standard's example table for brightness (ITU-T T.81, table K.1), which nearly all programs scale
+_STANDARD = (
+    *(16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55),
+    *(14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51, 87, 80, 62),
+    *(18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92),
+    *(49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99),
+)
+
+
+def quality_of(tables: Mapping[int, Sequence[int]]) -> int | None:
+    """Estimate the quality that a JPEG file was saved with, 1 to 100 as in libjpeg, from its quantization tables.
+
+    It is the quality whose table of brightness has the nearest sum, which also compares tables of other programs.
+    Returns None if there is no table of brightness.
+    """
+    table = tables.get(0)
+    if not table:
+        return None
+    return min(range(100, 0, -1), key=lambda quality: abs(_sum_at(quality) - sum(table)))
+
+
+@lru_cache(100)
+def _sum_at(quality: int) -> int:
+    """Return the sum of the table of brightness that libjpeg writes at a quality."""
+    percent = 5000 // quality if quality < 50 else 200 - 2 * quality
+    return sum(min(255, max(1, (step * percent + 50) // 100)) for step in _STANDARD)
 
 
 def metadata_segments(metadata: Metadata) -> bytes:

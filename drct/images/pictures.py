@@ -17,8 +17,8 @@ from drct.files import write_bytes
 from drct.images.depth import convert_depth, to_float32
 from drct.images.exif import apply_orientation, with_density
 from drct.images.found import Found, found_by_pillow
-from drct.images.headers import HEADER, avif_colour, stored_bits, unread_info
-from drct.images.jpeg import metadata_segments, with_jfif_density
+from drct.images.headers import HEADER, avif_colour, is_lossy, stored_bits, unread_info
+from drct.images.jpeg import metadata_segments, quality_of, with_jfif_density
 from drct.images.metadata import Metadata, fit_metadata
 from drct.images.native import quiet_stderr
 from drct.images.png16 import decode_png16, encode_png16
@@ -63,6 +63,8 @@ class Picture:
     format: str = "PNG"  # Pillow's name of the file format
     metadata: Metadata = Metadata()
     note: str = ""  # for the user, such as "animated: only the first of its 12 frames is taken"
+    lossy: bool = False  # whether its file is of a kind that leaves out what the eye hardly sees
+    quality: int | None = None  # that a JPEG was saved with, 1 to 100, estimated
 
 
 def read_picture(path: str | os.PathLike) -> Picture:
@@ -113,7 +115,10 @@ def from_pil(image: Image.Image) -> Picture:
     pixels, profile, note = _pixels(image)
     found = found_by_pillow(image)
     found.icc_profile = profile
-    return _picture(pixels, image.format or "PNG", found, note)
+    picture = _picture(pixels, image.format or "PNG", found, note)
+    picture.quality = quality_of(getattr(image, "quantization", {}))  # of JPEG only
+    picture.lossy = picture.quality is not None
+    return picture
 
 
 def _picture(pixels: np.ndarray, format: str, found: Found, *notes: str) -> Picture:
@@ -208,6 +213,7 @@ def _read_by_pillow(file: BinaryIO) -> Picture:
         start = file.read(HEADER)
         if image.format == "AVIF" and not picture.metadata.icc_profile:
             picture.metadata = replace(picture.metadata, colour=avif_colour(start))
+        picture.lossy = is_lossy(start, image.format)
         reduced = _reduced(stored_bits(start, image.format), picture.pixels)
         picture.note = _join(_first_of(count, image.format), reduced, picture.note)
     return picture

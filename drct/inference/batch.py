@@ -2,9 +2,10 @@
 
 import logging
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,10 @@ class Tally:
     skipped: int = 0  # images whose result existed
     failed: int = 0  # inputs and images that could not be upscaled
     pixels: int = 0  # of the results written
+    weights: Counter[str] = field(default_factory=Counter)  # results written, by the name of the weights
 
     def __add__(self, other: "Tally") -> "Tally":
-        return Tally(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
+        return Tally(**{name: mine + getattr(other, name) for name, mine in vars(self).items()})
 
 
 def upscale_files(
@@ -80,9 +82,10 @@ def _upscale_share(jobs: Sequence[Job], upscaler: Upscaler, options: ResultOptio
             job = jobs[number]
             try:
                 with shown.image(number, job.source.name):
-                    pixels, told = _upscale_file(job, upscaler, options)
+                    pixels, told, used = _upscale_file(job, upscaler, options)
                 tally.upscaled += 1
                 tally.pixels += pixels
+                tally.weights[used] += 1
                 for note in told:
                     shown.write(f"note: {job.source}: {note}")
             except KeyboardInterrupt:
@@ -97,8 +100,8 @@ def _upscale_share(jobs: Sequence[Job], upscaler: Upscaler, options: ResultOptio
     return tally
 
 
-def _upscale_file(job: Job, upscaler: Upscaler, options: ResultOptions) -> tuple[int, list[str]]:
-    """Upscale a file. Returns the number of pixels of the result, and notes for the user.
+def _upscale_file(job: Job, upscaler: Upscaler, options: ResultOptions) -> tuple[int, list[str], str]:
+    """Upscale a file. Returns the number of pixels of the result, notes for the user, and the name of the weights.
 
     Raises:
         AlreadyExistsError: if the result exists and is not to be replaced.
@@ -107,12 +110,14 @@ def _upscale_file(job: Job, upscaler: Upscaler, options: ResultOptions) -> tuple
     if job.target.exists() and not replace:
         raise AlreadyExistsError(f"{job.target} exists")
     picture = read_picture(job.source)
+    upscaler = upscaler.for_picture(picture)
     height, width = picture.pixels.shape[:2]
     check_size(job.target, *upscaler.size(height, width, options.outscale))
     with notes.collected() as found:
         result = upscaler.upscale_picture(picture, options.outscale, options.wrap)
     lost = write_picture(job.target, result, options.quality, replace)
-    return result.pixels.shape[0] * result.pixels.shape[1], [note for note in (result.note, *found, lost) if note]
+    told = [note for note in (result.note, *found, lost) if note]
+    return result.pixels.shape[0] * result.pixels.shape[1], told, upscaler.name
 
 
 def _reason(error: Exception, source: Path) -> str:

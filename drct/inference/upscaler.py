@@ -19,7 +19,8 @@ from drct.inference.alpha import fill_invisible, settle
 from drct.inference.memory import TILE_PAD
 from drct.inference.runner import NetworkRunner, Tile
 from drct.inference.tiling import continue_periodically, whole_windows
-from drct.inference.weights import DEFAULT_WEIGHTS, read_network
+from drct.inference.weights import read_network
+from drct.runtime.weight_files import AUTO, CLEAN_QUALITY, DEFAULT_WEIGHTS, PHOTO_WEIGHTS
 
 LARGEST_OUTSCALE = 1000  # times the sides of the image
 CONTEXT = 4  # windows of a texture's repetition around it; a change of what lies beyond them is lost in rounding
@@ -28,7 +29,7 @@ ImageT = TypeVar("ImageT", str, os.PathLike, Image.Image, np.ndarray, Tensor)
 
 
 def load(
-    weights: str | os.PathLike = DEFAULT_WEIGHTS,
+    weights: str | os.PathLike = AUTO,
     device: str | torch.device | None = None,
     precision: str = "auto",
     tile: Tile | int | str | None = "auto",
@@ -38,7 +39,8 @@ def load(
 
     Args:
         weights: A file, a name such as 'DRCT-XS_SRx4' (see `drct.inference.weights`), a folder of `save_pretrained` or
-            a model on the Hugging Face Hub. The network follows from the weights.
+            a model on the Hugging Face Hub. The network follows from the weights. 'auto' takes those that come with
+            the project: `AutomaticUpscaler` chooses by the image.
         device, precision, tile, self_ensemble: See `drct.inference.runner.NetworkRunner`.
 
     Raises:
@@ -53,12 +55,25 @@ def load(
     >>> upscaler.upscale("photo.png").size  # which has 16x12 pixels
     (64, 48)
     """
+    settings = {"device": device, "precision": precision, "tile": tile, "self_ensemble": self_ensemble}
+    return AutomaticUpscaler(**settings) if weights == AUTO else _load(weights, **settings)
+
+
+def _load(weights: str | os.PathLike, **settings: Any) -> "Upscaler":
     loaded = read_network(weights)
-    return Upscaler(loaded.network, device, precision, tile, self_ensemble, loaded.traits)
+    upscaler = Upscaler(loaded.network, **settings, traits=loaded.traits)
+    upscaler.name = loaded.name
+    return upscaler
 
 
 class Upscaler(NetworkRunner):
     """A super-resolution network that upscales pictures, arrays and tensors. See `NetworkRunner` for the arguments."""
+
+    name = ""  # of its weights
+
+    def for_picture(self, picture: Picture) -> "Upscaler":
+        """Return the upscaler that a picture gets: this one, unless it is chosen by the picture."""
+        return self
 
     def upscale(self, image: ImageT, outscale: float | None = None, wrap: bool = False) -> Any:
         """Upscale an image of any size.
@@ -131,7 +146,7 @@ class Upscaler(NetworkRunner):
         """Upscale a picture, which keeps its depth and metadata, and its printed size. See `upscale`."""
         pixels = self.upscale_pixels(picture.pixels, outscale, wrap)
         metadata = picture.metadata.enlarged(self.scale if outscale is None else outscale)
-        return replace(picture, pixels=pixels, metadata=metadata)
+        return replace(picture, pixels=pixels, metadata=metadata, lossy=False, quality=None)
 
     def upscale_pixels(self, pixels: np.ndarray, outscale: float | None = None, wrap: bool = False) -> np.ndarray:
         """Upscale an array with channels as in `upscale`: (H, W, C) -> (H * scale, W * scale, C) of the same dtype.
@@ -186,6 +201,45 @@ class Upscaler(NetworkRunner):
             result = enlarge(x)
         size = self.size(height, width, outscale)
         return result if result.shape[-2:] == size else _resized(result, size, wrap)
+
+
+def weights_for(picture: Picture) -> str:
+    """Choose, of the weights that come with the project, those that suit a picture.
+
+    Pictures that were compressed with loss get `PHOTO_WEIGHTS`, which do not take the traces of compression for
+    details: JPEG of a quality below `CLEAN_QUALITY`, WebP and AVIF. All others get `DEFAULT_WEIGHTS`.
+    """
+    return PHOTO_WEIGHTS if picture.lossy and (picture.quality or 0) < CLEAN_QUALITY else DEFAULT_WEIGHTS
+
+
+class AutomaticUpscaler(Upscaler):
+    """Upscales with the weights that come with the project, those that suit the picture better.
+
+    `weights_for` chooses for pictures. Arrays and tensors, which do not tell where they come from, get
+    `DEFAULT_WEIGHTS`. Settings are those of `load`.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        loaded = read_network(DEFAULT_WEIGHTS)
+        super().__init__(loaded.network, **settings, traits=loaded.traits)
+        self.name = loaded.name
+        self._settings = settings
+        self._for_photographs: Upscaler | None = None
+
+    def for_picture(self, picture: Picture) -> Upscaler:
+        """Return the upscaler with the weights that suit the picture."""
+        if weights_for(picture) == self.name:
+            return self
+        if self._for_photographs is None:
+            self._for_photographs = _load(PHOTO_WEIGHTS, **self._settings)
+        return self._for_photographs
+
+    def upscale_picture(self, picture: Picture, outscale: float | None = None, wrap: bool = False) -> Picture:
+        """Upscale a picture as `Upscaler.upscale_picture` does, with the weights that suit it."""
+        chosen = self.for_picture(picture)
+        if chosen is not self:
+            return chosen.upscale_picture(picture, outscale, wrap)
+        return super().upscale_picture(picture, outscale, wrap)
 
 
 def _resized(x: Tensor, size: tuple[int, int], wrap: bool) -> Tensor:

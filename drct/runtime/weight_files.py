@@ -9,7 +9,10 @@ from pathlib import Path
 from drct.errors import DRCTError, did_you_mean
 from drct.files import expanded
 
-DEFAULT_WEIGHTS = "DRCT-XS_SRx4"  # comes with the project
+DEFAULT_WEIGHTS = "DRCT-XS_SRx4"  # comes with the project, for clean images
+PHOTO_WEIGHTS = "Real-DRCT-XS_SRx4"  # comes with the project, for photographs that were compressed
+CLEAN_QUALITY = 90  # of a JPEG, from which the weights for clean images are the better ones, see docs/real-photos.md
+AUTO = "auto"  # in place of a name: chosen by the image
 WEIGHT_SUFFIXES = (".pth", ".safetensors", ".pt")
 _PRETRAINED = Path("experiments", "pretrained_models")
 
@@ -48,8 +51,9 @@ def find_weights(name: str | os.PathLike) -> Path:
 
 def check_weights(name: str | os.PathLike) -> None:
     """Raise `DRCTError` if there are no weights of this name here, and it is not a name on the Hugging Face Hub."""
-    if not is_on_hub(str(name)):
-        find_weights(name)
+    for each in (DEFAULT_WEIGHTS, PHOTO_WEIGHTS) if name == AUTO else (name,):
+        if not is_on_hub(str(each)):
+            find_weights(each)
 
 
 def is_on_hub(name: str) -> bool:

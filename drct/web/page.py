@@ -13,8 +13,12 @@ QUEUE = 16  # images that may wait; more are refused
 KEEP = 3600  # seconds; uploads and results that are older are deleted, checked at this interval
 
 
-def build_page(service: Service, weights: list[str], examples: list[Path]) -> gr.Blocks:
-    """Return the page, ready to launch, with the weights (the first is selected) and example images to choose from."""
+def build_page(service: Service, weights: list[tuple[str, str]], examples: list[Path]) -> gr.Blocks:
+    """Return the page, ready to launch, with weights and example images to choose from.
+
+    Each of the weights is a label and a name; the first are selected.
+    """
+    names = [name for _, name in weights]
 
     def upscale(
         uploaded: dict[str, Any] | None,
@@ -28,7 +32,7 @@ def build_page(service: Service, weights: list[str], examples: list[Path]) -> gr
                 raise DRCTError("choose an image first")
             path = Path(uploaded["path"]).resolve()
             # The page sends only paths of uploads, but requests need not come from the page
-            if not path.is_relative_to(Path(picture.GRADIO_CACHE).resolve()) or name not in weights:
+            if not path.is_relative_to(Path(picture.GRADIO_CACHE).resolve()) or name not in names:
                 raise DRCTError("there is no such file here, or no such weights")
 
             def report(share: float) -> None:
@@ -49,7 +53,7 @@ def build_page(service: Service, weights: list[str], examples: list[Path]) -> gr
             with gr.Column(scale=1, min_width=300):
                 label = f"Image, up to {service.max_megapixels:g} megapixels"
                 picture = gr.Image(label=label, type="filepath", sources=["upload", "clipboard"], height=260)
-                name = gr.Dropdown(weights, value=weights[0], label="Weights")
+                name = gr.Dropdown(weights, value=names[0], label="Kind of image, or weights")
                 self_ensemble = gr.Checkbox(label="Self-ensemble: slightly better, 8 times slower")
                 tileable = gr.Checkbox(label="Tileable: a texture to be repeated, without seams")
                 button = gr.Button("Upscale", variant="primary")

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from drct.errors import DRCTError
-from drct.runtime.weight_files import DEFAULT_WEIGHTS, available
+from drct.runtime.weight_files import AUTO, DEFAULT_WEIGHTS, PHOTO_WEIGHTS, available
 from drct.web.service import Service
 
 DEMO_IMAGES = Path(__file__).resolve().parents[2] / "datasets" / "demo" / "LRbicx4"  # in the repository only
@@ -66,16 +66,24 @@ def _free_port(host: str, port: int) -> int:
         raise DRCTError(f"cannot listen on {host}:{port}: {reason}. Choose another with --port or --host") from error
 
 
-def _choices(weights: Sequence[str]) -> list[str]:
-    """Return the weights to choose from: those given, the default, and the others that are found."""
-    found = sorted(available(), key=lambda name: name != DEFAULT_WEIGHTS)
-    choices = list(dict.fromkeys([*weights, *found]))
+def _choices(weights: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the weights to choose from, each as label and name: those given, the project's, and others found."""
+    found = available()
+    labels = {
+        AUTO: "automatic: photograph if it was compressed",
+        PHOTO_WEIGHTS: f"photograph ({PHOTO_WEIGHTS})",
+        DEFAULT_WEIGHTS: f"clean image ({DEFAULT_WEIGHTS})",
+    }
+    ours = [name for name in labels if name in found]
+    if len(ours) == 2:  # nothing to choose from otherwise
+        ours = [AUTO, *ours]
+    choices = [(labels.get(name, name), name) for name in dict.fromkeys([*weights, *ours, *found])]
     if not choices:
         raise DRCTError("there are no weights: name a file with --weights, or put one in experiments/pretrained_models")
     return choices
 
 
-def _run_page(service: Service, host: str, port: int, weights: list[str], open_browser: bool) -> None:
+def _run_page(service: Service, host: str, port: int, weights: list[tuple[str, str]], open_browser: bool) -> None:
     """Serve the page until interrupted."""
     os.environ |= {
         "GRADIO_TEMP_DIR": str(service.folder),
@@ -84,7 +92,10 @@ def _run_page(service: Service, host: str, port: int, weights: list[str], open_b
         # Gradio requests its own page to see whether it is up
         "no_proxy": f"{os.environ.get('no_proxy') or os.environ.get('NO_PROXY', '')},{host},localhost",
     }
-    service.upscaler(weights[0])  # raises if the weights, the device or the precision are not available
+    first = weights[0][1]
+    service.upscaler(
+        DEFAULT_WEIGHTS if first == AUTO else first
+    )  # raises if the weights, the device or the precision are not available
 
     from drct.web.page import build_page  # Gradio is optional, and reads the environment when it is imported
 

@@ -14,8 +14,9 @@ from drct.archs import progress as progress_of
 from drct.errors import DRCTError
 from drct.images.pictures import READABLE, Picture, read_picture, to_pil, write_picture
 from drct.inference import notes
-from drct.inference.upscaler import Upscaler
+from drct.inference.upscaler import Upscaler, weights_for
 from drct.inference.weights import read_network
+from drct.runtime.weight_files import AUTO
 
 PREVIEW_SIDE = 2048  # pixels; larger results are reduced to be shown, not in the file to download
 
@@ -60,8 +61,8 @@ class Service:
     ) -> UpscaledFile:
         """Upscale a picture file, with weights and self-ensemble as in `drct.load`, and wrap as in `Upscaler.upscale`.
 
-        `progress` is called with the share of the work that is done, from 0 to 1. Error messages contain the file's
-        name without its folder.
+        The summary names the weights that 'auto' takes. `progress` is called with the share of the work that is done,
+        from 0 to 1. Error messages contain the file's name without its folder.
 
         Raises:
             DRCTError: if the file is too large or not a picture, or the service was stopped.
@@ -78,11 +79,13 @@ class Service:
 
         with self._computing:
             report(0)
-            upscaler = self.upscaler(weights, self_ensemble)
+            chosen = weights_for(picture) if weights == AUTO else weights
+            upscaler = self.upscaler(chosen, self_ensemble)
             start = time.perf_counter()
             with progress_of.watched(report), notes.collected() as found:
                 result = upscaler.upscale_picture(picture, wrap=wrap)
             seconds = time.perf_counter() - start
+        found += [f"automatic choice: {chosen}"] * (weights == AUTO)
         return self._write(f"{path.stem}_x{upscaler.scale}", picture, result, seconds, found)
 
     def stop(self) -> None:
