@@ -116,6 +116,7 @@ class TrainingRun:
                     self.scalars.close()
         self.model.check_outcome()
         self.model.save_weights("latest")
+        logger.info(f"Steps waited for images for {self.monitor.waited():.1%} of their time")
         logger.info(f"Trained {self.iteration} iterations: {self.root / 'models' / 'net_g_latest.pth'}")
 
     def _train(self, batches: Iterator[dict[str, Any]]) -> None:
