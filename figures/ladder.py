@@ -1,8 +1,8 @@
 """Measure networks on the ladder, test sets that are degraded more and more, as photographs on the web are.
 
 For each folder of high-resolution images, makes the sets in datasets/NAME, keeping images that exist, and runs the
-option files as drct test does, with NAME in place of Set14. The means go to a JSON file, from which figures/tables.py
-makes the table of gains over bicubic interpolation.
+option files as drct test does, with NAME in place of Set14. The means go to a JSON file, in which other sets and networks
+stay, and from which figures/tables.py makes the table of gains over bicubic interpolation.
 """
 
 import argparse
@@ -76,8 +76,8 @@ def ladder_table(ladder: Ladder, metrics: list[str]) -> str:
         for rung, sources in rungs.items():
             row = [name, rung.replace("_", ", ")]
             for metric in metrics:
-                base = sources["bicubic"][metric]
-                gains = [sources[n][metric] - base if n in sources else None for n in networks]
+                base, *values = [sources.get(name, {}).get(metric) for name in ("bicubic", *networks)]
+                gains = [None if base is None or value is None else value - base for value in values]
                 row += [format_metric(metric, base), *(format_metric(metric, gain, "+") for gain in gains)]
             rows.append(row)
     return markdown_table(header, rows, left=2)
@@ -91,7 +91,7 @@ def argument_parser() -> argparse.ArgumentParser:
     parser.add_argument("sets", nargs="+", metavar="NAME=FOLDER", help="name of a set, and its images")
     options = "option files, default: options/test/*_ladder.yml"
     parser.add_argument("--opt", nargs="+", type=Path, metavar="FILE", help=options)
-    path = "file to write, default %(default)s; replaced if it exists"
+    path = "file to write or add to, default %(default)s"
     parser.add_argument("-o", "--output", type=Path, default=Path("figures/ladder.json"), metavar="FILE", help=path)
     parser.add_argument("--processes", default=str(os.cpu_count() or 1), help="that make images; default: one per core")
     return parser
@@ -102,16 +102,16 @@ def main(argv: list[str] | None = None) -> int:
     """Run the script. Returns 0, or 2 if something could not be measured."""
     args = argument_parser().parse_args(argv)
     sets = dict(_named_folder(text) for text in args.sets)
-    ladder: Ladder = {}
+    ladder = read_ladder(args.output) if args.output.exists() else {}
     for name, folder in sets.items():
         output = str(Path("datasets", name))
         if prepare.main(["ladder", folder, "-o", output, "--processes", args.processes]):
             raise DRCTError(f"the images of {folder} could not all be degraded")
-        rungs: dict[str, dict[str, Means]] = ladder.setdefault(name, {})
+        rungs = ladder.setdefault(name, {})
         for option_file in args.opt or sorted(Path("options/test").glob("*_ladder.yml")):
             for rung, means in measure(name, option_file).items():
                 rungs.setdefault(rung, {}).update(means)
-    write_text(args.output, json.dumps(ladder, indent=1) + "\n")
+            write_text(args.output, json.dumps(ladder, indent=1) + "\n")
     print(ladder_table(ladder, list(TITLES)), end="")
     return 0
 

@@ -95,6 +95,15 @@ def test_the_script_measures_networks_on_sets(small, capsys):
     assert cells[:4] == ["mine", "clean", f"{clean['bicubic']['psnr']:.2f}", f"{gain:+.2f}".replace("-", "−")]
 
 
+def test_figures_of_other_sets_and_networks_stay(small, monkeypatch):
+    monkeypatch.setattr(ladder, "measure", lambda name, file: {"clean": {file.stem: {"psnr": 1.0}}})
+    for name, file in (("one", "a.yml"), ("one", "b.yml"), ("two", "a.yml")):
+        assert ladder.main([f"{name}=hr", "--opt", file, "-o", "out.json", "--processes", "1"]) == 0
+    measured = ladder.read_ladder(Path("out.json"))
+    assert {name: list(rungs["clean"]) for name, rungs in measured.items()} == {"one": ["a", "b"], "two": ["a"]}
+    assert "| two | clean | – | – | – |" in ladder.ladder_table(measured, ["psnr"])  # without bicubic
+
+
 def test_what_cannot_be_measured_is_told(small, capsys):
     assert ladder.main(["hr"]) == 2
     assert "hr: expected NAME=FOLDER" in capsys.readouterr().err
