@@ -1,8 +1,8 @@
 """Measure networks on the ladder, test sets that are degraded more and more, as photographs on the web are.
 
 For each folder of high-resolution images, makes the sets in datasets/NAME, keeping images that exist, and runs the
-option files as drct test does, with NAME in place of Set14. The means go to a JSON file, in which other sets and networks
-stay, and from which figures/tables.py makes the table of gains over bicubic interpolation.
+option files as drct test does, with NAME in place of Set14. The means go to a JSON file, in which other sets and
+networks stay, and from which figures/tables.py makes the table of gains over bicubic interpolation.
 """
 
 import argparse
