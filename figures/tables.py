@@ -4,9 +4,12 @@ A table stands between the lines <!-- table: NAME --> and <!-- end -->; nothing 
 
   complexity     parameters, operations and memory of networks: complexity.json, by drct complexity -o
   features       features of compared networks: features.json, by drct analyze features
+  gan            losses of a short training with a discriminator: gan_short.csv, the scalars.csv of that run
   parameters     parameters of the networks at x2, x3 and x4
   published      results that the paper reports
   kills          runs that were killed: robustness.json, by make torture
+  ladder         gains over bicubic interpolation on degraded images: ladder.json, by figures/ladder.py
+  ladder-psnr    the same, PSNR only
   mutants        inputs that were damaged: robustness.json, by make fuzz
   results        means of test runs: results/RUN/metrics_DATASET.json, copied there by --results
   speed          speed.json, by drct bench --json
@@ -24,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ladder import TITLES, ladder_table, read_ladder
 from published import BENCHMARKS, DRCT_PAPER, published_as
 
 from drct.analysis.complexity import complexity_table, read_complexity
@@ -35,9 +39,11 @@ from drct.errors import DRCTError, did_you_mean, one_line_errors
 from drct.evaluation.compare_runs import compare, comparison_markdown
 from drct.evaluation.results import read_run
 from drct.files import write_bytes
+from drct.runs.scalars import read_scalars
 from drct.text import markdown_table
 
 FIGURES = Path("figures")
+GAN_ITERATIONS = 50  # in a row of the table gan
 EXAMPLES = """examples:
   %(prog)s
   %(prog)s --check
@@ -139,10 +145,37 @@ def _kills(figures: Path) -> str:
     return markdown_table(header, rows)
 
 
+def _gan(figures: Path) -> str:
+    scalars = read_scalars(figures / "gan_short.csv")
+    columns = {
+        "pixel loss": "losses/l_g_pix",
+        "generator's GAN loss": "losses/l_g_gan",
+        "discriminator's loss, real": "losses/l_d_real",
+        "fake": "losses/l_d_fake",
+    }
+    accuracy = "train/accuracy_d"
+    last = int(scalars[accuracy][0][-1])
+    rows = []
+    for start in range(0, last, GAN_ITERATIONS):
+        end = min(start + GAN_ITERATIONS, last)
+        means = {
+            tag: values[(iterations > start) & (iterations <= end)].mean()
+            for tag, (iterations, values) in scalars.items()
+            if tag in {*columns.values(), accuracy}
+        }
+        rows.append(
+            [f"{start + 1} to {end}", *(f"{means[tag]:.4f}" for tag in columns.values()), f"{means[accuracy]:.1%}"]
+        )
+    return markdown_table(["iterations", *columns, "its accuracy"], rows)
+
+
 TABLES: dict[str, Callable[[Path], str]] = {
     "complexity": _complexity,
     "features": _features,
+    "gan": _gan,
     "kills": _kills,
+    "ladder": lambda figures: ladder_table(read_ladder(figures / "ladder.json"), list(TITLES)),
+    "ladder-psnr": lambda figures: ladder_table(read_ladder(figures / "ladder.json"), ["psnr"]),
     "mutants": _mutants,
     "parameters": _parameters,
     "published": _published,

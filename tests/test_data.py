@@ -259,12 +259,11 @@ def test_a_failed_write_leaves_nothing(workplace):
 @pytest.mark.parametrize("name", ["Set5", "Set14"])
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_prepared_benchmarks_are_the_published_files(name, scale):
-    folder = BENCHMARKS / name
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is not here: DRCT_BENCHMARKS names the folder of the benchmarks")
+    folder, reduced = BENCHMARKS / name, BENCHMARKS / name / f"LRbicx{scale}"
+    if not reduced.is_dir():
+        pytest.skip(f"{reduced} is not here: DRCT_BENCHMARKS names the folder of the benchmarks")
     for path in list_images(folder / "GTmod12"):
-        small = reduce_image(read_image(path), scale)
-        assert np.array_equal(small, read_image(folder / f"LRbicx{scale}" / path.name)), path.name
+        assert np.array_equal(reduce_image(read_image(path), scale), read_image(reduced / path.name)), path.name
 
 
 # ------------------------------------------------------------------------------------------- ImageNetPairedDataset

@@ -55,6 +55,12 @@ ELSEWHERE = {
     "sbatch options/slurm.sbatch options/train/train_DRCT_SRx2_from_scratch.yml": (
         "test_distributed.py::test_the_slurm_script_goes_on_after_failures_but_not_after_mistakes"
     ),
+    "drct train -opt options/train/train_Real_DRCT-XS_SRx4_gan_short.yml": (
+        "test_real_drct.py::test_the_short_recipe_with_a_discriminator_trains"
+    ),
+    "python figures/ladder.py Set14=datasets/Set14/GTmod12 photographs=~/photographs": (
+        "test_ladder.py::test_the_script_measures_networks_on_sets"
+    ),
     "python figures/architecture.py DRCT -o DRCT.png": (
         "test_figures.py::test_the_script_draws_named_networks_and_weight_files"
     ),
@@ -179,15 +185,16 @@ def users_folder(workplace, monkeypatch):
     for name, size in (("DF2K_HR", 480), ("photos", 48)):
         (workplace / "home" / name).mkdir()
         cv2.imwrite(str(workplace / "home" / name / "1.png"), photo(size, size))
-    for name, truth in [(name, "GTmod12") for name in ("Set5", "Set14")] + [("demo", "GT")]:
+    for name, truth, side in (("Set5", "GTmod12", 48), ("Set14", "GTmod12", 204), ("demo", "GT", 48)):
         for folder, factor in ((truth, 1), ("LRbicx2", 2), ("LRbicx4", 4)):
             path = workplace / "datasets" / name / folder
             path.mkdir(parents=True)
-            cv2.imwrite(str(path / "1.png"), photo(48 // factor, 48 // factor))
+            cv2.imwrite(str(path / "1.png"), photo(side // factor, side // factor))  # NIQE needs 104x200
     (workplace / "options").symlink_to(ROOT / "options")
     weights = workplace / "experiments/pretrained_models"
     weights.mkdir(parents=True)
-    (weights / "DRCT-XS_SRx4.pth").symlink_to(ROOT / "experiments/pretrained_models/DRCT-XS_SRx4.pth")
+    for name in ("DRCT-XS_SRx4.pth", "Real-DRCT-XS_SRx4.pth"):  # the same network
+        (weights / name).symlink_to(ROOT / "experiments/pretrained_models/DRCT-XS_SRx4.pth")
     torch.save({"params_ema": DRCT().state_dict()}, weights / "DRCT_SRx4_ImageNet-pretrain.pth")
     for name in ("a", "b"):
         (workplace / "experiments" / name).mkdir()

@@ -16,7 +16,7 @@ import torchvision
 from basicsr.losses import build_loss
 from basicsr.models.realesrgan_model import RealESRGANModel
 from conftest import HAT_TINY as HAT
-from conftest import photo, test_options, train_options, write_options
+from conftest import ROOT, photo, test_options, train_options, write_options
 from test_training import assert_equal, last_iteration, scalars, start, train
 
 from drct.commands import test as test_run
@@ -26,6 +26,7 @@ from drct.data.realesrgan_dataset import RealESRGANDataset
 from drct.errors import DRCTError
 from drct.models.real_drct_model import RealDRCTGANModel
 from drct.runs.checks import check_options
+from drct.runs.yaml_file import load_yaml
 
 LIGHT = {"resize_modes": ["antialiased"], "blur_prob": 0.5, "noise_range2": [0, 10], "jpeg_range2": [30, 95]}
 GAN = {"gan_opt": {"type": "GANLoss", "gan_type": "vanilla", "loss_weight": 0.1}}
@@ -91,7 +92,7 @@ def test_steps_of_the_gan_are_those_of_basicsr(gt, random_vgg, monkeypatch):
         ours.feed_data({"lq": lq, "gt": gt_images})
         ours.optimize_parameters(step)
         numbers = ours.get_current_log()
-        assert numbers.keys() - theirs.log_dict.keys() == {"grad_norm", "grad_norm_d"}
+        assert numbers.keys() - theirs.log_dict.keys() == {"grad_norm", "grad_norm_d", "accuracy_d"}
         for name, value in theirs.log_dict.items():
             assert numbers[name] == pytest.approx(value, abs=1e-6), name
         for name in ("net_g", "net_d", "net_g_ema"):
@@ -187,17 +188,19 @@ def test_the_discriminator_begins_alone_as_its_options_say(gt):
     assert changed == [[step in (4, 6), True] for step in range(1, 7)]
 
 
-@pytest.mark.parametrize("network", [{"type": "SwinIR", "embed_dim": 12, "depths": [2], "num_heads": [2]}])
+@pytest.mark.parametrize("model", ["MSE", "GAN"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_other_networks_and_precisions(gt, network, precision, monkeypatch):
-    opt = options("RealDRCTGANModel", precision=precision, grad_clip=1.0, total_iter=3)
-    opt["network_g"] = network | {"upscale": 2, "img_size": 8, "window_size": 4, "upsampler": "pixelshuffle"}
+def test_a_network_of_basicsr_in_every_precision(gt, model, precision):
+    opt = options(f"RealDRCT{model}Model", precision=precision, grad_clip=1.0, total_iter=3)
+    opt["network_g"] = {"type": "SwinIR", "embed_dim": 12, "depths": [2], "num_heads": [2], "window_size": 4}
+    opt["network_g"] |= {"upscale": 2, "img_size": 8, "upsampler": "pixelshuffle"}
     status, output = run_in_here(opt)
     assert status == 0, output
-    assert (Path("experiments/run/models/net_d_latest.pth")).exists()
+    assert Path("experiments/run/models/net_d_latest.pth").exists() is (model == "GAN")
     values = {row[1]: float(row[2]) for row in scalars("run")[1:]}
-    assert values.keys() >= {"losses/l_g_pix", "losses/l_g_gan", "losses/l_d_real", "train/out_d_fake"}
-    assert all(value == value for value in values.values())
+    gan = {"losses/l_g_pix", "losses/l_g_gan", "losses/l_d_real", "train/out_d_fake", "train/accuracy_d"}
+    assert values.keys() >= (gan if model == "GAN" else {"losses/l_pix"})
+    assert all(np.isfinite(value) for value in values.values())
 
 
 def run_in_here(opt):
@@ -268,6 +271,17 @@ def test_these_models_test_as_drctmodel_does(pairs, weights, model):
     assert tables[0] == tables[1].replace(model, "DRCTModel")
 
 
+def test_the_short_recipe_with_a_discriminator_trains(workplace):
+    opt = load_yaml(ROOT / "options/train/train_Real_DRCT-XS_SRx4_gan_short.yml")
+    opt["datasets"]["train"] |= {"dataroot_gt": str(ROOT / "datasets/demo/GT"), "num_worker_per_gpu": 0}
+    opt["path"]["pretrain_network_g"] = str(ROOT / "experiments/pretrained_models/DRCT-XS_SRx4.pth")
+    opt["datasets"]["train"]["batch_size_per_gpu"], opt["train"]["total_iter"] = 1, 2
+    opt["logger"]["print_freq"] = 1
+    assert run_in_here(opt | {"name": "run", "num_gpu": 0})[0] == 0
+    values = [float(value) for _, tag, value in scalars("run")[1:] if tag == "train/accuracy_d"]
+    assert len(values) == 2 and all(0 <= value <= 1 for value in values)
+
+
 @pytest.mark.slow
 def test_a_small_gan_behaves(gt, random_vgg):
     """In 300 iterations the pixel loss falls, and neither side wins: the discriminator tells some images, not all."""
@@ -285,6 +299,7 @@ def test_a_small_gan_behaves(gt, random_vgg):
     for name in ("real", "fake"):
         assert 0.05 < np.mean(series[f"losses/l_d_{name}"][-50:]) < 2
     assert np.mean(series["train/out_d_real"][-50:]) > np.mean(series["train/out_d_fake"][-50:])
+    assert 0.5 < np.mean(series["train/accuracy_d"][-50:]) < 0.99
 
 
 @pytest.mark.parametrize(

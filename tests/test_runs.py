@@ -670,15 +670,15 @@ def test_the_shipped_weights_give_the_same_image_in_spandrel(workplace):
         assert metrics == pytest.approx(expected, abs=1e-4)
 
 
-def benchmark(name):
+def benchmark(name, scale):
     folder = BENCHMARKS / name
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is not here: DRCT_BENCHMARKS names the folder of the benchmarks")
+    if not (folder / f"LRbicx{scale}").is_dir():
+        pytest.skip(f"{folder} is not here at x{scale}: DRCT_BENCHMARKS names the folder of the benchmarks")
     return folder
 
 
 def benchmark_options(weights, name, scale, network, **more):
-    folder = benchmark(name)
+    folder = benchmark(name, scale)
     options = test_options(weights, scale, network, **more)
     roots = {"dataroot_gt": str(folder / "GTmod12"), "dataroot_lq": str(folder / f"LRbicx{scale}")}
     options["datasets"]["test_1"] |= {"name": name, **roots}
@@ -698,7 +698,7 @@ PUBLISHED_BICUBIC = {
 
 @pytest.mark.parametrize(("name", "scale"), PUBLISHED_BICUBIC)
 def test_bicubic_has_its_published_figures(workplace, name, scale):
-    benchmark(name)
+    benchmark(name, scale)
     _, network = pair(scale, **TINY)
     torch.save(network.state_dict(), "weights.pth")
     options = benchmark_options("weights.pth", name, scale, TINY)
@@ -713,7 +713,7 @@ def test_bicubic_has_its_published_figures(workplace, name, scale):
 @pytest.mark.parametrize("tile", [None, {"tile_size": 64, "tile_pad": 16}], ids=["whole", "tiled"])
 @pytest.mark.parametrize("name", ["Set5", "Set14"])
 def test_benchmarks_are_measured_as_with_the_original(workplace, name, tile):
-    folder = benchmark(name)
+    folder = benchmark(name, 4)
     original, _ = pair(4, **VARIANTS["DRCT-XS"])
     torch.save({"params_ema": original.state_dict()}, "weights.pth")
     more = {"tile": tile} if tile else {}

@@ -1,5 +1,5 @@
-"""Prepare folders of images: low-resolution images, sub-images for training, benchmark layouts, degraded images, lists
-of files, LMDBs.
+"""Prepare folders of images: low-resolution images, sub-images for training, benchmark layouts, degraded images, the
+ladder, lists of files, LMDBs.
 
 Low-resolution images are MATLAB's antialiased bicubic (BasicSR's `imresize`) of the float image, rounded to 8 bits:
 published super-resolution results are measured on such images.
@@ -22,7 +22,8 @@ EXAMPLES = """examples:
   %(prog)s benchmark ~/Set5_HR -o datasets/Set5              GTmod12/ and LRbicx2/ LRbicx3/ LRbicx4/
   %(prog)s subimages ~/DF2K_HR -o datasets/DF2K              DF2K_HR_sub/, DF2K_bicx2_sub/ ..., a list
   %(prog)s lr datasets/mine/HR -o datasets/mine --scales 4   LRbicx4/
-  %(prog)s degrade datasets/Set5/GTmod12 -o datasets/Set5/LRjpeg40x4 --recipe jpeg:40
+  %(prog)s degrade datasets/Set5/GTmod12 -o datasets/Set5/LRx4_jpeg30 --recipe jpeg:30
+  %(prog)s ladder datasets/Set14/GTmod12 -o datasets/Set14   LRbicx4/ LRx4_jpeg90/ ... for options/test/*_ladder.yml
   %(prog)s degrade photo.jpg --show sheet.png                one image at twelve degradations
   %(prog)s meta-info datasets/ImageNet/GT -o datasets/ImageNet/meta_info_ImageNet_GT.txt
   %(prog)s lmdb datasets/ImageNet/GT -o datasets/ImageNet/GT.lmdb    all images in one file
@@ -58,6 +59,11 @@ def argument_parser() -> ArgumentParser:
     sub.add_argument("--size", type=int, default=480, help="side of a patch in HR pixels, default 480")
     sub.add_argument("--step", type=int, default=240, help="distance of patches in HR pixels, default 240")
     _add_degrade(commands, common)
+    words = "make the layout of benchmarks and five sets of it that are degraded more and more, as photographs are"
+    ladder = commands.add_parser("ladder", parents=[common], help=words, description=words)
+    ladder.add_argument("source", type=Path, help="folder of high-resolution images")
+    ladder.add_argument("-o", "--output", type=Path, required=True, help="folder to write to")
+    ladder.add_argument("--scale", type=int, default=4, choices=[2, 3, 4], help="of the reduction; default 4")
     meta = commands.add_parser("meta-info", parents=[common], help="list the images of a folder and their sizes")
     meta.add_argument("source", type=Path, help="folder, searched recursively")
     meta.add_argument("-o", "--output", type=Path, required=True, help="text file to write")
@@ -103,7 +109,11 @@ def main(argv: list[str] | None = None) -> int:
     if args.command == "degrade":
         return _degrade(args)
 
-    from drct.data import prepare  # BasicSR takes seconds, --help and the other commands should not
+    from drct.data import ladder, prepare  # BasicSR takes seconds, --help and the other commands should not
+
+    if args.command == "ladder":
+        made = ladder.prepare_ladder(args.source, args.output, args.scale, args.overwrite, args.processes)
+        return _report(made, args.output)
 
     factors = [1] if args.command == "lr" else args.factors
     task = prepare.Preparation(args.source, args.output, args.scales, factors, args.overwrite, args.processes)

@@ -13,6 +13,7 @@ from drct.errors import DRCTError, did_you_mean
 from drct.text import first_line
 
 NO_REFERENCE = {"calculate_niqe"}  # BasicSR's metrics that need no ground truth
+NIQE_BLOCK = 96  # side in pixels
 SET_METRICS = {"fid", "sfid", "fid_dinov2", "inception_score"}  # pyiqa's metrics that compare sets of images
 OWN_KEYS = {"type", "better", "crop_border"}  # all other keys are passed to pyiqa
 
@@ -76,13 +77,15 @@ class ImageMetrics:
         try:
             if name in self.networks:
                 value = self._pyiqa_value(name, opt, image, truth)
+            elif opt["type"] == "calculate_niqe" and _niqe_blocks(image, opt) < 2:  # it needs their covariance
+                value = math.nan
             else:
                 value = float(calculate_metric({"img": image, "img2": truth}, opt))
-        except cv2.error:
+        except (cv2.error, np.linalg.LinAlgError):
             value = math.nan
         if math.isnan(value):
             size = f"{image.shape[1]}x{image.shape[0]}"
-            raise ValueError(f"{name} is undefined: the image of {size} is too small, less crop_border")
+            raise ValueError(f"{name} is undefined: the image of {size} is too small, less crop_border, or flat")
         return value
 
     def _pyiqa_value(self, name: str, opt: dict[str, Any], image: np.ndarray, truth: np.ndarray | None) -> float:
@@ -114,6 +117,11 @@ def _pyiqa_metric(name: str, opt: dict[str, Any], device: torch.device) -> Any:
             f"val.metrics.{name}: pyiqa cannot make {opt['type']}: {first_line(error)}. The first time, it downloads "
             "weights from the internet"
         ) from error
+
+
+def _niqe_blocks(image: np.ndarray, opt: dict[str, Any]) -> int:
+    height, width = ((side - 2 * (opt.get("crop_border") or 0)) // NIQE_BLOCK for side in image.shape[:2])
+    return height * width
 
 
 def _tensor(image: np.ndarray, border: int) -> torch.Tensor:

@@ -65,6 +65,8 @@ class RealDRCTGANModel(RealDRCTMSEModel):
             self.load_network(self.net_d, path.pretrain_network_d, path.strict_load_d, path.param_key_d)
         self.net_d.train()
         self.cri_gan = build_loss(self.opt["train"]["gan_opt"]).to(self.device)
+        # What the discriminator gives an image that may be either: the middle of lsgan's targets, else a logit of 0
+        self.undecided = 0.5 if self.opt["train"]["gan_opt"].get("gan_type") == "lsgan" else 0.0
         ldl_options = self.opt["train"].get("ldl_opt")
         if ldl_options and not self.train_options.ema_decay:
             raise DRCTError("train.ldl_opt compares with the moving average of the weights: set train.ema_decay")
@@ -125,7 +127,9 @@ class RealDRCTGANModel(RealDRCTMSEModel):
             with self._added_up(self.net_d, last and name == "fake"):
                 judgement = self._run(self.net_d, batch)
                 self._backward({f"l_d_{name}": self.cri_gan(judgement, name == "real", is_disc=True)}, share)
+            right = (judgement > self.undecided) == (name == "real")
             self._record({f"out_d_{name}": judgement.mean()}, share)
+            self._record({"accuracy_d": right.float().mean()}, share / len(images))
 
     def _generator_losses(self, output: Tensor, part: dict[str, Tensor]) -> dict[str, Tensor]:
         losses = {"l_g_pix": self.cri_pix(output, self._target(part, "l1_gt_usm"))} if self.cri_pix else {}

@@ -62,7 +62,7 @@ class Monitor:
         self.name = opt["name"]
         self.iteration = self.start = iteration
         self._data_time = self._step_time = 0.0  # since the last report
-        self._all_time = 0.0  # of all steps since the start
+        self._all_time = self._all_data_time = 0.0  # until the last report
         self._steps = 0  # since the last report
         self._last = time.perf_counter()
         visible = scalars is not None and sys.stderr.isatty()
@@ -95,12 +95,18 @@ class Monitor:
         self._steps += 1
         self.bar.update()
 
+    def waited(self) -> float:
+        """Return the share of the time of all steps in which they waited for images."""
+        total = self._all_time + self._step_time
+        return (self._all_data_time + self._data_time) / total if total else 0.0
+
     def report(self, epoch: int, rates: list[float], log: dict[str, float]) -> None:
         """Write learning rates, losses (`l_...` in `log`) and other numbers of the last step to log and scalars."""
         if self.scalars is None:
             return
         step, data = self._step_time / self._steps, self._data_time / self._steps
         self._all_time += self._step_time
+        self._all_data_time += self._data_time
         left = self._all_time / (self.iteration - self.start) * (self.total - self.iteration)
         numbers = {"lr": rates[0], "iter_time": step, "data_time": data, "images_per_s": self.samples_per_step / step}
         tags = {f"losses/{key}" if key.startswith("l_") else f"train/{key}": value for key, value in log.items()}

@@ -12,6 +12,7 @@ from drct.errors import DRCTError
 from drct.files import archive, make_folder, remove_leftovers, write_bytes
 from drct.runs import training_states
 from drct.runs.build import batch_size, batches_of, evaluation_loaders, make_model, training_loader
+from drct.runs.first_batch import save_first_batch
 from drct.runs.log import RunLog
 from drct.runs.options import options_text
 from drct.runs.progress import Monitor, open_scalars
@@ -115,6 +116,7 @@ class TrainingRun:
                     self.scalars.close()
         self.model.check_outcome()
         self.model.save_weights("latest")
+        logger.info(f"Steps waited for images for {self.monitor.waited():.1%} of their time")
         logger.info(f"Trained {self.iteration} iterations: {self.root / 'models' / 'net_g_latest.pth'}")
 
     def _train(self, batches: Iterator[dict[str, Any]]) -> None:
@@ -149,6 +151,8 @@ class TrainingRun:
         self.iteration = step
         self.samples += self.samples_per_step
         self.monitor.end_step()
+        if step == 1:
+            save_first_batch(self.model, Path(self.opt["path"]["visualization"], "first_batch.png"))
 
     def _validation_is_due(self) -> bool:
         val = self.options.val

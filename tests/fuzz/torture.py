@@ -44,7 +44,23 @@ SHARES = {
     "upscale on a full disk": 5,
     "test": 11,
     "test on a full disk": 5,
+    "train Real-DRCT": 5,
+    "train Real-DRCT in 2 processes": 5,
+    "train Real-DRCT's GAN": 5,
+    "train Real-DRCT's GAN in 2 processes": 5,
 }  # of the kills
+DEGRADED = {
+    "model_type": "RealDRCTMSEModel",
+    "queue_size": 4,
+    "resize_modes": ["antialiased"],
+    "blur_prob": 0.5,
+    "noise_range2": [0, 10],
+    "jpeg_range2": [30, 95],
+}
+ADVERSARIAL = DEGRADED | {
+    "model_type": "RealDRCTGANModel",
+    "network_d": {"type": "UNetDiscriminatorSN", "num_in_ch": 3, "num_feat": 8},
+}
 
 
 @dataclass
@@ -187,9 +203,10 @@ class Training(Scenario):
 
     newest = 0
 
-    def __init__(self, folder: Path, rng: random.Random, processes: int = 1) -> None:
+    def __init__(self, folder: Path, rng: random.Random, name: str) -> None:
         super().__init__(folder, rng)
-        self.processes = processes
+        self.processes = 2 if "2 processes" in name else 1
+        self.model = (ADVERSARIAL if "GAN" in name else DEGRADED) if "Real" in name else {}
 
     def arguments(self, name: str) -> list[str]:
         opt = train_options(SCALE, total_iter=ITERATIONS, warmup_iter=3)
@@ -199,6 +216,12 @@ class Training(Scenario):
         opt["datasets"]["train"]["num_worker_per_gpu"] = self.rng.choice((0, 1, 2))
         opt["val"]["val_freq"] = 4
         opt["logger"] |= {"save_checkpoint_freq": 2, "save_best": "psnr", "keep_last": 3}
+        if self.model:
+            opt |= self.model
+            opt["datasets"]["train"] |= {"type": "RealESRGANDataset", "crop_pad_size": 24, "blur_kernel_size": 7}
+        if "network_d" in opt:
+            opt["train"] |= {"gan_opt": {"type": "GANLoss", "gan_type": "vanilla", "loss_weight": 0.1}}
+            opt["train"]["optim_d"] = dict(opt["train"]["optim_g"])
         file = write_options(self.folder.parent / f"{self.folder.name}.yml", opt)
         launcher = ["--launcher", "pytorch"] if self.processes > 1 else []
         return ["train", "-opt", file, "--auto_resume", *launcher]
@@ -215,7 +238,8 @@ class Training(Scenario):
         self.newest = 0 if ended else newest
         if not ended:
             return
-        for file in ("models/net_g_latest.pth", "models/net_g_best.pth", f"training_states/{ITERATIONS}.state"):
+        files = ["models/net_g_latest.pth", "models/net_g_best.pth", f"training_states/{ITERATIONS}.state"]
+        for file in files + ["models/net_d_latest.pth"] * ("network_d" in self.model):
             pair = [torch.load(Path("experiments", run, file), weights_only=True) for run in ("whole", name)]
             for content in pair:
                 content.pop("options", None)  # the number of workers differs
@@ -310,7 +334,7 @@ def equal(a: Any, b: Any) -> bool:
 def scenario_of(name: str, folder: Path, rng: random.Random) -> Scenario:
     """Return the scenario of an entry of `SHARES`."""
     if name.startswith("train"):
-        return Training(folder, rng, processes=2 if "2 processes" in name else 1)
+        return Training(folder, rng, name)
     return (Upscaling if name.startswith("upscale") else Testing)(folder, rng)
 
 
@@ -320,7 +344,7 @@ def _absolute(path: str) -> Path:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m fuzz.torture", description=__doc__)
-    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--kills", type=int, default=120)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=SHARES, action="append", help="scenarios; default: all")
     parser.add_argument("--json", type=_absolute, help="put the counts into this file")
