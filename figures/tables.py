@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from published import BENCHMARKS, DRCT_PAPER, published_as
+from published import DRCT_PAPER, published_as
 
 from drct.analysis.complexity import complexity_table, read_complexity
 from drct.analysis.feature_tables import cell, read_features
@@ -35,6 +35,7 @@ from drct.errors import DRCTError, did_you_mean, one_line_errors
 from drct.evaluation.compare_runs import compare, comparison_markdown
 from drct.evaluation.results import read_run
 from drct.files import write_bytes
+from drct.runtime.zoo import BENCHMARKS
 from drct.text import markdown_table
 
 FIGURES = Path("figures")

@@ -188,6 +188,7 @@ def users_folder(workplace, monkeypatch):
     weights = workplace / "experiments/pretrained_models"
     weights.mkdir(parents=True)
     (weights / "DRCT-XS_SRx4.pth").symlink_to(ROOT / "experiments/pretrained_models/DRCT-XS_SRx4.pth")
+    (workplace / "card.yml").write_text("licence: CC0\n")
     torch.save({"params_ema": DRCT().state_dict()}, weights / "DRCT_SRx4_ImageNet-pretrain.pth")
     for name in ("a", "b"):
         (workplace / "experiments" / name).mkdir()
