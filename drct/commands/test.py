@@ -43,7 +43,7 @@ def argument_parser() -> ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Entry point of `drct/test.py`. Returns 0, 1 if some images failed, 2 if nothing could be done."""
     args = read_arguments(argv, argument_parser())
-    if "RANK" not in os.environ:  # several processes report together
+    if "RANK" not in os.environ and args.launcher == "none":  # several processes report together
         _check(args)
 
     from drct.runtime.distributed import reported_once  # PyTorch takes seconds, mistakes should not

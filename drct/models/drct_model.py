@@ -59,7 +59,7 @@ class DRCTModel(SRModel):
         self.print_network(self.net_g)
         get_root_logger().info(f"Loaded {loaded.entry or 'weights'} of {loaded.source}")
         key = self.options.path.param_key_g
-        if key == "params" and loaded.entry == "params_ema":  # which readers of networks prefer
+        if key and key != loaded.entry and loaded.entry in ("params", "params_ema"):
             self.load_network(self.net_g, str(loaded.source), bool(self.options.path.strict_load_g), key)
 
     @property

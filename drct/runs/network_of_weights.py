@@ -23,13 +23,13 @@ def network_of_weights(given: dict[str, Any], file: str) -> LoadedNetwork | None
     Raises:
         DRCTError: if there are no weights, they hold no network that is known, or its scale is not that of the options.
     """
-    has_network = given.get("network_g") is not None
-    missing = "scale" if has_network else "network_g"
-    hint = did_you_mean(missing, given.keys() - known_keys())
-    if given.get(missing) is None and (hint or has_network):
-        raise DRCTError(f"{file} has no '{missing}'{hint}")
-    if has_network:
+    hints = {key: did_you_mean(key, given.keys() - known_keys()) for key in ("network_g", "scale")}
+    if given.get("network_g") is not None:
+        if given.get("scale") is None:
+            raise DRCTError(f"{file} has no 'scale'{hints['scale']}")
         return None
+    if hints["network_g"]:
+        raise DRCTError(f"{file} has no 'network_g'{hints['network_g']}")
     path = given.get("path")
     weights = path.get("pretrain_network_g") if isinstance(path, dict) else None
     if not isinstance(path, dict) or weights is None:
