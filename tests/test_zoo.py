@@ -16,14 +16,20 @@ from drct.runtime import weight_files, zoo
 from drct.runtime.zoo import RELEASES, release, weights_here
 
 
-@pytest.mark.parametrize("row", RELEASES, ids=lambda row: row.file)
-def test_rows_say_how_large_their_networks_are(row):
-    family = NAMED[row.network]
-    with torch.device("meta"):
-        network = family.network(**family.variants[row.network], upscale=row.scale)
-    assert sum(p.numel() for p in network.parameters()) == row.parameters
-    assert f"SRx{row.scale}" in row.file
-    assert len(row.sha256) in (0, 64) and set(row.sha256) <= set("0123456789abcdef")
+@pytest.mark.parametrize("name", dict.fromkeys(row.network for row in RELEASES))
+def test_rows_say_how_large_their_networks_are(name):
+    family = NAMED[name]
+    for scale in {row.scale for row in RELEASES if row.network == name}:
+        with torch.device("meta"):
+            network = family.network(**family.variants[name], upscale=scale)
+        rows = [row for row in RELEASES if (row.network, row.scale) == (name, scale)]
+        assert {row.parameters for row in rows} == {sum(p.numel() for p in network.parameters())}
+
+
+def test_rows_have_hashes_and_name_their_scale():
+    for row in RELEASES:
+        assert f"SRx{row.scale}" in row.file
+        assert len(row.sha256) in (0, 64) and set(row.sha256) <= set("0123456789abcdef")
 
 
 def test_rows_have_the_names_that_option_files_and_their_page_expect():
