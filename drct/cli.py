@@ -16,8 +16,9 @@ COMMANDS: "Commands" = {
     "upscale": ("drct.commands.upscale", "upscale photographs, folders of them, or the files that a pattern matches"),
     "serve": ("drct.commands.serve", "upscale in the browser"),
     "info": ("drct.commands.info", "describe a weight file and the memory that it needs"),
+    "zoo": ("drct.commands.zoo", "list the weights that are known, and which of them are here"),
     "export": ("drct.commands.export", "write a network as ONNX, safetensors, or for another program"),
-    "test": ("drct.commands.test", "measure or apply a network by an option file"),
+    "test": ("drct.commands.test", "measure or apply a network, by an option file or by its weights"),
     "train": ("drct.commands.train", "train a network by an option file"),
     "prepare": ("drct.commands.prepare", "make training and test data from images"),
     "curves": ("drct.commands.curves", "draw losses and metrics of training runs"),
@@ -33,6 +34,7 @@ examples:
   drct serve
   drct info experiments/pretrained_models/DRCT-XS_SRx4.pth
   drct export DRCT-XS_SRx4 -o drct.onnx
+  drct test --weights DRCT-XS_SRx4 --data datasets/Set5/GTmod12
   drct test -opt options/test/DRCT-XS_SRx4.yml
   drct train -opt options/train/train_DRCT_SRx2_from_scratch.yml
 

@@ -135,7 +135,7 @@ def json_schema() -> dict[str, Any]:
         "description": "Options of a training or test run, in BasicSR's format.",
         "$comment": f"made by pydantic {'.'.join(VERSION.split('.')[:2])}",  # others write the same in another way
         "if": {"required": ["train"]},
-        "then": {"required": ["logger"], "properties": training},
+        "then": {"required": ["logger", "scale", "network_g"], "properties": training},
     }
 
 

@@ -1,6 +1,9 @@
 """Figures reported in papers, for comparison with those of this project."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+from drct.runtime.zoo import release
 
 
 @dataclass(frozen=True)
@@ -23,23 +26,20 @@ class Published:
     multi_adds: float
     pass_size: float
     flops: float
-    psnr: dict[str, float] = field(hash=False)
+    psnr: Mapping[str, float] = field(hash=False)
 
 
-BENCHMARKS = ("Set5", "Set14", "BSD100", "Urban100", "Manga109")
-
-
-def _psnr(*values: float) -> dict[str, float]:
-    return dict(zip(BENCHMARKS, values, strict=True))
+def _psnr(weights: str) -> Mapping[str, float]:
+    return release(weights).psnr
 
 
 # Tables of "DRCT: Saving Image Super-resolution away from Information Bottleneck", arXiv:2404.00722. The complexity
 # columns of its first two lines belong to smaller networks than those whose PSNR it reports.
 DRCT_PAPER = (
-    Published("HAT", "HAT-S", 9.621, 11.22, 2053.42, 42.18, _psnr(33.04, 29.23, 28.00, 27.97, 32.48)),
-    Published("DRCT", "DRCT-C144", 10.443, 5.92, 1857.55, 7.92, _psnr(33.11, 29.35, 28.18, 28.06, 32.59)),
-    Published("HAT-L", "HAT-L", 40.846, 76.69, 5165.39, 79.60, _psnr(33.30, 29.47, 28.09, 28.60, 33.09)),
-    Published("DRCT-L", "DRCT-L", 27.580, 9.20, 4278.19, 11.07, _psnr(33.37, 29.54, 28.16, 28.70, 33.14)),
+    Published("HAT", "HAT-S", 9.621, 11.22, 2053.42, 42.18, _psnr("HAT_SRx4")),
+    Published("DRCT", "DRCT-C144", 10.443, 5.92, 1857.55, 7.92, _psnr("DRCT_SRx4")),
+    Published("HAT-L", "HAT-L", 40.846, 76.69, 5165.39, 79.60, _psnr("HAT-L_SRx4_ImageNet-pretrain")),
+    Published("DRCT-L", "DRCT-L", 27.580, 9.20, 4278.19, 11.07, _psnr("DRCT-L_SRx4_ImageNet-pretrain")),
 )
 
 

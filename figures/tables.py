@@ -28,7 +28,7 @@ from typing import Any
 
 import torch
 from ladder import TITLES, ladder_table, read_ladder
-from published import BENCHMARKS, DRCT_PAPER, published_as
+from published import DRCT_PAPER, published_as
 
 from drct.analysis.complexity import complexity_table, read_complexity
 from drct.analysis.feature_tables import cell, read_features
@@ -40,6 +40,7 @@ from drct.evaluation.compare_runs import compare, comparison_markdown
 from drct.evaluation.results import read_run
 from drct.files import write_bytes
 from drct.runs.scalars import read_scalars
+from drct.runtime.zoo import BENCHMARKS
 from drct.text import markdown_table
 
 FIGURES = Path("figures")

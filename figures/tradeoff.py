@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from published import BENCHMARKS, DRCT_PAPER
+from published import DRCT_PAPER
 
 from drct.analysis.complexity import complexity_of
 from drct.analysis.plotting import (
@@ -24,6 +24,7 @@ from drct.analysis.plotting import (
 )
 from drct.archs.variants import VARIANTS
 from drct.errors import DRCTError, one_line_errors
+from drct.runtime.zoo import BENCHMARKS
 
 if TYPE_CHECKING:  # matplotlib is an extra
     from matplotlib.axes import Axes

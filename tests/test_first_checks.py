@@ -38,7 +38,17 @@ MISTAKES = {
     "test -opt images.yml": "error: images.yml: datasets.test_1.dataroot_gt: no such folder: missing. Put the images",
     "test -opt weights.yml": "error: weights.yml: path.pretrain_network_g: no such file: missing.pth. Put the weight",
     "test -opt images.yml --nonsense": "unrecognized arguments: --nonsense",
-    "test": "the following arguments are required: -opt",
+    "train": "the following arguments are required: -opt",
+    "test": "error: give either an option file, -opt FILE, or --weights NAME and --data FOLDER",
+    "test -opt images.yml --weights DRCT-XS_SRx4": "datasets.test_1.dataroot_gt: no such folder",
+    "test -opt here.yml --weights DRCT-XS_SRx4": "error: give either an option file, -opt FILE, or --weights NAME",
+    "test -opt here.yml --data empty": "error: --data goes with --weights: with -opt, --force_yml replaces options",
+    "test -opt here.yml --self-ensemble": "error: --self-ensemble goes with --weights: with -opt, --force_yml",
+    "test --weights DRCT-XS_SRx4": "error: --weights needs --data FOLDER, high-resolution images",
+    "test --weights DRCT-XM --data empty": "error: no weights DRCT-XM (did you mean 'DRCT-XS_SRx4'?)",
+    "test --weights DRCT-XS_SRx4 --data nowhere": "error: no such folder: nowhere",
+    "test --weights DRCT-XS_SRx4 --data empty --lr nowhere": "error: no such folder: nowhere",
+    "test -opt short.yml": "error: short.yml: path.pretrain_network_g: no weights missing.pth. Give a path, the name",
 }
 RUN_ALL = """
 import contextlib, io, json, sys
@@ -71,18 +81,23 @@ def test_mistakes_in_paths_and_arguments_are_told_before_pytorch_is_imported(wor
     text = Path("images.yml").read_text()
     Path("images.yml").write_text(text.replace("dataroot_gt: gt", "dataroot_gt: missing"))
     Path("weights.yml").write_text(text.replace(": gt", ": empty").replace(": lr", ": empty"))
+    Path("here.yml").write_text("name: a\n")
+    Path("short.yml").write_text("path: {pretrain_network_g: missing.pth}\n")
     found = run_commands(MISTAKES)
     for command, words in MISTAKES.items():
         status, said, modules = found[command]
         assert status == 2, (command, said)
         assert words in said, (command, said)
         assert not modules, command
-    assert sorted(path.name for path in Path().iterdir()) == ["a.png", "empty", "images.yml", "weights.yml"]
+    assert sorted(path.name for path in Path().iterdir()) == [
+        *("a.png", "empty", "here.yml", "images.yml", "short.yml", "weights.yml")
+    ]
 
 
 def test_help_does_not_import_pytorch():
-    commands = ["upscale", "serve", "info", "export", "test", "train", "prepare", "curves", "report", "complexity"]
-    commands = [f"{command} --help" for command in [*commands, "analyze features", "analyze lam"]]
+    commands = ["upscale", "serve", "info", "zoo", "export", "test", "train", "prepare", "curves", "report"]
+    commands += ["complexity", "analyze features", "analyze lam"]
+    commands = [f"{command} --help" for command in commands]
     for command, (status, said, modules) in run_commands(commands).items():
         assert status == 0 and "usage:" in said, command
         assert not modules, command

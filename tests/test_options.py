@@ -175,7 +175,7 @@ def test_lr_only_files_need_no_val_section(valid):
     assert opt["val"] == {"save_img": True, "suffix": None, "report": True}
 
 
-@pytest.mark.parametrize("key", ["name", "model_type", "scale", "num_gpu", "datasets", "network_g", "path"])
+@pytest.mark.parametrize("key", ["name", "model_type", "scale", "num_gpu", "datasets", "path"])
 def test_a_missing_key_is_named(valid, key):
     del valid[key]
     assert f"opt.yml has no '{key}'" in refused(valid)
@@ -577,4 +577,5 @@ def test_the_json_schema_helps_editors():
     assert {"type": "null"} in schema["$defs"]["Train"]["properties"]["accumulation"]["anyOf"]
     closed = [name for name, section in schema["$defs"].items() if section["additionalProperties"] is False]
     assert closed == ["Datasets"]  # whose names have a form
-    assert schema["then"]["required"] == ["logger"]
+    assert schema["then"]["required"] == ["logger", "scale", "network_g"]
+    assert not {"scale", "network_g"} & set(schema["required"])  # which tests read from the weights

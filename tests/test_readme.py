@@ -193,8 +193,9 @@ def users_folder(workplace, monkeypatch):
     (workplace / "options").symlink_to(ROOT / "options")
     weights = workplace / "experiments/pretrained_models"
     weights.mkdir(parents=True)
-    for name in ("DRCT-XS_SRx4.pth", "Real-DRCT-XS_SRx4.pth"):  # the same network
-        (weights / name).symlink_to(ROOT / "experiments/pretrained_models/DRCT-XS_SRx4.pth")
+    for name in ("DRCT-XS_SRx4.pth", "Real-DRCT-XS_SRx4.pth"):
+        (weights / name).symlink_to(ROOT / "experiments/pretrained_models" / name)
+    (workplace / "card.yml").write_text("licence: CC0\n")
     torch.save({"params_ema": DRCT().state_dict()}, weights / "DRCT_SRx4_ImageNet-pretrain.pth")
     for name in ("a", "b"):
         (workplace / "experiments" / name).mkdir()

@@ -43,7 +43,13 @@ def print_failures(failures: Iterable[object], label: str = "error") -> None:
         print(f"{label}: {failure}", file=sys.stderr)
 
 
-def add_device(parser: argparse.ArgumentParser) -> None:
+def print_table(table: str) -> None:
+    """Print a table in Markdown, with question marks for characters that the terminal has not, such as arrows."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(table.encode(encoding, "replace").decode(encoding), end="")
+
+
+def add_device(parser: argparse._ActionsContainer) -> None:
     """Add --device: where to compute."""
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps; default: an accelerator if there is one")
 
@@ -54,7 +60,7 @@ def add_precision(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", choices=choices, default="auto", help="default: auto, the fastest on the device")
 
 
-def add_tile(parser: argparse.ArgumentParser) -> None:
+def add_tile(parser: argparse._ActionsContainer) -> None:
     """Add --tile: a size in input pixels, 'auto', or None for 'off'."""
     side = "side of tiles in input pixels, auto or off; default: auto, tiles only if memory needs them"
     parser.add_argument("--tile", type=_tile_size, default="auto", metavar="SIZE", help=side)

@@ -1,11 +1,14 @@
 """Write a network for other programs: ONNX, torch.export, safetensors, and weight files of either layout."""
 
 from argparse import ArgumentParser, BooleanOptionalAction
+from dataclasses import replace
 from pathlib import Path
 
 from drct.commands.common import command_parser
 from drct.errors import DRCTError, one_line_errors
 from drct.files import AlreadyExistsError, write_bytes
+from drct.inference.card import checked_card
+from drct.runs.yaml_file import load_yaml
 from drct.runtime.weight_files import check_weights
 
 EXPORT_FORMATS = {
@@ -30,6 +33,7 @@ EXAMPLES = """examples:
   %(prog)s DRCT_SRx4.pth -o drct.safetensors
   %(prog)s drct.safetensors -o DRCT_SRx4.pth                     for the original implementation
   %(prog)s DRCT_SRx4.pth -o small.pth --format compact --fp16
+  %(prog)s experiments/mine/models/net_g_90000.pth -o Mine_SRx4.pth --metadata card.yml      to publish it
 """
 
 
@@ -47,6 +51,8 @@ def argument_parser() -> ArgumentParser:
     check = "run the onnx or torch-export result and compare it with the network; default: "
     check += "for onnx if ONNX Runtime is installed"
     parser.add_argument("--check", action=BooleanOptionalAction, help=check)
+    card = "YAML file of entries for the metadata, such as licence, data and results; they replace those of the weights"
+    parser.add_argument("--metadata", type=Path, metavar="FILE", help=card)
     parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
     return parser
 
@@ -63,11 +69,13 @@ def main(argv: list[str] | None = None) -> int:
     if args.output.exists() and not args.overwrite:
         raise DRCTError(f"{args.output} exists: --overwrite replaces it")
     check_weights(args.weights)
+    card = checked_card(load_yaml(args.metadata), args.metadata) if args.metadata else {}
 
     from drct.inference import export as formats  # PyTorch takes seconds, --help should not
     from drct.inference.weights import read_network
 
     loaded = read_network(args.weights)
+    loaded = replace(loaded, card={**loaded.card, **card})
     if kind == "onnx":
         content, notes = formats.onnx_graph(loaded, args.fp16, args.opset, args.check)
     elif kind == "torch-export":

@@ -4,7 +4,7 @@ import sys
 from argparse import ArgumentParser
 from pathlib import Path
 
-from drct.commands.common import command_parser, print_failures
+from drct.commands.common import command_parser, print_failures, print_table
 from drct.errors import DRCTError, one_line_errors
 from drct.evaluation.compare_runs import compare, comparison_markdown
 from drct.evaluation.pages.comparison import comparison_page
@@ -45,8 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     table = comparison_markdown(runs, comparison)
     if args.markdown:
         write_text(args.markdown, table)
-    encoding = sys.stdout.encoding or "utf-8"
-    print(table.encode(encoding, "replace").decode(encoding), end="")  # some terminals have no arrows
+    print_table(table)
     print(f"report of {count(len(runs), 'run')}: {args.output}", file=sys.stderr)
     return 0
 

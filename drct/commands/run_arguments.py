@@ -6,13 +6,16 @@ import os
 from contextlib import nullcontext, redirect_stderr
 from typing import Any
 
+from drct.commands.common import command_parser
 from drct.runs.first_check import check_paths
 
 
-def argument_parser() -> argparse.ArgumentParser:
-    """Make the parser of the arguments."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("-opt", "--opt", required=True, metavar="FILE", help="option file, see options/")
+def options_parser(
+    description: str | None = None, epilog: str | None = None, required: bool = True
+) -> argparse.ArgumentParser:
+    """Make the parser of the arguments that come with an option file, which is `required` or not."""
+    parser = command_parser(description, epilog)
+    parser.add_argument("-opt", "--opt", required=required, metavar="FILE", help="option file, see options/")
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm"], default="none", help="job launcher")
     parser.add_argument("--auto_resume", action="store_true", help="go on from the newest state of the experiment")
     parser.add_argument("--debug", action="store_true", help="log every iteration, validate and save every 8")
@@ -27,8 +30,10 @@ def argument_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def read_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+def read_arguments(argv: list[str] | None = None, parser: argparse.ArgumentParser | None = None) -> argparse.Namespace:
     """Read the arguments of a run, and check the paths of its option file, without importing PyTorch.
+
+    The parser is that of `options_parser`, if no other is given.
 
     Raises:
         DRCTError: if the option file cannot be read, or names a folder or file that does not exist.
@@ -36,8 +41,8 @@ def read_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """
     # Of several processes, one reports a mistake, and those in files only after all have met
     with redirect_stderr(io.StringIO()) if os.environ.get("LOCAL_RANK", "0") != "0" else nullcontext():
-        args = argument_parser().parse_args(argv)
-    if "RANK" not in os.environ and args.launcher == "none":
+        args = (parser or options_parser()).parse_args(argv)
+    if args.opt and "RANK" not in os.environ and args.launcher == "none":
         check_paths(args.opt, args.force_yml)
     return args
 
@@ -63,5 +68,5 @@ def parse_options(
 
     from drct.runs.options import read_options  # PyTorch and BasicSR take seconds, mistakes should not
 
-    opt = read_options(root_path, is_train, args.opt, args.force_yml, args.launcher, args.auto_resume, args.debug)
+    opt, _ = read_options(root_path, is_train, args.opt, args.force_yml, args.launcher, args.auto_resume, args.debug)
     return opt, args

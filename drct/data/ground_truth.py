@@ -19,13 +19,16 @@ class GroundTruthDataset(ImageFiles):
         DRCTError: if there are no images.
     """
 
+    recursive = True  # whether subfolders of a folder count
+
     def __init__(self, opt: dict[str, Any]) -> None:
         super().__init__(opt)
         root, names = Path(opt["dataroot_gt"]), opt.get("meta_info_file") or opt.get("meta_info")
+        self.from_folder = self.io_backend_opt["type"] != "lmdb" and not names
         if self.io_backend_opt["type"] == "lmdb":
             self.io_backend_opt |= {"db_paths": [str(root)], "client_keys": ["gt"]}
             self.paths = list(read_lmdb_list(root))
         elif names:
             self.paths = [str(root / name) for name, _ in read_list(Path(names))]
         else:
-            self.paths = [str(path) for path in dataset_images(root, recursive=True)]
+            self.paths = [str(path) for path in dataset_images(root, self.recursive)]

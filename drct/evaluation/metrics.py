@@ -14,6 +14,7 @@ from drct.text import first_line
 
 NO_REFERENCE = {"calculate_niqe"}  # BasicSR's metrics that need no ground truth
 NIQE_BLOCK = 96  # side in pixels
+NEED_BORDER = ("calculate_psnr", "calculate_ssim", "calculate_niqe")  # and have no default for it
 SET_METRICS = {"fid", "sfid", "fid_dinov2", "inception_score"}  # pyiqa's metrics that compare sets of images
 OWN_KEYS = {"type", "better", "crop_border"}  # all other keys are passed to pyiqa
 

@@ -12,6 +12,7 @@ from drct.archs.families import FAMILIES, Family, family_of
 from drct.archs.frame import UPSAMPLER_CHANNELS, Frame
 from drct.errors import DRCTError
 from drct.files import expanded
+from drct.inference.card import card_in
 from drct.inference.export import INSTALL
 from drct.inference.weights import read_network
 from drct.runtime import checkpoint
@@ -161,6 +162,7 @@ def as_text(found: dict[str, Any]) -> str:
         keys = ("drct_version", "made_from", "entry")
         version, source, entry = (" ".join(metadata.get(key, "").split()) for key in keys)
         lines.append(("made by", f"drct export {version} of {source}{f', {entry}' if entry else ''}"))
+        lines += [(key, " ".join(text.split())) for key, text in card_in(metadata).items()]
     elif found["kind"] != "weights":
         lines.append(("made by", found.get("producer") or "another program"))
     for label in ("inputs", "outputs"):

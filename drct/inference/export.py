@@ -32,11 +32,15 @@ INSTALL = "pip install onnx onnxruntime"
 
 
 def metadata(loaded: LoadedNetwork, fp16: bool) -> dict[str, str]:
-    """Return the metadata of an exported file. The config is that of `save_pretrained`."""
+    """Return the metadata of an exported file: the network's card and technical entries.
+
+    The config is that of `save_pretrained`.
+    """
     network = cast(Any, loaded.network)
     family = cast(Family, family_of(network))
     source = loaded.source if isinstance(loaded.source, str) else loaded.source.name
     return {
+        **loaded.card,
         "drct_version": __version__,
         "drct_config": json.dumps(network._hub_mixin_config, sort_keys=True),
         "network": family.name,

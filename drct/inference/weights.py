@@ -1,8 +1,8 @@
 """Making a network from its weight file alone."""
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from drct.archs.frame import Frame
 from drct.archs.traits import NetworkTraits
 from drct.errors import DRCTError
 from drct.inference.arguments import network_arguments, without_prefix
+from drct.inference.card import card_in
 from drct.runtime import checkpoint
 from drct.runtime.weight_files import DEFAULT_WEIGHTS, find_weights, is_on_hub
 
@@ -28,6 +29,7 @@ class LoadedNetwork:
     name: str  # of its file or folder, without suffix
     source: Path | str  # file or folder that it was read from, or its name on the Hugging Face Hub
     entry: str = ""  # of the file: 'params', 'params_ema', or '' where the file has no entries
+    card: Mapping[str, str] = field(default_factory=dict)  # what the file says of its training: licence, data, ...
 
 
 def read_network(name: str | os.PathLike = DEFAULT_WEIGHTS) -> LoadedNetwork:
@@ -53,7 +55,7 @@ def network_from(content: Any, path: Path) -> LoadedNetwork:
     weights, entry = weights_in(content, path)
     metadata = checkpoint.metadata_of(content, path)
     network = _network(weights, metadata.get("drct_config"), path)
-    return _loaded(network, path, entry or metadata.get("entry", ""))
+    return _loaded(network, path, entry or metadata.get("entry", ""), card_in(metadata))
 
 
 def weights_in(content: Any, path: Path) -> tuple[dict[str, Tensor], str]:
@@ -76,8 +78,8 @@ def _network(weights: dict[str, Tensor], config: str | None, path: Path) -> Fram
     return network.eval()
 
 
-def _loaded(network: Frame, source: Path | str, entry: str) -> LoadedNetwork:
-    return LoadedNetwork(network, network.traits, Path(source).stem, source, entry)
+def _loaded(network: Frame, source: Path | str, entry: str, card: Mapping[str, str]) -> LoadedNetwork:
+    return LoadedNetwork(network, network.traits, Path(source).stem, source, entry, card)
 
 
 def _saved_network(source: Path | str, find: Callable[[str], str | Path]) -> LoadedNetwork:
@@ -93,4 +95,4 @@ def _saved_network(source: Path | str, find: Callable[[str], str | Path]) -> Loa
             "model.safetensors, as save_pretrained writes them"
         ) from error
     weights, _ = weights_in(checkpoint.load(file), file)
-    return _loaded(_network(weights, config, file), source, "")
+    return _loaded(_network(weights, config, file), source, "", {})

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from basicsr.models.base_model import BaseModel
 from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger
 from basicsr.utils.registry import MODEL_REGISTRY
@@ -21,6 +22,7 @@ from drct.errors import DRCTError
 from drct.evaluation import validate  # not its names: importing BasicSR imports this module, perhaps amid that one
 from drct.evaluation.metric_table import MetricTable
 from drct.inference.runner import NetworkRunner
+from drct.inference.weights import LoadedNetwork
 from drct.models.changed_options import apply_options, kept_by, record, tell_changes
 from drct.models.checkpoint_content import check_held, check_optimization, optimization_state, weights_content
 from drct.models.explanations import REFUSALS, explained_loss, explained_network, explained_step
@@ -37,13 +39,28 @@ SKIPPED_AT_MOST = 30  # steps in a row that are not finite; finding the scale of
 class DRCTModel(SRModel):
     """BasicSR's SRModel with any image size, tiles, metrics of each image and safe files; see docs/options.md."""
 
-    def __init__(self, opt: dict[str, Any]) -> None:
+    def __init__(self, opt: dict[str, Any], loaded: LoadedNetwork | None = None) -> None:
+        """Build the model of some options. A test may give the network, read from its weights of any kind."""
+        self.loaded = loaded
         self.options = Options.model_validate(opt)  # with the defaults of what `opt` leaves out
         opt["num_gpu"] = resolve_num_gpu(opt["num_gpu"], get_root_logger())
         opt["path"].setdefault("param_key_g", self.options.path.param_key_g)
-        super().__init__(opt)  # builds the networks, and in training all that training needs
+        if loaded is None:
+            super().__init__(opt)  # builds the networks, and in training all that training needs
+        else:
+            BaseModel.__init__(self, opt)
+            self._take(loaded)
         self.runner = self._make_runner()
         self.validator = validate.Validator(opt, self.device)  # without the model: DDP must not wait for a collection
+
+    def _take(self, loaded: LoadedNetwork) -> None:
+        """Take a network in place of one that is built by `network_g`."""
+        self.net_g = self.model_to_device(loaded.network)
+        self.print_network(self.net_g)
+        get_root_logger().info(f"Loaded {loaded.entry or 'weights'} of {loaded.source}")
+        key = self.options.path.param_key_g
+        if key and key != loaded.entry and loaded.entry in ("params", "params_ema"):
+            self.load_network(self.net_g, str(loaded.source), bool(self.options.path.strict_load_g), key)
 
     @property
     def train_options(self) -> Train:
@@ -90,7 +107,7 @@ class DRCTModel(SRModel):
         network = self.net_g_ema if hasattr(self, "net_g_ema") else self.get_bare_model(self.net_g)
         options = self.options
         tile = (options.tile.tile_size, options.tile.tile_pad) if isinstance(options.tile, Tile) else options.tile
-        traits = traits_of(network, options.scale, self.opt["network_g"])
+        traits = self.loaded.traits if self.loaded else traits_of(network, options.scale, self.opt["network_g"])
         return NetworkRunner(network, self.device, options.precision, tile, options.self_ensemble, traits)
 
     def feed_data(self, data: dict[str, Any]) -> None:

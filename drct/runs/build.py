@@ -8,6 +8,7 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from drct.data.realesrgan_dataset import RealESRGANDataset
 from drct.data.training_set import SampleOrder, TrainingSet
 from drct.errors import DRCTError
 from drct.inference.memory import is_out_of_memory
+from drct.inference.weights import LoadedNetwork
 from drct.models.drct_model import DRCTModel
 from drct.models.optimizers import refusal
 from drct.runs.signals import stop_signals
@@ -55,12 +57,20 @@ def make_dataset(phase: str, options: dict[str, Any]) -> Any:
     return dataset
 
 
-def make_model(opt: dict[str, Any]) -> Any:
-    """Build the model with its network, losses and optimizer. Raises `DRCTError` for options that do not work."""
+def make_model(opt: dict[str, Any], loaded: LoadedNetwork | None = None) -> Any:
+    """Build the model with its network, losses and optimizer. Raises `DRCTError` for options that do not work.
+
+    Args:
+        opt: Options of the run.
+        loaded: Network to take in place of one that is built by `network_g`.
+    """
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
-            model = build_model(opt)
+            if loaded is None:
+                model = build_model(opt)
+            else:
+                model = registry.MODEL_REGISTRY.get(opt["model_type"])(deepcopy(opt), loaded)
         for message in dict.fromkeys(str(warning.message) for warning in caught):  # those of the EMA are the same
             get_root_logger().warning(message)
         if not isinstance(model, DRCTModel):

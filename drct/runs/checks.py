@@ -12,7 +12,7 @@ from basicsr.utils import registry
 from pydantic import ValidationError
 
 from drct.errors import DRCTError, did_you_mean
-from drct.evaluation.metrics import check_type
+from drct.evaluation.metrics import NEED_BORDER, check_type
 from drct.files import expanded, is_file, is_folder
 from drct.models.optimizers import OPTIMIZERS, SCHEDULES
 from drct.runs.first_check import NEED_FOLDERS, PREPARE_HINT, WEIGHTS_HINTS
@@ -24,11 +24,19 @@ from drct.text import brief
 ORIGINAL_LISTS = ("drct/data/meta_info/", "hat/data/meta_info/", "hct/data/meta_info/")
 PAIRED_MODELS = ("DRCTModel", "HATModel")
 REAL_MODELS = ("RealDRCTMSEModel", "RealDRCTGANModel", "RealHATMSEModel", "RealHATGANModel")
-NEED_BORDER = ("calculate_psnr", "calculate_ssim", "calculate_niqe")
 
 
-def check_options(opt: dict[str, Any], is_train: bool, file: str, logger: logging.Logger) -> Options:
+def check_options(
+    opt: dict[str, Any], is_train: bool, file: str, logger: logging.Logger, has_network: bool = False
+) -> Options:
     """Check the options of a run, warn about keys that look misspelt, and return them with the schema's defaults.
+
+    Args:
+        opt: Options.
+        is_train: Whether they are of a training run.
+        file: Name of the option file, for errors.
+        logger: Gets the warnings.
+        has_network: Whether the network is already read from its weights, of a kind that need not be in a registry.
 
     Raises:
         DRCTError: for the first mistake, in one line that names `file` and the key.
@@ -36,8 +44,8 @@ def check_options(opt: dict[str, Any], is_train: bool, file: str, logger: loggin
     options = validated(opt, is_train, file)
     for key, hint in _misspelt_keys(options):
         logger.warning(f"{file}: {key} is not an option{hint}; it is ignored")
-    _check_types(options, file)
-    checks = (_missing_images, _contradictions, _missing_files, _too_large)
+    _check_types(options, file, has_network)
+    checks = (_missing_images, _contradictions, *(() if has_network else (_missing_files, _too_large)))
     for problem in chain.from_iterable(check(options) for check in checks):
         raise DRCTError(f"{file}: {problem}")
     for phase, dataset in options.datasets.all():
@@ -107,10 +115,11 @@ def _misspelt_keys(section: Section, prefix: str = "") -> Iterator[tuple[str, st
                 yield from _misspelt_keys(entry, f"{prefix}{key}." + (f"{name}." if name else ""))
 
 
-def _check_types(options: Options, file: str) -> None:
+def _check_types(options: Options, file: str, has_network: bool) -> None:
     """Check names of classes and functions. Raises `DRCTError`."""
     named = [("model_type", options.model_type, registry.MODEL_REGISTRY)]
-    named += [("network_g.type", options.network_g.type, registry.ARCH_REGISTRY)]
+    if not has_network:
+        named += [("network_g.type", options.network_g.type, registry.ARCH_REGISTRY)]
     named += [(f"datasets.{phase}.type", d.type, registry.DATASET_REGISTRY) for phase, d in options.datasets.all()]
     if options.network_d and options.model_type in REAL_MODELS:
         named += [("network_d.type", options.network_d.type, registry.ARCH_REGISTRY)]

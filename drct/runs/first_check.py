@@ -6,6 +6,7 @@ from typing import Any
 from drct.errors import DRCTError
 from drct.files import expanded
 from drct.runs.yaml_file import load_yaml
+from drct.runtime.weight_files import check_weights
 
 PREPARE_HINT = "Put the images there or prepare them with `python drct/prepare.py` (see datasets/README.md)."
 WEIGHTS_HINTS = {
@@ -15,6 +16,7 @@ WEIGHTS_HINTS = {
 NEED_FOLDERS = {
     "PairedImageDataset": ["dataroot_gt", "dataroot_lq"],
     "SingleImageDataset": ["dataroot_lq"],
+    "ReducedImageDataset": ["dataroot_gt"],
     "ImageNetPairedDataset": ["dataroot_gt"],
     "RealESRGANDataset": ["dataroot_gt"],
     "RealESRGANPairedDataset": ["dataroot_gt", "dataroot_lq"],
@@ -42,8 +44,15 @@ def _missing(opt: dict[str, Any]) -> Iterator[tuple[str, str]]:
                 yield f"datasets.{phase}.{key}", f"no such folder: {expanded(dataset[key])}. {PREPARE_HINT}"
     paths = _section(opt, "path")
     for key, hint in WEIGHTS_HINTS.items():
-        if _is_path(paths.get(key)) and not expanded(paths[key]).is_file():
+        if not _is_path(paths.get(key)) or expanded(paths[key]).is_file():
+            continue
+        if key != "pretrain_network_g" or opt.get("network_g") is not None or "train" in opt:
             yield f"path.{key}", f"no such file: {paths[key]}. {hint}"
+            continue
+        try:  # a test reads the network from weights, which may be a name or a folder
+            check_weights(paths[key])
+        except DRCTError as error:
+            yield f"path.{key}", str(error)
 
 
 def _section(opt: dict[str, Any], key: str) -> dict[str, Any]:

@@ -14,7 +14,9 @@ from pydantic import BaseModel
 
 from drct.errors import DRCTError, did_you_mean
 from drct.files import expanded
+from drct.inference.weights import LoadedNetwork
 from drct.runs.checks import check_options, list_of_files
+from drct.runs.network_of_weights import network_of_weights
 from drct.runs.yaml_file import load_yaml, parse_yaml
 from drct.runtime import distributed
 from drct.runtime.device import resolve_num_gpu
@@ -53,7 +55,8 @@ def read_options(
     launcher: str = "none",
     auto_resume: bool = False,
     debug: bool = False,
-) -> dict[str, Any]:
+    given: dict[str, Any] | None = None,
+) -> tuple[dict[str, Any], LoadedNetwork | None]:
     """Read and check an option file, and start the processes that it asks for.
 
     Args:
@@ -64,19 +67,22 @@ def read_options(
         launcher: Starter of several processes, for `distributed.identify`.
         auto_resume: Whether to go on from the newest state of the experiment.
         debug: Whether to log every iteration, and to validate and save every 8.
+        given: Options in place of those of the file, which only gives its name to errors.
 
     Returns:
-        The file's options, with whole numbers as ints, and the further entries that BasicSR's classes expect.
+        The file's options, with whole numbers as ints, and the further entries that BasicSR's classes expect; and the
+        network of a test whose file has no network_g, read from its weights.
     """
     distributed.identify(launcher)
-    given = load_yaml(file)
+    given = load_yaml(file) if given is None else given
     for entry in changes:
         override(given, entry)
     logger = logging.getLogger("drct")  # not BasicSR's, which writes to the run's log file once first asked for
     dist_params = given.get("dist_params")
     # Before the checks, so that of several processes one reports what they find
     distributed.meet(dist_params.get("port") if isinstance(dist_params, dict) else None)
-    options = check_options(given, is_train, file, logger)
+    loaded = None if is_train else network_of_weights(given, file)
+    options = check_options(given, is_train, file, logger, has_network=loaded is not None)
 
     opt = _with_whole_numbers(given, options)
     opt["rank"], opt["world_size"] = distributed.rank(), distributed.world_size()
@@ -98,7 +104,7 @@ def read_options(
                 opt["val"]["val_freq"] = 8
     if options.val:
         opt["val"] = options.val.model_dump(include={"save_img", "suffix", "report"}) | (opt.get("val") or {})
-    return opt
+    return opt, loaded
 
 
 def _with_whole_numbers(given: Any, read: Any) -> Any:

@@ -13,6 +13,7 @@ from drct.evaluation.comparison_sheet import ComparisonSheet
 from drct.evaluation.run_report import RunReport
 from drct.evaluation.run_settings import run_settings
 from drct.files import archive, remove_leftovers, write_bytes
+from drct.inference.weights import LoadedNetwork
 from drct.runs.build import evaluation_loaders, make_model
 from drct.runs.log import RunLog
 from drct.runs.options import options_text
@@ -22,8 +23,8 @@ from drct.schema.options import Options
 logger = logging.getLogger("basicsr")
 
 
-def run(opt: dict[str, Any], log: RunLog) -> int:
-    """Test with the options of `read_options` and write `results/<name>`. Return the number of images that failed."""
+def run(opt: dict[str, Any], log: RunLog, loaded: LoadedNetwork | None = None) -> int:
+    """Test with the results of `read_options` and write `results/<name>`. Return the number of images that failed."""
     options = Options.model_validate(opt)
     results = Path(opt["path"]["results_root"])
     loaders = evaluation_loaders(opt, "test")
@@ -31,7 +32,7 @@ def run(opt: dict[str, Any], log: RunLog) -> int:
         raise DRCTError("the option file has no dataset called test or test_1 to test on")
     if options.path.pretrain_network_g is None:
         logger.warning("path.pretrain_network_g is not set: the network has random weights")
-    model = make_model(opt)
+    model = make_model(opt, loaded)
     settings = run_settings(model.opt, model.device)  # after the model has completed the options of metrics
 
     # Nothing is moved or written before this point, since most mistakes have been found by now

@@ -185,8 +185,9 @@ class AnyDataset(Section):
     name: Name = _required("Name in logs, tables and folders of results.")
     type: Text = _required(
         "PairedImageDataset (ground truth and low-resolution images), SingleImageDataset (low-resolution "
-        "images only), ImageNetPairedDataset (ground truth only, reduced on the fly), RealESRGANDataset (ground truth "
-        "only, degraded on the fly), or any registered with BasicSR."
+        "images only), ReducedImageDataset (ground truth only, reduced in tests as by `drct prepare`), "
+        "ImageNetPairedDataset (ground truth only, reduced on the fly), RealESRGANDataset (ground truth only, degraded "
+        "on the fly), or any registered with BasicSR."
     )
     io_backend: IOBackend = _required("How images are stored.")
     dataroot_gt: Folder | None = _key("Folder, or LMDB, of the ground truth.")
@@ -423,7 +424,8 @@ class GeneralOptions(Section):
         "DRCTModel, RealDRCTMSEModel, RealDRCTGANModel, one of these with HAT for DRCT (which is the same), or any "
         "model registered with BasicSR."
     )
-    scale: Scale = _required("Scale factor.")
+    # Tests need neither scale nor network_g in their option file: `runs.options.read_options` fills them in
+    scale: Scale = _key("Scale factor; a test without `network_g` has that of the weights.")
     num_gpu: NumGPU = _required("Number of GPUs, auto for all, 0 for the CPU.")
     manual_seed: Seed | None = _key("Seed of all random numbers; a random one if none.")
     precision: Precision = _key("Number format of inference.", "fp32")
@@ -435,7 +437,7 @@ class GeneralOptions(Section):
         "Tiles for limited memory; auto takes tiles only where the free memory does not suffice."
     )
     datasets: Datasets = _required("Images to train, validate or test on, by name.")
-    network_g: AnyNetwork = _required("Network and its arguments.")
+    network_g: AnyNetwork = _key("Network and its arguments; a test reads them from `path.pretrain_network_g`.")
     network_d: Discriminator | None = _key("Discriminator of RealDRCTGANModel.")
     path: Paths = _required("Files of weights and states to begin with.")
     train: Train | None = _key("Training.")
@@ -457,6 +459,8 @@ class Options(DegradationKeys, GeneralOptions):
 class TrainingOptions(Options):
     """Options of a training run."""
 
+    scale: Scale = _as_in(Options, "scale")
+    network_g: AnyNetwork = _as_in(Options, "network_g")
     datasets: TrainingDatasets = _as_in(Options, "datasets")
     train: Train = _as_in(Options, "train")
     val: TrainingVal | None = _as_in(Options, "val", None)  # type: ignore[assignment]
