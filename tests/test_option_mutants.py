@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import HAT_TINY, ROOT, TINY, test_options, train_options, write_options
+from conftest import HAT_TINY, ROOT, TINY, network_options, test_options, train_options, write_options
 
 from drct.commands import test as test_run
 from drct.commands import train as train_run
@@ -36,8 +36,7 @@ def complete():
 def complete_hat():
     """Training options of a HAT."""
     options = complete() | {"model_type": "HATModel"}
-    network = {key: list(value) if isinstance(value, tuple) else value for key, value in HAT_TINY.items()}
-    options["network_g"] = {"type": "HAT", "upscale": 2, "overlap_ratio": 0.5, "mlp_ratio": 2, **network}
+    options["network_g"] = network_options(HAT_TINY | {"overlap_ratio": 0.5, "mlp_ratio": 2}, 2, "HAT")
     return options
 
 

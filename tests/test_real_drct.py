@@ -15,8 +15,7 @@ import torch
 import torchvision
 from basicsr.losses import build_loss
 from basicsr.models.realesrgan_model import RealESRGANModel
-from conftest import HAT_TINY as HAT
-from conftest import photo, test_options, train_options, write_options
+from conftest import HAT_TINY, network_options, photo, test_options, train_options, write_options
 from test_training import assert_equal, last_iteration, scalars, start, train
 
 from drct.commands import test as test_run
@@ -220,9 +219,7 @@ def test_pairs_of_ones_own(pairs):
 def test_the_hat_project_s_names_of_these_models(gt, kind):
     """A HAT trains, and a DRCT gets the weights that it gets under the other name."""
     opt = options(f"RealHAT{kind}Model", total_iter=2)
-    opt["network_g"] = {"type": "HAT", "upscale": 2} | {
-        k: list(v) if isinstance(v, tuple) else v for k, v in HAT.items()
-    }
+    opt["network_g"] = network_options(HAT_TINY, 2, "HAT")
     assert run_in_here(opt | {"name": "hat"})[0] == 0
     assert Path("experiments/hat/models/net_d_latest.pth").exists() is (kind == "GAN")
     for name in ("HAT", "DRCT"):

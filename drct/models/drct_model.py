@@ -75,12 +75,20 @@ class DRCTModel(SRModel):
     def load_network(
         self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = "params"
     ) -> None:
-        """Load weights without running code. Raises `DRCTError` that names the differences if they do not fit."""
+        """Load weights without running code. Raises `DRCTError` that names the differences if they do not fit.
+
+        Training may start from weights of another scale, as published option files do with `strict_load_g: true`.
+        """
         logger = get_root_logger()
         weights, used_key = checkpoint.read_weights(load_path, param_key)
         if used_key != param_key:
             logger.warning(f"{load_path} has no {param_key}: using {used_key or 'its bare state dict'}")
-        differences = checkpoint.load_weights(self.get_bare_model(net), weights, strict, load_path)
+        net = self.get_bare_model(net)
+        starts = self.is_train and not self.opt["path"].get("resume_state")
+        if strict and starts and checkpoint.only_scale_differs(net, weights):
+            logger.warning(f"{load_path} is of another scale: its upsampler is left out, although loading is strict")
+            strict = False
+        differences = checkpoint.load_weights(net, weights, strict, load_path)
         logger.info(f"Loaded {used_key or 'weights'} of {load_path}")
         for difference in differences:
             logger.warning(f"not loaded: {difference}")

@@ -20,7 +20,7 @@ from typing import Any
 
 import cv2
 import torch
-from conftest import ROOT, photo, test_options, train_options, write_options
+from conftest import HAT_TINY, ROOT, network_options, photo, test_options, train_options, write_options
 from forked import Forked
 
 from drct.archs.drct_arch import DRCT
@@ -39,6 +39,8 @@ LONGEST = 300  # seconds of an undisturbed run
 SHARES = {
     "train": 30,
     "train in 2 processes": 25,
+    "train HAT": 10,
+    "train HAT in 2 processes": 10,
     "train on a full disk": 12,
     "upscale": 12,
     "upscale on a full disk": 5,
@@ -187,15 +189,16 @@ class Training(Scenario):
 
     newest = 0
 
-    def __init__(self, folder: Path, rng: random.Random, processes: int = 1) -> None:
+    def __init__(self, folder: Path, rng: random.Random, network: str, processes: int) -> None:
         super().__init__(folder, rng)
-        self.processes = processes
+        self.network, self.processes = network, processes
 
     def arguments(self, name: str) -> list[str]:
         opt = train_options(SCALE, total_iter=ITERATIONS, warmup_iter=3)
         opt["name"] = name
         opt["train"]["scheduler"] = {"type": "CosineAnnealingLR", "T_max": ITERATIONS}
-        opt["network_g"] |= NETWORK | {"drop_path_rate": 0.3, "drop_rate": 0.1}
+        shape = NETWORK if self.network == "DRCT" else HAT_TINY
+        opt["network_g"] = network_options(shape | {"drop_path_rate": 0.3, "drop_rate": 0.1}, SCALE, self.network)
         opt["datasets"]["train"]["num_worker_per_gpu"] = self.rng.choice((0, 1, 2))
         opt["val"]["val_freq"] = 4
         opt["logger"] |= {"save_checkpoint_freq": 2, "save_best": "psnr", "keep_last": 3}
@@ -310,7 +313,7 @@ def equal(a: Any, b: Any) -> bool:
 def scenario_of(name: str, folder: Path, rng: random.Random) -> Scenario:
     """Return the scenario of an entry of `SHARES`."""
     if name.startswith("train"):
-        return Training(folder, rng, processes=2 if "2 processes" in name else 1)
+        return Training(folder, rng, "HAT" if "HAT" in name else "DRCT", processes=2 if "2 processes" in name else 1)
     return (Upscaling if name.startswith("upscale") else Testing)(folder, rng)
 
 
@@ -320,7 +323,7 @@ def _absolute(path: str) -> Path:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m fuzz.torture", description=__doc__)
-    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--kills", type=int, default=sum(SHARES.values()))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=SHARES, action="append", help="scenarios; default: all")
     parser.add_argument("--json", type=_absolute, help="put the counts into this file")
