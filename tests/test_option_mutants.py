@@ -13,7 +13,7 @@ from drct.commands import test as test_run
 from drct.commands import train as train_run
 from drct.errors import report
 from drct.runs.build import batches_of
-from drct.runs.yaml_file import load_yaml, parse_yaml
+from drct.runtime.yaml_file import load_yaml, parse_yaml
 
 EXTREMES = [None, True, 0, -1, 0.5, 1e-30, 10**30, float("inf"), float("nan")]
 GROWING = "a: &a [1, 1]\n" + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 6)}]\n" for a, b in pairwise("abcdefghi"))

@@ -45,8 +45,8 @@ from drct.inference.runner import NetworkRunner
 from drct.models import drct_model
 from drct.models.drct_model import DRCTModel
 from drct.runs.scalars import Scalars, read_scalars
-from drct.runs.yaml_file import load_yaml
 from drct.runtime import checkpoint
+from drct.runtime.yaml_file import load_yaml
 
 TRAIN = str(ROOT / "drct" / "train.py")
 RANDOM = {"drop_path_rate": 0.3, "drop_rate": 0.1}

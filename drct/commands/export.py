@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, BooleanOptionalAction
 from pathlib import Path
 
-from drct.commands.common import command_parser
+from drct.commands.common import add_network, command_parser
 from drct.errors import DRCTError, one_line_errors
 from drct.files import AlreadyExistsError, write_bytes
 from drct.runtime.weight_files import check_weights
@@ -37,7 +37,8 @@ def argument_parser() -> ArgumentParser:
     """Return the parser of `drct export`."""
     formats = "".join(f"  {name:12}  {purpose}\n" for name, purpose in EXPORT_FORMATS.items())
     parser = command_parser(__doc__, f"formats:\n{formats}\n{EXAMPLES}")
-    parser.add_argument("weights", help="file, folder of save_pretrained, or name such as DRCT-XS_SRx4")
+    parser.add_argument("weights", help="file, folder of a run or of save_pretrained, or name such as DRCT-XS_SRx4")
+    add_network(parser)
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="FILE", help="file to write")
     suffixes = f"default: by the suffix, {', '.join(FORMAT_BY_SUFFIX)}"
     parser.add_argument("--format", choices=EXPORT_FORMATS, help=suffixes)
@@ -62,12 +63,12 @@ def main(argv: list[str] | None = None) -> int:
         )
     if args.output.exists() and not args.overwrite:
         raise DRCTError(f"{args.output} exists: --overwrite replaces it")
-    check_weights(args.weights)
+    check_weights(args.weights, args.network)
 
     from drct.inference import export as formats  # PyTorch takes seconds, --help should not
     from drct.inference.weights import read_network
 
-    loaded = read_network(args.weights)
+    loaded = read_network(args.weights, args.network)
     if kind == "onnx":
         content, notes = formats.onnx_graph(loaded, args.fp16, args.opset, args.check)
     elif kind == "torch-export":

@@ -1,7 +1,7 @@
 """Upscaling pictures of any kind: `drct.load` and `Upscaler`, the Python API."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from numbers import Real
 from typing import Any, TypeVar
@@ -33,13 +33,16 @@ def load(
     precision: str = "auto",
     tile: Tile | int | str | None = "auto",
     self_ensemble: bool = False,
+    network: str | os.PathLike | Mapping[str, Any] | None = None,
 ) -> "Upscaler":
     """Load weights, ready to upscale images.
 
     Args:
-        weights: A file, a name such as 'DRCT-XS_SRx4' (see `drct.inference.weights`), a folder of `save_pretrained` or
-            a model on the Hugging Face Hub. The network follows from the weights.
+        weights: A file, also of another network or an ONNX model, a name such as 'DRCT-XS_SRx4', a folder of a training
+            run or of `save_pretrained`, or a model on the Hugging Face Hub: see `drct.inference.weights.read_network`.
         device, precision, tile, self_ensemble: See `drct.inference.runner.NetworkRunner`.
+        network: Option file, or mapping of the same content, whose `network_g` is the architecture of the weights,
+            where that does not follow from them.
 
     Raises:
         DRCTError: if there are no such weights, or the device or precision is not available.
@@ -53,7 +56,7 @@ def load(
     >>> upscaler.upscale("photo.png").size  # which has 16x12 pixels
     (64, 48)
     """
-    loaded = read_network(weights)
+    loaded = read_network(weights, network)
     return Upscaler(loaded.network, device, precision, tile, self_ensemble, loaded.traits)
 
 
@@ -119,12 +122,10 @@ class Upscaler(NetworkRunner):
         return max(1, round(height * float(factor))), max(1, round(width * float(factor)))
 
     def check_pictures(self) -> None:
-        """Raise `DRCTError` if the network takes no pictures of any size, RGB, gray or with alpha."""
+        """Raise `DRCTError` if the network upscales no pictures."""
         if not self.traits.upscales:
             raise DRCTError("these weights are of a network without a reconstruction head, which upscales nothing")
-        if self.traits.only_size is not None:
-            raise DRCTError("these weights are of a network with ape, which takes images of one size only")
-        if self.traits.channels != 3:
+        if self.traits.channels not in (1, 3):
             raise DRCTError(f"the network takes {self.traits.channels} channels, pictures have 3")
 
     def upscale_picture(self, picture: Picture, outscale: float | None = None, wrap: bool = False) -> Picture:
@@ -169,7 +170,12 @@ class Upscaler(NetworkRunner):
         return result
 
     def _run_rgb(self, x: Tensor) -> Tensor:
-        """Run the network on RGB, or gray repeated as RGB: (C, 1, H, W) -> (C, 1, H', W'), C = 3 or 1."""
+        """Run the network on RGB or gray: (C, 1, H, W) -> (C, 1, H', W'), C = 3 or 1.
+
+        Gray is repeated as RGB; a network of one channel gets each channel of RGB as an image.
+        """
+        if self.traits.channels == 1:
+            return self.run(x)
         result = self.run(x.expand(3, -1, -1, -1).transpose(0, 1)).transpose(0, 1)
         return result if len(x) == 3 else result.mean(0, keepdim=True)
 

@@ -1,5 +1,6 @@
 """DRCTModel: training, validation and checkpoints of a super-resolution network, built on BasicSR's SRModel."""
 
+import json
 import logging
 import math
 import warnings
@@ -14,6 +15,7 @@ from basicsr.utils import get_root_logger
 from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 
+from drct.archs.families import identity
 from drct.archs.prepared_weights import forget_prepared_weights
 from drct.archs.soundness import unsound
 from drct.archs.traits import traits_of
@@ -29,6 +31,7 @@ from drct.models.optimizers import check_schedule, make_optimizer, make_schedule
 from drct.runtime import checkpoint, distributed
 from drct.runtime.device import PRECISIONS, device_for, resolve_num_gpu
 from drct.schema.options import Options, Tile, Train
+from drct.version import __version__
 
 SKIPPED_AT_MOST = 30  # steps in a row that are not finite; finding the scale of fp16 takes about 16
 
@@ -317,7 +320,16 @@ class DRCTModel(SRModel):
         if distributed.rank() != 0:
             return
         for name, networks in saved.items():
-            checkpoint.save(Path(self.opt["path"]["models"], f"{name}_{label}.pth"), weights_content(networks))
+            content: dict[str, Any] = dict(weights_content(networks))
+            if name == "net_g":
+                content["metadata"] = self._metadata()
+            checkpoint.save(Path(self.opt["path"]["models"], f"{name}_{label}.pth"), content)
+
+    def _metadata(self) -> dict[str, str]:
+        """Name the network, so that its weights can be used without the option file."""
+        network = self.get_bare_model(self.net_g)
+        named = identity(network) or {"network_g": json.dumps(self.opt["network_g"], sort_keys=True)}
+        return {"drct_version": __version__, **named, "scale": str(self.options.scale)}
 
     def saved_networks(self) -> dict[str, dict[str, nn.Module]]:
         """Return the networks by the names of their files and of the entries in them: `params`, `params_ema`."""

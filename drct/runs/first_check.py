@@ -5,7 +5,7 @@ from typing import Any
 
 from drct.errors import DRCTError
 from drct.files import expanded
-from drct.runs.yaml_file import load_yaml
+from drct.runtime.yaml_file import load_yaml
 
 PREPARE_HINT = "Put the images there or prepare them with `python drct/prepare.py` (see datasets/README.md)."
 WEIGHTS_HINTS = {

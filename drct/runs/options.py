@@ -15,9 +15,9 @@ from pydantic import BaseModel
 from drct.errors import DRCTError, did_you_mean
 from drct.files import expanded
 from drct.runs.checks import check_options, list_of_files
-from drct.runs.yaml_file import load_yaml, parse_yaml
 from drct.runtime import distributed
 from drct.runtime.device import resolve_num_gpu
+from drct.runtime.yaml_file import load_yaml, parse_yaml
 from drct.schema.options import Options, TrainingOptions, known_keys
 
 

@@ -126,7 +126,7 @@ def weights_in(content: Any, path: object, param_key: str | None = "params_ema")
 
 
 def metadata_of(content: Any, path: str | os.PathLike) -> dict[str, str]:
-    """Return what `drct export` wrote about the network into a weight file; empty for files of other programs."""
+    """Return what `drct export` or `drct train` wrote about the network into a weight file; empty for other files."""
     if Path(path).suffix == ".safetensors":
         with safetensors.safe_open(path, "pt") as file:
             found = file.metadata()
@@ -134,7 +134,7 @@ def metadata_of(content: Any, path: str | os.PathLike) -> dict[str, str]:
         entry = content.get("metadata") if isinstance(content, dict) else None
         found = entry if isinstance(entry, dict) else None
     texts = {k: v for k, v in found.items() if isinstance(k, str) and isinstance(v, str)} if found else {}
-    return texts if "drct_config" in texts else {}
+    return texts if texts.keys() & {"drct_config", "network_g"} else {}
 
 
 def load_weights(network: nn.Module, weights: dict[str, Tensor], strict: bool, path: object) -> list[str]:

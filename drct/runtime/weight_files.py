@@ -10,7 +10,7 @@ from drct.errors import DRCTError, did_you_mean
 from drct.files import expanded
 
 DEFAULT_WEIGHTS = "DRCT-XS_SRx4"  # comes with the project
-WEIGHT_SUFFIXES = (".pth", ".safetensors", ".pt")
+WEIGHT_SUFFIXES = (".pth", ".safetensors", ".pt", ".onnx")
 _PRETRAINED = Path("experiments", "pretrained_models")
 
 
@@ -46,15 +46,17 @@ def find_weights(name: str | os.PathLike) -> Path:
     )
 
 
-def check_weights(name: str | os.PathLike) -> None:
-    """Raise `DRCTError` if there are no weights of this name here, and it is not a name on the Hugging Face Hub."""
+def check_weights(name: str | os.PathLike, network: str | os.PathLike | None = None) -> None:
+    """Raise `DRCTError` if there are no weights of this name, here or on the Hugging Face Hub, or no option file."""
     if not is_on_hub(str(name)):
         find_weights(name)
+    if network is not None and not Path(network).is_file():
+        raise DRCTError(f"no such option file: {network}")
 
 
 def is_on_hub(name: str) -> bool:
     """Return whether a name is that of a model on the Hugging Face Hub, and not a path, not even a misspelt one."""
     owner, slash, model = name.partition("/")
     is_name = all(re.fullmatch(r"[A-Za-z0-9][\w.-]*", part) for part in (owner, model))
-    is_file = Path(model).suffix.lower() in {*WEIGHT_SUFFIXES, ".ckpt", ".bin", ".onnx", ".pkl", ".zip"}
+    is_file = Path(model).suffix.lower() in {*WEIGHT_SUFFIXES, ".ckpt", ".bin", ".pkl", ".zip"}
     return bool(slash) and is_name and not is_file and not Path(owner).exists()
