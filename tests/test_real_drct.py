@@ -299,7 +299,7 @@ def test_a_small_gan_behaves(gt, random_vgg):
             "blur_kernel_size2 9 is too large for images of 4 pixels",
         ),
         ({"model_type": "DRCTModel"}, {}, "RealESRGANDataset has no pairs"),
-        ({"model_type": "HATModel"}, {}, "RealESRGANDataset has no pairs"),
+        ({"model_type": "HATModel"}, {}, "has no pairs: it is for RealHATMSEModel and RealHATGANModel"),
         (
             {"model_type": "RealHATMSEModel"},
             {"type": "PairedImageDataset", "dataroot_lq": "gt"},
