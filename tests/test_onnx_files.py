@@ -64,12 +64,14 @@ def test_our_own_model_computes_what_the_network_computes(workplace):
         upscaler = drct.load("w.onnx", "cpu")
         assert upscaler.precision == ("fp16" if options else "fp32") and upscaler.scale == 2
         assert (upscaler.upscale(picture_tensor(PICTURE)) - expected).abs().max() <= tolerance
+        if options:
+            continue  # slow on a CPU
         cv2.imwrite("a.png", PICTURE)
-        assert main(["upscale", "a.png", "-o", "o.png", "--overwrite", "--weights", "w.onnx"]) == 0
-        assert np.abs(cv2.imread("o.png").astype(int) - pixels_of(expected)).max() <= 1 + 255 * tolerance
+        assert main(["upscale", "a.png", "-o", "o.png", "--weights", "w.onnx"]) == 0
+        assert np.abs(cv2.imread("o.png").astype(int) - pixels_of(expected)).max() <= 1
         tiles = drct.load("w.onnx", "cpu", tile=(64, 8)).upscale(PICTURE)
         of_network = drct.Upscaler(network, "cpu", "fp32", tile=(64, 8)).upscale(PICTURE)
-        assert np.abs(tiles.astype(int) - of_network).max() <= 1 + 255 * tolerance
+        assert np.abs(tiles.astype(int) - of_network).max() <= 1
 
 
 @pytest.mark.parametrize("half", [False, True])
@@ -192,7 +194,7 @@ def test_models_that_enlarge_no_image_say_what_they_are(workplace, capsys, op, i
         drct.load("w.onnx", "cpu")
     assert "\n" not in str(caught.value)
     assert main(["info", "w.onnx"]) == 0
-    assert "no network   w.onnx" in capsys.readouterr().out
+    assert "refused      w.onnx" in capsys.readouterr().out
 
 
 def test_damaged_models_missing_packages_and_options_are_explained(workplace, monkeypatch, capsys):

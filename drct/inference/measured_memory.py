@@ -13,8 +13,7 @@ from torch import Tensor
 from drct.archs.traits import NetworkTraits
 
 SMALL = 48  # side in pixels of the smaller of the images, before it is padded; that of the larger is twice as long
-# Powers of the number of pixels up to which memory counts as proportional to it, where it is counted and where not
-STEADY, ROUGH = 1.15, 1.5
+STEADY = 1.15  # power of the number of pixels up to which memory counts as proportional to it
 INTERVAL = 5e-4  # seconds between two looks at the memory
 
 
@@ -62,7 +61,8 @@ class MeasuredMemory:
                 self._network(x)
             found.append(max(1.0, peak()))
         growth = math.log(found[1] / found[0]) / math.log(self.larger / math.prod(self._sizes[0]))
-        return found[1], 1.0 if growth < (ROUGH if self._traits.place else STEADY) else min(growth, 2.0)
+        # What is seen of other programs' allocators is too rough to tell a power
+        return found[1], 1.0 if growth < STEADY or self._traits.place else min(growth, 2.0)
 
 
 Peak = Callable[[], float]  # the largest amount of memory within a block, in bytes above that at its start
