@@ -80,8 +80,8 @@ def complexity_of(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about the way spandrel's networks are written
         loaded = _find_network(source, network)
-    name, found = loaded.name, loaded.network
-    rows, columns = loaded.traits.fitting(height, width)
+    name, found, window = loaded.name, loaded.network, loaded.traits.window
+    rows, columns = (-(-side // window) * window for side in (height, width))
     try:
         multi_adds, pass_bytes, operations = counts_of(found, rows, columns)
         activation_bytes = kept_for_backward(found, rows, columns) if training else 0

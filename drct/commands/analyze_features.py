@@ -29,7 +29,7 @@ the table their mean and standard deviation.
 def argument_parser() -> ArgumentParser:
     """Return the parser of `drct analyze features`."""
     parser = command_parser(__doc__, EXAMPLES)
-    networks = "weights of DRCT, HAT or SwinIR, as drct upscale takes them, or folder of a training run"
+    networks = "weights of DRCT or HAT (file or name), of SwinIR (file; needs spandrel), or folder of a training run"
     parser.add_argument("networks", nargs="*", metavar="NETWORK", help=networks)
     add_network(parser)
     images = "images of about 100 to 300 pixels a side, or folders of them; each is computed as a whole"

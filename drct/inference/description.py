@@ -205,7 +205,7 @@ def as_text(found: dict[str, Any]) -> str:
     elif found["kind"] != "weights":
         lines.append(("made by", found.get("producer") or "another program"))
     if "refused" in found:
-        lines.append(("no network", found["refused"]))
+        lines.append(("refused", found["refused"]))
     for label in ("inputs", "outputs"):
         for tensor in found.get(label, []):
             shape = " x ".join(map(str, tensor["shape"]))

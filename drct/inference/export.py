@@ -51,7 +51,8 @@ def _check_exportable(loaded: LoadedNetwork, weights: bool) -> None:
         raise DRCTError(f"{loaded.source} is an ONNX model, which is written in no other format")
     if weights and loaded.kind:
         raise DRCTError(
-            f"{loaded.source} is a {loaded.kind}: of networks other than DRCT and HAT, only .onnx and .pt2 are written"
+            f"{loaded.source} is a network of {loaded.kind}: of those other than DRCT and HAT, only .onnx and .pt2 are "
+            "written"
         )
 
 

@@ -61,7 +61,8 @@ class MeasuredMemory:
                 self._network(x)
             found.append(max(1.0, peak()))
         growth = math.log(found[1] / found[0]) / math.log(self.larger / math.prod(self._sizes[0]))
-        return found[1], 1.0 if growth < STEADY else min(growth, 2.0)
+        # What is seen of other programs' allocators is too rough to tell a power
+        return found[1], 1.0 if growth < STEADY or self._traits.place else min(growth, 2.0)
 
 
 Peak = Callable[[], float]  # the largest amount of memory within a block, in bytes above that at its start

@@ -32,14 +32,16 @@ class NetworkOptions:
     where: str  # name of the file, for messages
 
 
-def network_options(network: str | os.PathLike | Mapping[str, Any]) -> NetworkOptions:
+def network_options(network: str | os.PathLike | Mapping[str, Any], where: str = "network") -> NetworkOptions:
     """Return the network that an option file names, or a mapping of the same content, or of that of its `network_g`.
+
+    Messages about a mapping name it `where`.
 
     Raises:
         DRCTError: if the file cannot be read, or names no network.
     """
     if isinstance(network, Mapping):
-        where, options = "network", network
+        options = network
     else:
         where, options = str(network), load_yaml(network)
     found = options.get("network_g", options)
@@ -64,7 +66,7 @@ def read_named(metadata: Mapping[str, str], weights: dict[str, Tensor], path: Pa
     except (ValueError, RecursionError) as error:
         raise DRCTError(f"{path}: its metadata is damaged. Name the network by --network") from error
     where = f"the metadata of {path}"
-    options = replace(network_options({"network_g": found}), scale=scale, where=where)
+    options = replace(network_options({"network_g": found}, where), scale=scale)
     sides = (side for tensor in weights.values() for side in tensor.shape)
     largest = max(LARGEST_ARGUMENT, len(weights), *sides)
     for key, value in _plain_values(options.network_g):
