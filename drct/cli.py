@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     if arguments and arguments[0] in ("-V", "--version"):
         print(f"drct {__version__}")
         return 0
-    text = help_text("drct", "Image super-resolution with DRCT.", COMMANDS, EXAMPLES)
+    text = help_text("drct", "Image super-resolution with DRCT, HAT and other networks.", COMMANDS, EXAMPLES)
     return run_command("drct", COMMANDS, text, arguments)
 
 

@@ -19,7 +19,7 @@ from drct.errors import DRCTError, one_line_errors
 from drct.evaluation.metric_table import format_metric
 from drct.evaluation.results import read_run
 from drct.files import write_text
-from drct.runs.yaml_file import load_yaml
+from drct.runtime.yaml_file import load_yaml
 from drct.text import markdown_table
 
 EXAMPLES = """examples:

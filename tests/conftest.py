@@ -137,9 +137,10 @@ def pairs(workplace: Path) -> Path:
     return workplace
 
 
-def network_options(options: dict[str, Any], scale: int) -> dict[str, Any]:
+def network_options(options: dict[str, Any], scale: int, kind: str = "DRCT") -> dict[str, Any]:
+    """Section `network_g` of an option file."""
     plain = {key: list(value) if isinstance(value, tuple) else value for key, value in options.items()}
-    return {"type": "DRCT", "upscale": scale, "upsampler": "pixelshuffle", **plain}
+    return {"type": kind, "upscale": scale, "upsampler": "pixelshuffle", **plain}
 
 
 def metrics_options(scale: int) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from drct.inference import upscale
 from drct.inference.card import TECHNICAL, checked_card
 from drct.inference.export import metadata
 from drct.inference.weights import read_network
-from drct.runs.yaml_file import load_yaml
+from drct.runtime.yaml_file import load_yaml
 
 FOLDER = ROOT / "experiments/pretrained_models"
 SHIPPED = FOLDER / "DRCT-XS_SRx4.pth"

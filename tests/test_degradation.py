@@ -20,7 +20,7 @@ from drct.data.prepare import reduce_image
 from drct.data.realesrgan_dataset import RealESRGANDataset
 from drct.data.training_set import SampleOrder, TrainingSet
 from drct.models.real_drct_model import RealDRCTMSEModel
-from drct.runs.yaml_file import load_yaml
+from drct.runtime.yaml_file import load_yaml
 from drct.schema.degradation import BlurKeys, DegradationKeys
 from drct.schema.options import TrainingOptions
 from drct.seeding import DEGRADATION, seed_all

@@ -10,7 +10,7 @@ import torch
 from conftest import HAT_TINY as TINY
 from conftest import TINY as DRCT_TINY
 from conftest import hat_pair as pair
-from conftest import photo, test_options, train_options, write_options
+from conftest import network_options, photo, test_options, train_options, write_options
 
 import drct
 from drct.analysis.feature_maps import measure
@@ -131,8 +131,7 @@ def test_hub_folders(tmp_path):
 # -------------------------------------------------------------------------------------------------------- option files
 
 
-def network_g():
-    return {"type": "HAT", **{key: list(value) if isinstance(value, tuple) else value for key, value in TINY.items()}}
+NETWORK_G = network_options(TINY, 2, "HAT")
 
 
 def run_train(options, *arguments):
@@ -141,7 +140,7 @@ def run_train(options, *arguments):
 
 def test_an_option_file_of_the_hat_project_trains_and_resumes_exactly(pairs):
     """With its model, its list of files that is not here, and a stop in the middle."""
-    options = train_options(total_iter=4) | {"model_type": "HATModel", "network_g": network_g() | {"upscale": 2}}
+    options = train_options(total_iter=4) | {"model_type": "HATModel", "network_g": NETWORK_G}
     options["datasets"]["train"]["meta_info_file"] = "hat/data/meta_info/meta_info_DF2Ksub_GT.txt"
     options["val"] = None
     assert run_train(options | {"name": "whole"}) == 0
@@ -163,7 +162,7 @@ def test_a_test_file_of_the_hat_project_saves_the_images_of_the_original(workpla
     for folder, side in (("gt", 32), ("lr", 16)):
         Path(folder).mkdir()
         cv2.imwrite(f"{folder}/a.png", photo(side, side))
-    options = test_options("hat.pth") | {"model_type": "HATModel", "network_g": network_g() | {"upscale": 2}}
+    options = test_options("hat.pth") | {"model_type": "HATModel", "network_g": NETWORK_G}
     assert test_run.main(["-opt", write_options(Path("test.yml"), options)]) == 0
     x = torch.from_numpy(cv2.imread("lr/a.png")[..., ::-1].copy()).permute(2, 0, 1)[None] / 255
     with torch.no_grad():
@@ -173,7 +172,7 @@ def test_a_test_file_of_the_hat_project_saves_the_images_of_the_original(workpla
 
 
 def test_misspelt_options_of_hat_are_named(pairs):
-    options = test_options("hat.pth") | {"network_g": network_g() | {"overlap_ratio": "half"}}
+    options = test_options("hat.pth") | {"network_g": NETWORK_G | {"overlap_ratio": "half"}}
     with pytest.raises(DRCTError, match="network_g.overlap_ratio must be 0 or a number above, not 'half'"):
         check_options(options, False, "hat.yml", logging.getLogger())
 

@@ -15,7 +15,7 @@ from drct.data.ladder import RUNGS
 from drct.data.recipes import StepRecipe
 from drct.evaluation.metrics import ImageMetrics
 from drct.images.bgr import read_image, write_png
-from drct.runs.yaml_file import load_yaml, parse_yaml
+from drct.runtime.yaml_file import load_yaml, parse_yaml
 
 FILES = sorted((ROOT / "options/test").glob("*_ladder.yml"))
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import HAT_TINY, ROOT, TINY, test_options, train_options, write_options
+from conftest import HAT_TINY, ROOT, TINY, network_options, test_options, train_options, write_options
 
 from drct.commands import test as test_run
 from drct.commands import train as train_run
 from drct.errors import report
 from drct.runs.build import batches_of
-from drct.runs.yaml_file import load_yaml, parse_yaml
+from drct.runtime.yaml_file import load_yaml, parse_yaml
 
 EXTREMES = [None, True, 0, -1, 0.5, 1e-30, 10**30, float("inf"), float("nan")]
 GROWING = "a: &a [1, 1]\n" + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 6)}]\n" for a, b in pairwise("abcdefghi"))
@@ -36,8 +36,7 @@ def complete():
 def complete_hat():
     """Training options of a HAT."""
     options = complete() | {"model_type": "HATModel"}
-    network = {key: list(value) if isinstance(value, tuple) else value for key, value in HAT_TINY.items()}
-    options["network_g"] = {"type": "HAT", "upscale": 2, "overlap_ratio": 0.5, "mlp_ratio": 2, **network}
+    options["network_g"] = network_options(HAT_TINY | {"overlap_ratio": 0.5, "mlp_ratio": 2}, 2, "HAT")
     return options
 
 

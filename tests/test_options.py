@@ -18,7 +18,7 @@ from drct.commands.run_arguments import parse_options
 from drct.errors import DRCTError
 from drct.runs.checks import check_options
 from drct.runs.options import override
-from drct.runs.yaml_file import load_yaml
+from drct.runtime.yaml_file import load_yaml
 from drct.schema.options import Arguments, Options, Section, TrainingOptions
 
 TEST_FILES = sorted((ROOT / "options" / "test").glob("*.yml"))

@@ -34,13 +34,6 @@ BENCHMARKS = {
     "--sizes 64x64 --rounds 3 --profile --json training_step.json "
     "--contenders original-step ours-step ours-step-checkpoint --reference original-step",
 }
-EXAMPLES = {
-    "drct train -opt options/train/train_SmallCNN_SRx4.yml --force_yml train:total_iter=2 val:val_freq=2": "network",
-    "drct train -opt options/train/train_SmallCNN_SRx4.yml --force_yml name=SmallCNN_noisy "
-    "datasets:train:type=NoisyPairedDataset datasets:train:noise=10 train:total_iter=2 val:val_freq=2": "dataset",
-    "drct test -opt options/test/DRCT-XS_SRx4_demo.yml --force_yml name=edges "
-    "'val:metrics:edges={type: calculate_edge_error, crop_border: 4, better: lower}'": "metric",
-}
 ELSEWHERE = {
     "drct serve": "test_web.py::test_an_image_is_uploaded_compared_and_downloaded_in_a_browser",
     "torchrun --nproc_per_node=2 -m drct upscale holidays/ -o larger": (
@@ -78,7 +71,6 @@ ELSEWHERE = {
         )
         for stage in ("mse_model", "finetune_from_mse_model")
     },
-    **{line: f"test_docs.py::test_the_{example}_of_the_page_works" for line, example in EXAMPLES.items()},
 }
 INSTALLATION = ("make ", "pip install ", "source ")  # what the tests themselves were started by
 PROGRAMS = ("drct ", "python ", "torchrun ", "sbatch ", "CUDA_", *INSTALLATION)
@@ -93,6 +85,14 @@ def commands(text: str) -> list[str]:
     return [line for line in found if f"{line} ".startswith(PROGRAMS)]
 
 
+def section(title: str) -> str:
+    """The text of a section of docs/develop.md."""
+    return re.split(r"^## ", DEVELOP.split(f"\n## {title}\n")[1], flags=re.MULTILINE)[0]
+
+
+for example in ("network", "dataset", "metric"):
+    for command in commands(section(f"Add a {example}")):
+        ELSEWHERE[command] = f"test_docs.py::test_the_{example}_of_the_page_works"
 COMMANDS = list(dict.fromkeys(line for text in PAGES.values() for line in commands(text)))
 
 

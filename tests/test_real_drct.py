@@ -15,8 +15,7 @@ import torch
 import torchvision
 from basicsr.losses import build_loss
 from basicsr.models.realesrgan_model import RealESRGANModel
-from conftest import HAT_TINY as HAT
-from conftest import ROOT, photo, test_options, train_options, write_options
+from conftest import HAT_TINY, ROOT, network_options, photo, test_options, train_options, write_options
 from test_training import assert_equal, last_iteration, scalars, start, train
 
 from drct.commands import test as test_run
@@ -26,7 +25,7 @@ from drct.data.realesrgan_dataset import RealESRGANDataset
 from drct.errors import DRCTError
 from drct.models.real_drct_model import RealDRCTGANModel
 from drct.runs.checks import check_options
-from drct.runs.yaml_file import load_yaml
+from drct.runtime.yaml_file import load_yaml
 
 LIGHT = {"resize_modes": ["antialiased"], "blur_prob": 0.5, "noise_range2": [0, 10], "jpeg_range2": [30, 95]}
 GAN = {"gan_opt": {"type": "GANLoss", "gan_type": "vanilla", "loss_weight": 0.1}}
@@ -223,9 +222,7 @@ def test_pairs_of_ones_own(pairs):
 def test_the_hat_project_s_names_of_these_models(gt, kind):
     """A HAT trains, and a DRCT gets the weights that it gets under the other name."""
     opt = options(f"RealHAT{kind}Model", total_iter=2)
-    opt["network_g"] = {"type": "HAT", "upscale": 2} | {
-        k: list(v) if isinstance(v, tuple) else v for k, v in HAT.items()
-    }
+    opt["network_g"] = network_options(HAT_TINY, 2, "HAT")
     assert run_in_here(opt | {"name": "hat"})[0] == 0
     assert Path("experiments/hat/models/net_d_latest.pth").exists() is (kind == "GAN")
     for name in ("HAT", "DRCT"):
@@ -317,7 +314,7 @@ def test_a_small_gan_behaves(gt, random_vgg):
             "blur_kernel_size2 9 is too large for images of 4 pixels",
         ),
         ({"model_type": "DRCTModel"}, {}, "RealESRGANDataset has no pairs"),
-        ({"model_type": "HATModel"}, {}, "RealESRGANDataset has no pairs"),
+        ({"model_type": "HATModel"}, {}, "has no pairs: it is for RealHATMSEModel and RealHATGANModel"),
         (
             {"model_type": "RealHATMSEModel"},
             {"type": "PairedImageDataset", "dataroot_lq": "gt"},

@@ -25,6 +25,7 @@ from conftest import (
     ROOT,
     TINY,
     OriginalDRCT,
+    network_options,
     pair,
     photo,
     rescale_,
@@ -44,10 +45,11 @@ from drct.inference.runner import NetworkRunner
 from drct.models import drct_model
 from drct.models.drct_model import DRCTModel
 from drct.runs.scalars import Scalars, read_scalars
-from drct.runs.yaml_file import load_yaml
 from drct.runtime import checkpoint
+from drct.runtime.yaml_file import load_yaml
 
 TRAIN = str(ROOT / "drct" / "train.py")
+RANDOM = {"drop_path_rate": 0.3, "drop_rate": 0.1}
 
 
 @pytest.fixture
@@ -86,7 +88,7 @@ def options(workers=0, **train):
     """A run of 30 iterations with everything random that a run can have, and a checkpoint at every third."""
     schedule = {"scheduler": {"type": "CosineAnnealingLR", "T_max": 30}, "warmup_iter": 5}
     opt = train_options(**{"total_iter": 30, **schedule, **train})
-    opt["network_g"] |= {"drop_path_rate": 0.3, "drop_rate": 0.1}
+    opt["network_g"] |= RANDOM
     opt["datasets"]["train"] |= {"num_worker_per_gpu": workers, "dataset_enlarge_ratio": 2}
     opt["val"]["val_freq"] = 4
     opt["logger"] |= {"save_checkpoint_freq": 3, "save_best": "psnr"}
@@ -164,13 +166,23 @@ def last_iteration(name):
     return int(lines[-1].split(",")[0]) if len(lines) > 1 else 0
 
 
-@pytest.mark.parametrize(("processes", "workers"), [(1, 0), (1, 2), (2, 0), (2, 2)])
-def test_a_run_that_is_killed_again_and_again_ends_bit_identical(images, processes, workers):
-    """20 kills in all: five each, at random moments, with loader workers or without, of one process or two."""
-    assert train_as_users_do(options(workers, precision="fp32") | {"name": "whole"}, processes=processes)[0] == 0
+@pytest.mark.parametrize(
+    ("network", "processes", "workers", "kills"),
+    [
+        *[("DRCT", 1, 0, 5), ("DRCT", 1, 2, 5), ("DRCT", 2, 0, 5), ("DRCT", 2, 2, 5), ("HAT", 1, 0, 2)],
+        pytest.param("HAT", 2, 2, 5, marks=pytest.mark.slow),
+    ],
+)
+def test_a_run_that_is_killed_again_and_again_ends_bit_identical(images, network, processes, workers, kills):
+    """Kills at random moments, with loader workers or without, of one process or two."""
+    opt = options(workers)
+    if network == "HAT":
+        opt |= {"model_type": "HATModel", "network_g": network_options(HAT_TINY | RANDOM, 2, "HAT")}
+    whole = opt | {"name": "whole", "train": opt["train"] | {"precision": "fp32"}}
+    assert train_as_users_do(whole, processes=processes)[0] == 0
     rng = random.Random(10 * processes + workers)
-    for kill in range(5):
-        process = start(options(workers) | {"name": "killed"}, "--auto_resume", processes=processes)
+    for kill in range(kills):
+        process = start(opt | {"name": "killed"}, "--auto_resume", processes=processes)
         goal = min(last_iteration("killed") + rng.randint(1, 6), 27)
         deadline = time.monotonic() + 120
         while last_iteration("killed") < goal:
@@ -178,7 +190,7 @@ def test_a_run_that_is_killed_again_and_again_ends_bit_identical(images, process
             time.sleep(0.001)
         time.sleep(rng.uniform(0, 0.05))  # in a step, in validation, while saving
         process.kill()
-    status, output = train(options(workers) | {"name": "killed"}, "--auto_resume", processes=processes)
+    status, output = train(opt | {"name": "killed"}, "--auto_resume", processes=processes)
     assert status == 0, output
     assert_same_run("whole", "killed")
     assert not list(Path("experiments").rglob(".*.tmp"))
@@ -734,7 +746,7 @@ def shrink(path):
     opt = load_yaml(path)
     scale = opt["scale"]
     shrunk = HAT_TINY if opt["network_g"]["type"] == "HAT" else SHRUNK
-    opt["network_g"] |= {key: list(value) if isinstance(value, tuple) else value for key, value in shrunk.items()}
+    opt["network_g"] |= network_options(shrunk, scale, opt["network_g"]["type"])
     opt["datasets"]["train"] |= {"gt_size": 8 * scale, "num_worker_per_gpu": 0, "batch_size_per_gpu": 2}
     opt["train"]["total_iter"] = 2
     opt["logger"] |= {"print_freq": 1, "save_checkpoint_freq": 1}

@@ -119,7 +119,7 @@ def test_messages_have_the_name_of_a_file_but_not_its_folder(service, workplace)
 def test_networks_are_kept_but_not_more_than_a_few(workplace, monkeypatch):
     loaded: list[str] = []
     load = web_service.read_network
-    monkeypatch.setattr(web_service, "read_network", lambda name: loaded.append(name) or load())
+    monkeypatch.setattr(web_service, "read_network", lambda name, network: loaded.append(name) or load())
     service = Service(workplace, 1, "cpu")
     for name in ("a", "b", "a", "c", "a", "b"):
         service.upscaler(name)

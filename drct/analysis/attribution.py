@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from drct.analysis.networks import check_pictures
 from drct.errors import DRCTError
 from drct.images.bgr import as_float
 from drct.images.crops import most_detailed_area
@@ -214,7 +215,7 @@ def explain(
     """
     name, scale = analyzed.name, analyzed.traits.scale
     upscaler = Upscaler(analyzed.network, device, "fp32", None, traits=analyzed.traits)
-    upscaler.check_pictures()
+    check_pictures(upscaler)
     network = analyzed.network.requires_grad_(False)
     height, width = image.shape[:2]
 

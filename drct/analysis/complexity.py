@@ -58,7 +58,13 @@ class Complexity:
     activation_bytes: int
 
 
-def complexity_of(source: str | os.PathLike, width: int, height: int, training: bool = True) -> Complexity:
+def complexity_of(
+    source: str | os.PathLike,
+    width: int,
+    height: int,
+    training: bool = True,
+    network: str | os.PathLike | None = None,
+) -> Complexity:
     """Measure a network for an image of this size.
 
     Args:
@@ -66,30 +72,31 @@ def complexity_of(source: str | os.PathLike, width: int, height: int, training: 
         width: Width of the image, in pixels.
         height: Height of the image, in pixels.
         training: Measure the activations of a training step as well, which takes longer; otherwise they are 0.
+        network: Option file that names the architecture of weights, as for `networks.load`.
 
     Raises:
         DRCTError: if there is no such network, or it does not take such an image.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about the way spandrel's networks are written
-        loaded = _find_network(source)
-    name, network, window = loaded.name, loaded.network, loaded.traits.window
+        loaded = _find_network(source, network)
+    name, found, window = loaded.name, loaded.network, loaded.traits.window
     rows, columns = (-(-side // window) * window for side in (height, width))
     try:
-        multi_adds, pass_bytes, operations = counts_of(network, rows, columns)
-        activation_bytes = kept_for_backward(network, rows, columns) if training else 0
+        multi_adds, pass_bytes, operations = counts_of(found, rows, columns)
+        activation_bytes = kept_for_backward(found, rows, columns) if training else 0
     except (RuntimeError, ValueError) as error:  # raised by the network about its input
         raise DRCTError(f"{name} does not take an image of {width}x{height}: {first_line(error)}") from error
-    parameters = sum(p.numel() for p in network.parameters())
+    parameters = sum(p.numel() for p in found.parameters())
     return Complexity(name, width, height, parameters, multi_adds, pass_bytes, operations, activation_bytes)
 
 
-def _find_network(source: str | os.PathLike) -> LoadedNetwork:
+def _find_network(source: str | os.PathLike, network: str | os.PathLike | None) -> LoadedNetwork:
     name = os.fspath(source)
     if name in NAMED:
         return networks.make(name)
     try:
-        return networks.load(source)
+        return networks.load(source, network)
     except DRCTError as error:
         if "/" in name or expanded(name).suffix or expanded(name).exists():
             raise

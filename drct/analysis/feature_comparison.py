@@ -115,15 +115,15 @@ def _file_name(label: str) -> str:
     return re.sub(r"[^\w.-]+", "_", label)
 
 
-def load_upscaler(source: Path, device: str | None) -> Upscaler:
+def load_upscaler(source: Path, device: str | None, network: str | None = None) -> Upscaler:
     """Load a network, ready to run on its device. Raises `DRCTError` if it cannot be analyzed."""
-    loaded = networks.load(source)
+    loaded = networks.load(source, network)
     try:
         stages(loaded.network)
     except DRCTError as error:
         raise DRCTError(f"{source}: {error}") from error
     upscaler = Upscaler(loaded.network.requires_grad_(False), device, "fp32", None, traits=loaded.traits)
-    upscaler.check_pictures()
+    networks.check_pictures(upscaler)
     return upscaler
 
 

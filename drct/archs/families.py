@@ -1,5 +1,6 @@
 """The kinds of networks that are recognized by their weights alone. A new one is one more row of `FAMILIES`."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from inspect import signature
@@ -61,6 +62,16 @@ def family_of_weights(weights: Mapping[str, Any]) -> Family:
 def family_of(network: nn.Module) -> Family | None:
     """Return the family of a network, or None."""
     return next((family for family in FAMILIES if type(network) is family.network), None)
+
+
+def identity(network: nn.Module) -> dict[str, str]:
+    """Return the family, name and arguments of a network, as metadata of files has them; empty if it has no family."""
+    family = family_of(network)
+    if family is None:
+        return {}
+    config: dict[str, Any] = network._hub_mixin_config  # type: ignore[assignment]  # that of save_pretrained
+    name = family.variant(config)
+    return {"drct_config": json.dumps(config, sort_keys=True), "network": family.name, "name": name}
 
 
 def name_of(network_g: Mapping[str, Any]) -> str:

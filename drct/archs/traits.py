@@ -19,17 +19,36 @@ class NetworkTraits:
         window: Height and width of the input must be multiples of this number of pixels.
         channels: Channels of input and output.
         only_size: The one (height, width) the network takes; None if it takes any.
+        minimum: Height and width of the input must be at least this.
+        square: Whether height and width of the input must be equal.
         upscales: False for a network without reconstruction head, which can be loaded but not run.
         memory: Bytes that inference on one image needs besides weights and image, as a function of its height, width,
             the dtype of the computation and the device; None if this is not known.
+        precision: Number format that 'auto' stands for; None for the fastest that suits the device.
+        place: Choose where to compute, for networks that PyTorch does not run: returns the device of images and results
+            for one that the user names, or None. Such a network computes in `precision` only.
     """
 
     scale: int
     window: int = 1
     channels: int = 3
     only_size: tuple[int, int] | None = None
+    minimum: int = 1
+    square: bool = False
     upscales: bool = True
     memory: Callable[[int, int, torch.dtype, torch.device], int] | None = None
+    precision: str | None = None
+    place: Callable[[str | torch.device | None], torch.device] | None = None
+
+    def at_least(self, height: int, width: int) -> tuple[int, int]:
+        """Return a height and width that are no smaller than the network takes."""
+        sides = max(height, self.minimum), max(width, self.minimum)
+        return (max(sides), max(sides)) if self.square else sides
+
+    def fitting(self, height: int, width: int) -> tuple[int, int]:
+        """Return the smallest height and width that the network takes and that hold an image of this size."""
+        height, width = self.at_least(height, width)
+        return -(-height // self.window) * self.window, -(-width // self.window) * self.window
 
 
 def declared_traits(network: nn.Module) -> NetworkTraits:

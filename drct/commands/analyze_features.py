@@ -8,7 +8,7 @@ from argparse import ArgumentParser
 from pathlib import Path
 
 from drct.analysis.plotting import needs_matplotlib, save_png
-from drct.commands.common import add_device, command_parser, print_failures
+from drct.commands.common import add_device, add_network, command_parser, print_failures
 from drct.errors import DRCTError, one_line_errors
 from drct.files import expanded, make_folder
 from drct.runs.folders import repeated, run_names
@@ -29,8 +29,9 @@ the table their mean and standard deviation.
 def argument_parser() -> ArgumentParser:
     """Return the parser of `drct analyze features`."""
     parser = command_parser(__doc__, EXAMPLES)
-    networks = "weights of DRCT (file or name), of SwinIR or HAT (file; needs spandrel), or folder of a training run"
+    networks = "weights of DRCT or HAT (file or name), of SwinIR (file; needs spandrel), or folder of a training run"
     parser.add_argument("networks", nargs="*", metavar="NETWORK", help=networks)
+    add_network(parser)
     images = "images of about 100 to 300 pixels a side, or folders of them; each is computed as a whole"
     parser.add_argument("--input", nargs="+", type=Path, metavar="IMAGE", help=images)
     folder = "older files of these names are replaced"
@@ -57,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     if not args.networks or not args.input:
         raise DRCTError("give networks to look at, and images after --input")
     for network in args.networks:
-        check_weights(network)
+        check_weights(network, args.network)
     if not any(expanded(path).exists() for path in args.input):
         raise DRCTError(f"no such file: {args.input[0]}: give images after --input")
 
@@ -67,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
     print_failures((f"{path} is given twice and counts once" for path in repeated(args.networks)), "note")
     sources = run_names(expanded(source) for source in args.networks)
     groups = comparison.group_by_seed(sources, args.names)
-    upscalers = {name: comparison.load_upscaler(source, args.device) for name, source in sources.items()}
+    upscalers = {name: comparison.load_upscaler(source, args.device, args.network) for name, source in sources.items()}
     pictures, failures = comparison.read_pictures(args.input)
     print_failures(failures)
     if not pictures:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drct.analysis.plotting import needs_matplotlib, save_png
-from drct.commands.common import add_device, command_parser
+from drct.commands.common import add_device, add_network, command_parser
 from drct.errors import DRCTError, one_line_errors
 from drct.files import make_folder, write_text
 from drct.runtime.weight_files import check_weights
@@ -37,8 +37,9 @@ EXAMPLES = """examples:
 def argument_parser() -> argparse.ArgumentParser:
     """Return the parser of `drct analyze lam`."""
     parser = command_parser(__doc__, EXAMPLES)
-    networks = "weights as drct upscale takes them, a file of another network that spandrel knows, or folder of a run"
+    networks = "weights as drct upscale takes them, but no ONNX model"
     parser.add_argument("networks", nargs="+", metavar="NETWORK", help=networks)
+    add_network(parser)
     parser.add_argument("--input", type=Path, required=True, metavar="IMAGE", help="picture to upscale")
     folder = "where to write lam.png and lam.json; existing ones are replaced"
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help=folder)
@@ -81,7 +82,7 @@ def _check(args: argparse.Namespace) -> None:
         raise DRCTError(f"--sigma must be above 0, not {args.sigma:g}")
     needs_matplotlib("drawing the maps needs")
     for network in args.networks:
-        check_weights(network)
+        check_weights(network, args.network)
     if not args.input.is_file():
         raise DRCTError(f"cannot read image {args.input}: no such file")
 
@@ -113,7 +114,7 @@ def main(argv: list[str] | None = None) -> int:
     pixels = read_image(args.input)
     patch = _patch_of(args, pixels)
     excerpt = cut_out(pixels, patch, args.context)
-    networks = load_all(args.networks)
+    networks = load_all(args.networks, args.network)
     make_folder(args.output)
     found = [explain(one, excerpt.image, excerpt.patch, args.steps, args.sigma, args.device) for one in networks]
     content = {

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from drct.commands.common import add_size, command_parser, print_failures
+from drct.commands.common import add_network, add_size, command_parser, print_failures
 from drct.errors import DRCTError, one_line_errors
 from drct.files import write_text
 
@@ -30,6 +30,7 @@ def argument_parser() -> ArgumentParser:
     parser = command_parser(__doc__, EXAMPLES)
     networks = "name, weight file or folder of a run; default: all with a name"
     parser.add_argument("networks", nargs="*", metavar="NETWORK", help=networks)
+    add_network(parser)
     add_size(parser)
     formats = list(FORMAT_OF_SUFFIX.values())
     parser.add_argument("--format", choices=formats, help="default: by FILE's name, or markdown")
@@ -52,11 +53,12 @@ def main(argv: list[str] | None = None) -> int:
     if not args.networks and find_spec("spandrel") is None:
         print(f"{', '.join(PEERS)} are left out: they need spandrel: pip install spandrel", file=sys.stderr)
         names = [name for name in names if name not in PEERS]
+    width, height = args.size
     found, failures = [], []
     for name in (bar := tqdm(names, unit="network", leave=False, disable=None)):
         bar.set_postfix_str(name)
         try:
-            found.append(complexity.complexity_of(name, *args.size))
+            found.append(complexity.complexity_of(name, width, height, network=args.network))
         except DRCTError as error:
             failures.append(error)
     print_failures(failures)

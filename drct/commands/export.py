@@ -4,12 +4,12 @@ from argparse import ArgumentParser, BooleanOptionalAction
 from dataclasses import replace
 from pathlib import Path
 
-from drct.commands.common import command_parser
+from drct.commands.common import add_network, command_parser
 from drct.errors import DRCTError, one_line_errors
 from drct.files import AlreadyExistsError, write_bytes
 from drct.inference.card import checked_card
-from drct.runs.yaml_file import load_yaml
 from drct.runtime.weight_files import check_weights
+from drct.runtime.yaml_file import load_yaml
 
 EXPORT_FORMATS = {
     "onnx": "a graph for ONNX Runtime, OpenVINO and others; takes images of any size",
@@ -41,7 +41,8 @@ def argument_parser() -> ArgumentParser:
     """Return the parser of `drct export`."""
     formats = "".join(f"  {name:12}  {purpose}\n" for name, purpose in EXPORT_FORMATS.items())
     parser = command_parser(__doc__, f"formats:\n{formats}\n{EXAMPLES}")
-    parser.add_argument("weights", help="file, folder of save_pretrained, or name such as DRCT-XS_SRx4")
+    parser.add_argument("weights", help="file, folder of a run or of save_pretrained, or name such as DRCT-XS_SRx4")
+    add_network(parser)
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="FILE", help="file to write")
     suffixes = f"default: by the suffix, {', '.join(FORMAT_BY_SUFFIX)}"
     parser.add_argument("--format", choices=EXPORT_FORMATS, help=suffixes)
@@ -68,13 +69,13 @@ def main(argv: list[str] | None = None) -> int:
         )
     if args.output.exists() and not args.overwrite:
         raise DRCTError(f"{args.output} exists: --overwrite replaces it")
-    check_weights(args.weights)
+    check_weights(args.weights, args.network)
     card = checked_card(load_yaml(args.metadata), args.metadata) if args.metadata else {}
 
     from drct.inference import export as formats  # PyTorch takes seconds, --help should not
     from drct.inference.weights import read_network
 
-    loaded = read_network(args.weights)
+    loaded = read_network(args.weights, args.network)
     loaded = replace(loaded, card={**loaded.card, **card})
     if kind == "onnx":
         content, notes = formats.onnx_graph(loaded, args.fp16, args.opset, args.check)

@@ -4,7 +4,7 @@ import json
 import sys
 from argparse import ArgumentParser
 
-from drct.commands.common import add_size, command_parser
+from drct.commands.common import add_network, add_size, command_parser
 from drct.errors import DRCTError, one_line_errors
 from drct.runtime.weight_files import check_weights
 
@@ -18,8 +18,9 @@ EXAMPLES = """examples:
 def argument_parser() -> ArgumentParser:
     """Return the parser of `drct info`."""
     parser = command_parser(__doc__, EXAMPLES)
-    files = "weights, ONNX model, folder of save_pretrained, or name of weights"
+    files = "weights, ONNX model, folder of a training run or of save_pretrained, or name of weights"
     parser.add_argument("files", nargs="+", metavar="FILE", help=files)
+    add_network(parser)
     add_size(parser)
     parser.add_argument("--json", action="store_true", help="print a list of objects instead of text")
     return parser
@@ -32,11 +33,12 @@ def main(argv: list[str] | None = None) -> int:
     known = []
     for name in args.files:
         try:
-            check_weights(name)
+            check_weights(name, args.network)
 
             from drct.inference.description import as_text, describe  # PyTorch takes seconds, mistakes should not
 
-            known.append(describe(name, *args.size))
+            width, height = args.size
+            known.append(describe(name, width, height, args.network))
             if not args.json:
                 print(as_text(known[-1]))
         except DRCTError as error:

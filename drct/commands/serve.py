@@ -2,7 +2,7 @@
 
 from argparse import ArgumentParser
 
-from drct.commands.common import add_device, add_precision, command_parser
+from drct.commands.common import add_device, add_network, add_precision, command_parser
 from drct.errors import DRCTError, one_line_errors
 from drct.runtime.weight_files import check_weights
 
@@ -16,6 +16,7 @@ def argument_parser() -> ArgumentParser:
     parser.add_argument("--port", type=int, default=7860, help="default 7860; 0 takes one that is free")
     weights = "files or names to choose from, besides those that are found"
     parser.add_argument("--weights", nargs="+", default=[], metavar="NAME", help=weights)
+    add_network(parser)
     parser.add_argument("--max-megapixels", type=float, default=4, metavar="N", help="refuse larger images, default 4")
     add_device(parser)
     add_precision(parser)
@@ -30,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     if not args.max_megapixels > 0:
         raise DRCTError(f"--max-megapixels must be above 0, not {args.max_megapixels:g}")
     for name in args.weights:
-        check_weights(name)
+        check_weights(name, args.network)
 
     from drct.web.server import serve  # PyTorch takes seconds, --help should not
 
@@ -38,6 +39,7 @@ def main(argv: list[str] | None = None) -> int:
         args.host,
         args.port,
         weights=args.weights,
+        network=args.network,
         max_megapixels=args.max_megapixels,
         device=args.device,
         precision=args.precision,

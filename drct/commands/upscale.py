@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from drct.commands.common import add_device, add_precision, add_tile, command_parser, print_failures
+from drct.commands.common import add_device, add_network, add_precision, add_tile, command_parser, print_failures
 from drct.errors import one_line_errors
 from drct.files import expanded
 from drct.runtime.weight_files import AUTO, CLEAN_QUALITY, DEFAULT_WEIGHTS, PHOTO_WEIGHTS, check_weights
@@ -24,6 +24,8 @@ EXAMPLES = """examples:
   %(prog)s holidays/ portraits/ -o larger     with the folders below them
   %(prog)s 'scans/*.tif' -o larger --format png --suffix _x4
   %(prog)s photo.jpg --weights DRCT_SRx4.pth --precision fp32 --self-ensemble
+  %(prog)s photo.jpg --weights experiments/mine   the best or newest weights of a training run
+  %(prog)s photo.jpg --weights model.onnx     also SwinIR.pth, RealESRGAN_x4plus.pth, ... with pip install spandrel
   %(prog)s photo.jpg --outscale 2             four times larger, then reduced to twice the size
   torchrun --nproc_per_node=4 -m drct upscale holidays/ -o larger    shared by four processes
 """
@@ -36,10 +38,12 @@ def argument_parser() -> ArgumentParser:
     output = "folder, or file for one image; default: upscaled"
     parser.add_argument("-o", "--output", type=Path, default=Path("upscaled"), help=output)
     weights = (
-        f"file or name; default: auto, which takes {PHOTO_WEIGHTS} for images that were compressed with loss, "
-        f"{DEFAULT_WEIGHTS} for others; both come with the project"
+        "file, name, or folder of a training run; default: auto, which takes "
+        f"{PHOTO_WEIGHTS} for images that were compressed with loss, {DEFAULT_WEIGHTS} for others; "
+        "both come with the project"
     )
     parser.add_argument("--weights", default=AUTO, help=weights)
+    add_network(parser)
     outscale = "resize results to this factor; default: the network's"
     parser.add_argument("--outscale", type=_factor, metavar="FACTOR", help=outscale)
     parser.add_argument("--suffix", default="", help="add this to the names of results, such as _x4")
@@ -86,7 +90,7 @@ def main(argv: list[str] | None = None) -> int:
             print_failures(reasons)
             print(f"0 images upscaled into {results.output}, {len(reasons)} failed")
             return 2
-        check_weights(args.weights)
+        check_weights(args.weights, args.network)
 
     from drct.runtime.distributed import reported_once  # PyTorch takes seconds, mistakes should not
 
@@ -98,7 +102,7 @@ def _upscale(args: Namespace, results: "ResultOptions") -> int:
     from drct.runtime.distributed import rank
 
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    settings = {"precision": args.precision, "tile": args.tile, "self_ensemble": args.self_ensemble}
+    settings = {key: getattr(args, key) for key in ("precision", "tile", "self_ensemble", "network")}
     start = time.monotonic()
     tally = upscale_files(args.inputs, results, args.weights, args.device, **settings)
     if rank() == 0:

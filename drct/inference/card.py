@@ -7,7 +7,10 @@ from drct.errors import DRCTError
 from drct.text import brief
 
 # Entries of the metadata that say how to load a file, and how it was written
-TECHNICAL = ("drct_version", "drct_config", "network", "name", "scale", "made_from", "entry", "precision", "format")
+TECHNICAL = (
+    *("drct_version", "drct_config", "network_g", "network", "name", "scale", "minimum"),
+    *("made_from", "entry", "precision", "format"),
+)
 LONGEST = 2000  # characters of an entry
 
 

@@ -14,12 +14,16 @@ from drct.errors import DRCTError
 from drct.files import expanded
 from drct.inference.card import card_in
 from drct.inference.export import INSTALL
+from drct.inference.loaded import LoadedNetwork
 from drct.inference.weights import read_network
 from drct.runtime import checkpoint
+from drct.runtime.weight_files import find_weights, is_on_hub
 
 
-def describe(name: str, width: int, height: int) -> dict[str, Any]:
+def describe(name: str, width: int, height: int, network: str | None = None) -> dict[str, Any]:
     """Describe a file, folder or named weights, and their cost for an image of a size in pixels.
+
+    `network` is an option file that names the architecture of weights, where they do not tell.
 
     Returns:
         Facts by name, as JSON can hold them. 'operations' are those of `execution.operations`; 'memory' is about what
@@ -28,36 +32,60 @@ def describe(name: str, width: int, height: int) -> dict[str, Any]:
     Raises:
         DRCTError: if the file is of another kind; the message says of which.
     """
-    path = expanded(name)
+    path = expanded(name) if is_on_hub(name) else find_weights(name)
     if path.is_file() and path.suffix == ".onnx":
         return {"file": name, **_describe_onnx(path, width, height)}
     if path.is_file() and path.suffix == ".pt2":
         return {"file": name, **_describe_program(path, width, height)}
-    return {"file": name, **_describe_weights(name, width, height)}
+    return {"file": name, **_describe_weights(name, width, height, network)}
 
 
-def _describe_weights(name: str, width: int, height: int) -> dict[str, Any]:
-    loaded = read_network(name)
-    network, source, entry = cast(Frame, loaded.network), loaded.source, loaded.entry
-    dtypes, cpu = {"fp32": torch.float32, "bf16": torch.bfloat16}, torch.device("cpu")
-    memory = {name: memory_needed(network, height, width, dtype, cpu) for name, dtype in dtypes.items()}
-    found = {"kind": "weights", **_describe_network(network, width, height), "memory": memory}
+def _describe_weights(name: str, width: int, height: int, options: str | None) -> dict[str, Any]:
+    loaded = read_network(name, options)
+    source, entry = loaded.source, loaded.entry
+    found: dict[str, Any] = {"kind": "weights"}
+    if loaded.kind:
+        found |= _describe_other(loaded)
+    else:
+        network = cast(Frame, loaded.network)
+        dtypes, cpu = {"fp32": torch.float32, "bf16": torch.bfloat16}, torch.device("cpu")
+        memory = {name: memory_needed(network, height, width, dtype, cpu) for name, dtype in dtypes.items()}
+        found |= _describe_network(network, width, height) | {"memory": memory}
     if isinstance(source, str):
         return found
     path = source / "model.safetensors" if source.is_dir() else source
     content = checkpoint.load(path)
     weights = content.get(entry, content) if entry else content
     metadata = checkpoint.metadata_of(content, path)
-    layout = "original" if any("relative_position_index" in key for key in weights) else "compact"
-    types = {str(value.dtype).removeprefix("torch.") for key, value in weights.items() if key.endswith("qkv.weight")}
+    if not loaded.kind:
+        found["layout"] = "original" if any("relative_position_index" in key for key in weights) else "compact"
+    end = "weight" if loaded.kind else "qkv.weight"
+    types = {str(value.dtype).removeprefix("torch.") for key, value in weights.items() if key.endswith(end)}
     return found | {
         "path": str(path),
         "bytes": path.stat().st_size,
         "entries": [key for key in dict.fromkeys(("params", "params_ema", entry)) if key in content],
         "entry": entry,
-        "layout": layout,
         "precision": "/".join(sorted(types)),
         "metadata": metadata,
+    }
+
+
+def _describe_other(loaded: LoadedNetwork) -> dict[str, Any]:
+    """Describe a network of no family, and the sizes of images that it takes."""
+    traits = loaded.traits
+    return {
+        "variant": loaded.kind,
+        "scale": traits.scale,
+        "has_head": True,
+        "channels": traits.channels,
+        "parameters": sum(p.numel() for p in loaded.network.parameters()),
+        "sizes": {
+            "only": list(traits.only_size) if traits.only_size else None,
+            "multiple_of": traits.window,
+            "minimum": traits.minimum,
+            "square": traits.square,
+        },
     }
 
 
@@ -108,7 +136,17 @@ def _describe_onnx(path: Path, width: int, height: int) -> dict[str, Any]:
         "parameters": sum(torch.Size(tensor.dims).numel() for tensor in weights),
         "metadata": metadata,
     }
-    return found | _describe_recorded(path, metadata, width, height)
+    return found | (_describe_recorded(path, metadata, width, height) or _describe_tried(path))
+
+
+def _describe_tried(path: Path) -> dict[str, Any]:
+    """Describe an ONNX model of another program by what it does with small images, or say why it does nothing."""
+    try:
+        found = _describe_other(read_network(path))
+    except DRCTError as error:
+        return {"refused": str(error)}
+    del found["parameters"]  # ONNX Runtime does not show them
+    return found
 
 
 def _describe_program(path: Path, width: int, height: int) -> dict[str, Any]:
@@ -157,14 +195,19 @@ def as_text(found: dict[str, Any]) -> str:
     if "variant" in found:
         head = f"upscales {found['scale']} times" if found["has_head"] else "without reconstruction head"
         lines.append(("network", f"{found['variant']}, {head}, {found['parameters']:,} parameters"))
+    if "sizes" in found:
+        lines.append(("takes", _sizes(found["channels"], **found["sizes"])))
     metadata = found.get("metadata", {})
-    if "drct_config" in metadata:
+    if "drct_version" in metadata:
         keys = ("drct_version", "made_from", "entry")
         version, source, entry = (" ".join(metadata.get(key, "").split()) for key in keys)
-        lines.append(("made by", f"drct export {version} of {source}{f', {entry}' if entry else ''}"))
+        origin = f"drct export {version} of {source}{f', {entry}' if entry else ''}"
+        lines.append(("made by", origin if source else f"drct train {version}"))
         lines += [(key, " ".join(text.split())) for key, text in card_in(metadata).items()]
     elif found["kind"] != "weights":
         lines.append(("made by", found.get("producer") or "another program"))
+    if "refused" in found:
+        lines.append(("refused", found["refused"]))
     for label in ("inputs", "outputs"):
         for tensor in found.get(label, []):
             shape = " x ".join(map(str, tensor["shape"]))
@@ -176,6 +219,15 @@ def as_text(found: dict[str, Any]) -> str:
         lines.append((f"for {size}", f"{found['operations'] / 1e9:.2f} GFLOP; on the CPU about {memory}"))
     column = max(11, *(len(label) for label, _ in lines)) + 2
     return "\n".join([found["file"], *(f"  {label:{column}}{text}" for label, text in lines)])
+
+
+def _sizes(channels: int, only: list[int] | None, multiple_of: int, minimum: int, square: bool) -> str:
+    """Say which images a network takes; others are padded or computed in tiles."""
+    if only:
+        return f"{channels} channels, {only[1]}x{only[0]} pixels only: others in tiles"
+    limits = [f"multiples of {multiple_of} pixels"] * (multiple_of > 1)
+    limits += [f"{minimum} pixels or more"] * (minimum > multiple_of) + ["squares only"] * square
+    return f"{channels} channels, {', '.join(limits) or 'any size'}"
 
 
 def _about_file(found: dict[str, Any]) -> list[str]:

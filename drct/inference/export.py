@@ -10,7 +10,7 @@ from dataclasses import replace
 from inspect import signature
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, cast
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.export import Dim
 from tqdm import tqdm
 
-from drct.archs.families import Family, family_of
-from drct.archs.frame import Frame
+from drct.archs.families import identity
 from drct.archs.soundness import is_sound, unsound
+from drct.archs.traits import NetworkTraits
 from drct.errors import DRCTError
 from drct.inference.tiling import upscale
 from drct.inference.weights import LoadedNetwork
@@ -32,24 +32,29 @@ INSTALL = "pip install onnx onnxruntime"
 
 
 def metadata(loaded: LoadedNetwork, fp16: bool) -> dict[str, str]:
-    """Return the metadata of an exported file: the network's card and technical entries.
-
-    The config is that of `save_pretrained`.
-    """
-    network = cast(Any, loaded.network)
-    family = cast(Family, family_of(network))
+    """Return the metadata of an exported file: the card of the network, and technical entries."""
     source = loaded.source if isinstance(loaded.source, str) else loaded.source.name
     return {
         **loaded.card,
         "drct_version": __version__,
-        "drct_config": json.dumps(network._hub_mixin_config, sort_keys=True),
-        "network": family.name,
-        "name": family.variant(network._hub_mixin_config),
-        "scale": str(network.upscale),
+        **(identity(loaded.network) or {"network": loaded.kind, "name": loaded.kind}),
+        **({"minimum": str(loaded.traits.minimum)} if loaded.traits.minimum > 1 else {}),
+        "scale": str(loaded.traits.scale),
         "made_from": source.encode("utf-8", "replace").decode(),  # a file's name need not be text
         "entry": loaded.entry,
         "precision": "fp16" if fp16 else "fp32",
     }
+
+
+def _check_exportable(loaded: LoadedNetwork, weights: bool) -> None:
+    """Raise `DRCTError` if a network is written in no format, or if its weights are not."""
+    if loaded.traits.place is not None:
+        raise DRCTError(f"{loaded.source} is an ONNX model, which is written in no other format")
+    if weights and loaded.kind:
+        raise DRCTError(
+            f"{loaded.source} is a network of {loaded.kind}: of those other than DRCT and HAT, only .onnx and .pt2 are "
+            "written"
+        )
 
 
 def weight_file(loaded: LoadedNetwork, kind: str, fp16: bool) -> tuple[bytes, str]:
@@ -63,6 +68,7 @@ def weight_file(loaded: LoadedNetwork, kind: str, fp16: bool) -> tuple[bytes, st
         fp16: Store parameters in half precision.
     """
     network, entry = loaded.network, loaded.entry if loaded.entry in ("params", "params_ema") else "params"
+    _check_exportable(loaded, weights=True)
     _check_result(loaded)
     weights = {name: p.detach().half() if fp16 else p.detach() for name, p in network.named_parameters()}
     if problem := unsound(weights.items()):
@@ -99,7 +105,7 @@ def onnx_graph(loaded: LoadedNetwork, fp16: bool, opset: int, check: bool | None
     runtime = None if check is False else _onnxruntime()
     if check and runtime is None:
         raise DRCTError(f"--check needs the package onnxruntime: {INSTALL}")
-    w = of_any_size.window_size
+    traits, w = loaded.traits, loaded.traits.window
     network = _half(loaded) if fp16 else of_any_size
     axes = {0: "batch", 2: "height", 3: "width"}
     upscaled_axes = {0: "batch", 2: "upscaled_height", 3: "upscaled_width"}
@@ -110,8 +116,8 @@ def onnx_graph(loaded: LoadedNetwork, fp16: bool, opset: int, check: bool | None
         file = str(Path(folder, "network.onnx"))
         warnings.simplefilter("ignore")  # about what becomes constant, as it should; the results are compared
         torch.onnx.export(
-            _Upscale(network),
-            (torch.rand(2, network.conv_first.in_channels, w + 1, 2 * w + 1),),
+            _Upscale(network, traits),
+            (torch.rand(2, traits.channels, *traits.at_least(w + 1, 2 * w + 1)),),
             file,
             input_names=["image"],
             output_names=["upscaled"],
@@ -134,7 +140,7 @@ def onnx_graph(loaded: LoadedNetwork, fp16: bool, opset: int, check: bool | None
 
     # Less than a window, windows with all neighbours, and two images
     sizes = [(1, w // 2 + 1, w + 1), (1, 3 * w - 1, 2 * w), (2, w, w)]
-    return content, f"{notes}, {_compare(run, of_any_size, sizes, fp16, 'ONNX Runtime')}"
+    return content, f"{notes}, {_compare(run, of_any_size, traits, sizes, fp16, 'ONNX Runtime')}"
 
 
 def _onnxruntime() -> Any:
@@ -148,14 +154,15 @@ def _onnxruntime() -> Any:
 class _Upscale(nn.Module):
     """A network with the padding and cropping of `upscale`, with float32 input and output."""
 
-    def __init__(self, network: Frame) -> None:
+    def __init__(self, network: nn.Module, traits: NetworkTraits) -> None:
         super().__init__()
         self.network = network
+        self.traits = traits
         self.eval()
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.to(self.network.conv_first.weight.dtype)
-        return upscale(self.network, x, self.network.window_size, self.network.upscale).float()
+        x = x.to(next(self.network.parameters()).dtype)
+        return upscale(self.network, x, self.traits.window, self.traits.scale).float()
 
 
 def exported_program(loaded: LoadedNetwork, fp16: bool, check: bool | None) -> tuple[bytes, str]:
@@ -173,15 +180,16 @@ def exported_program(loaded: LoadedNetwork, fp16: bool, check: bool | None) -> t
         DRCTError: if results differ, or the network cannot be recorded.
     """
     network = _of_any_size(loaded)
-    w, dtype, file = network.window_size, torch.float16 if fp16 else torch.float32, io.BytesIO()
-    example = torch.rand(2, network.conv_first.in_channels, 2 * w, 3 * w, dtype=dtype)
-    sides = {0: Dim("batch"), 2: w * Dim("rows", min=2), 3: w * Dim("columns", min=2)}
+    traits, w, dtype, file = loaded.traits, loaded.traits.window, torch.float16 if fp16 else torch.float32, io.BytesIO()
+    example = torch.rand(2, traits.channels, *traits.fitting(2 * w, 3 * w), dtype=dtype)
+    fewest = max(2, -(-traits.minimum // w))
+    sides = {0: Dim("batch"), 2: w * Dim("rows", min=fewest), 3: w * Dim("columns", min=fewest)}
     print("recording the network ...", file=sys.stderr)
     with torch.no_grad():
         recorded = _half(loaded) if fp16 else network
         program = torch.export.export(recorded, (example,), dynamic_shapes=(sides,), strict=False)
     torch.export.save(program, file, extra_files={"drct.json": json.dumps(metadata(loaded, fp16))})
-    notes = f"sides that are multiples of {w} from {2 * w} on"
+    notes = f"sides that are multiples of {w} from {fewest * w} on"
     if check is False:
         return file.getvalue(), f"{notes}, not checked"
     module = torch.export.load(io.BytesIO(file.getvalue())).module()
@@ -191,22 +199,22 @@ def exported_program(loaded: LoadedNetwork, fp16: bool, check: bool | None) -> t
             return module(x.to(dtype)).float()
 
     sizes = [(1, 2 * w, 2 * w), (1, 4 * w, 3 * w), (3, 2 * w, 2 * w)]
-    return file.getvalue(), f"{notes}, {_compare(run, network, sizes, fp16, 'torch.export')}"
+    return file.getvalue(), f"{notes}, {_compare(run, network, traits, sizes, fp16, 'torch.export')}"
 
 
-def _of_any_size(loaded: LoadedNetwork) -> Frame:
-    network = cast(Frame, loaded.network)
+def _of_any_size(loaded: LoadedNetwork) -> nn.Module:
+    _check_exportable(loaded, weights=False)
     if loaded.traits.only_size is not None:
         raise DRCTError(f"{loaded.source}: a network with ape takes images of one size only and is not written so")
     if not loaded.traits.upscales:
         raise DRCTError(f"{loaded.source}: a network without reconstruction head (upsampler '') upscales nothing")
     _check_result(loaded)
-    return network
+    return loaded.network
 
 
-def _half(loaded: LoadedNetwork) -> Frame:
+def _half(loaded: LoadedNetwork) -> nn.Module:
     """Return the network in half precision. Raises `DRCTError` if it overflows there."""
-    network = copy.deepcopy(cast(Frame, loaded.network)).half()
+    network = copy.deepcopy(loaded.network).half()
     if problem := unsound(network.named_parameters()):
         raise DRCTError(f"{loaded.source}: in half precision, {problem}: leave out --fp16; not written")
     _check_result(replace(loaded, network=network), " in half precision: leave out --fp16")
@@ -218,22 +226,28 @@ def _check_result(loaded: LoadedNetwork, where: str = "") -> None:
     if not loaded.traits.upscales:
         return
     w, dtype = loaded.traits.window, next(loaded.network.parameters()).dtype
-    height, width = loaded.traits.only_size or (w, 2 * w)
+    height, width = loaded.traits.only_size or loaded.traits.fitting(w, 2 * w)
     x = torch.rand(1, loaded.traits.channels, height, width, generator=torch.Generator().manual_seed(0))
     if not is_sound(upscale(loaded.network, x.to(dtype), w, loaded.traits.scale)):
         raise DRCTError(f"{loaded.source}: the network's result is not finite{where}; not written")
 
 
 def _compare(
-    run: Callable[[Tensor], Tensor], network: Frame, sizes: list[tuple[int, int, int]], fp16: bool, name: str
+    run: Callable[[Tensor], Tensor],
+    network: nn.Module,
+    traits: NetworkTraits,
+    sizes: list[tuple[int, int, int]],
+    fp16: bool,
+    name: str,
 ) -> str:
     """Compare the results of a program with those of the network, for images of some (batch, height, width)."""
     tolerance = TOLERANCE["fp16" if fp16 else "fp32"]
     generator = torch.Generator().manual_seed(0)
     largest = 0.0
-    for batch, height, width in tqdm(sizes, "checking", unit="size", leave=False, disable=None):
-        x = torch.rand(batch, network.conv_first.in_channels, height, width, generator=generator)
-        expected = upscale(network, x, network.window_size, network.upscale)
+    for batch, *sides in tqdm(sizes, "checking", unit="size", leave=False, disable=None):
+        height, width = traits.at_least(*sides)
+        x = torch.rand(batch, traits.channels, height, width, generator=generator)
+        expected = upscale(network, x, traits.window, traits.scale)
         images = f"{batch} of {width}x{height}"
         try:
             difference = (run(x) - expected).abs().max().item()

@@ -13,6 +13,7 @@ from drct.inference.tiling import whole_windows
 
 SHARE = 0.8  # of the free memory to use; neither the estimate nor other programs are exact
 TILE_PAD = 32  # input pixels; more hardly changes the result of tiles any further
+SMALLEST_TILE = 8  # input pixels; the overlap of smaller ones would take almost all of the time
 
 
 def free_memory(device: torch.device) -> float:
@@ -51,7 +52,7 @@ def choose_tile(
 
     Returns:
         Tile size and overlap in input pixels, multiples of the window, for `upscale_tiled`; None for the whole image.
-        If not even tiles of a window fit, these are returned.
+        If not even the smallest fit, these are returned: of a window, or several of `SMALLEST_TILE` pixels together.
 
     Raises:
         ValueError: if the traits do not say how much memory the network needs.
@@ -61,13 +62,15 @@ def choose_tile(
     if traits.memory(height, width, dtype, device) <= SHARE * free:
         return None
     window = traits.window
-    _, pad = whole_windows(window, TILE_PAD, window)
+    smallest, pad = whole_windows(SMALLEST_TILE, TILE_PAD, window)
     # The results of the tiles are assembled in the whole one
     result = traits.channels * height * width * (1 + traits.scale**2) * 4
     longest = -(-max(height, width) // window)  # windows
     for parts in range(2, longest + 1):
-        size = -(-longest // parts) * window
+        size = max(smallest, -(-longest // parts) * window)
         rows, columns = (min(side, size + 2 * pad) for side in (height, width))
         if result + traits.memory(rows, columns, dtype, device) <= SHARE * free:
             return size, pad
-    return window, pad
+        if size == smallest:
+            break
+    return smallest, pad

@@ -1,7 +1,9 @@
 """Running a network on images of any size: on which device, in which precision, in which tiles."""
 
 import logging
+from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,9 +13,10 @@ from drct.archs import progress
 from drct.archs.soundness import is_sound
 from drct.archs.traits import NetworkTraits, declared_traits
 from drct.errors import DRCTError
+from drct.inference.measured_memory import MeasuredMemory
 from drct.inference.memory import TILE_PAD, choose_tile, free_memory
 from drct.inference.notes import note
-from drct.inference.tiling import upscale, upscale_tiled, whole_windows
+from drct.inference.tiling import pad_to, upscale, upscale_in_equal_tiles, upscale_tiled, whole_windows
 from drct.runtime.device import PRECISIONS, accelerator, fastest_precision
 from drct.text import first_line
 
@@ -31,7 +34,7 @@ class NetworkRunner:
         precision: 'fp32', 'bf16', 'fp16', or 'auto', the fastest of those that hardly change results on the device.
         tile: 'auto' computes the whole image at once if it fits in memory, and else in as few tiles as possible; None
             always computes the whole image; a number, or two, is the size of tiles and their overlap in input pixels,
-            rounded up to whole windows.
+            rounded up to whole windows. A network that takes images of one size always gets tiles of that size.
         self_ensemble: Average the results of all 8 rotations and reflections: slightly better, 8 times slower.
         traits: Requirements of the network; None for networks that declare them.
 
@@ -48,12 +51,15 @@ class NetworkRunner:
         self_ensemble: bool = False,
         traits: NetworkTraits | None = None,
     ) -> None:
-        self.device = _device(device)
         self.traits = traits or declared_traits(network)
+        self.device = self.traits.place(device) if self.traits.place else _device(device)
         self.network: nn.Module = network.to(self.device)
-        self.precision = fastest_precision(self.device) if precision == "auto" else precision
+        fastest = self.traits.precision or fastest_precision(self.device)
+        self.precision = fastest if precision == "auto" else precision
         if self.precision not in PRECISIONS:
             raise DRCTError(f"precision must be auto, {', '.join(PRECISIONS)}, not {precision!r}")
+        if self.traits.place and self.precision != self.traits.precision:
+            raise DRCTError(f"the model computes in {self.traits.precision} only, not in {precision}: take auto")
         self.tile = self._whole_windows(tile)
         self.self_ensemble = self_ensemble
 
@@ -68,6 +74,10 @@ class NetworkRunner:
         return self.traits.scale
 
     def _whole_windows(self, tile: Tile | int | str | None) -> Tile | str | None:
+        if self.traits.only_size is not None:
+            side = min(self.traits.only_size)
+            pad = min(TILE_PAD, side // 4)
+            return side - 2 * pad, pad
         if tile is None or tile == "auto":
             return tile
         sides: Any = tuple(tile) if isinstance(tile, tuple | list) else (tile, TILE_PAD)
@@ -102,7 +112,7 @@ class NetworkRunner:
                 return result
             if not is_sound(x):
                 raise DRCTError("the image holds values that are not finite, or far too large")
-            if self.precision != "fp32":
+            if self.precision != "fp32" and not self.traits.place:
                 note(f"the network overflows in {self.precision} on this image: computed again in fp32")
                 result = self._compute(x, "fp32")
                 if is_sound(result):
@@ -125,34 +135,49 @@ class NetworkRunner:
         return total / 8
 
     def _run(self, x: Tensor, precision: str) -> Tensor:
-        forward = self.network._call_impl  # with hooks, but not compiled, which it would be anew for every size
-        dtype = PRECISIONS[precision]
+        dtype = None if self.traits.place else PRECISIONS[precision]
         height, width = x.shape[-2:]
         tile: Any = self._tile_as_needed(height, width, dtype or torch.float32) if self.tile == "auto" else self.tile
         progress.describe(lambda: self._words(height, width, dtype or torch.float32, tile))
         with torch.autocast(self.device.type, dtype) if dtype else nullcontext():
-            if tile:
-                return upscale_tiled(forward, x, self.traits.window, self.scale, *tile)
-            return upscale(forward, x, self.traits.window, self.scale)
+            return self._in_tiles(x, tile) if tile else self._whole(x)
+
+    @property
+    def _forward(self) -> Callable[[Tensor], Tensor]:
+        return self.network._call_impl  # with hooks, but not compiled, which it would be anew for every size
+
+    def _whole(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        result = upscale(self._forward, pad_to(x, *self.traits.fitting(height, width)), self.traits.window, self.scale)
+        return result[..., : height * self.scale, : width * self.scale]
+
+    def _in_tiles(self, x: Tensor, tile: Tile) -> Tensor:
+        size, pad = tile
+        traits = self.traits
+        if traits.only_size is not None:
+            return upscale_in_equal_tiles(self._forward, x, self.scale, traits.only_size, 2 * pad)
+        if traits.square or traits.minimum > traits.window:  # then not all parts of an image are large enough
+            side = size + 2 * pad
+            return upscale_in_equal_tiles(self._forward, x, self.scale, traits.fitting(side, side), 2 * pad)
+        return upscale_tiled(self._forward, x, traits.window, self.scale, size, pad)
 
     def _words(self, height: int, width: int, dtype: torch.dtype, tile: Tile | None) -> str:
         """Tell the size of an image, and the memory and the tiles with which it is computed."""
-        words = f"{width} x {height} pixels"
-        if self.traits.memory is not None:
+        words, memory = f"{width} x {height} pixels", self.traits.memory
+        if memory is not None and (not isinstance(memory, MeasuredMemory) or memory.is_known(dtype, self.device)):
             rows, columns = (min(side, tile[0] + 2 * tile[1]) if tile else side for side in (height, width))
-            needed = self.traits.memory(rows, columns, dtype, self.device)
+            needed = memory(rows, columns, dtype, self.device)
             words += f", about {needed / 1e9:.1f} GB"
         return words + (f", in tiles of {tile[0]} pixels" if tile else "")
 
     def _tile_as_needed(self, height: int, width: int, dtype: torch.dtype) -> Tile | None:
         """Choose tiles if the image is too large for the memory that is free."""
-        if self.traits.memory is None:
-            raise DRCTError(
-                f"tile: auto needs a network that knows its memory, which {type(self.network).__name__} does not: set "
-                "tile: {tile_size: 256, tile_pad: 32}"
-            )
+        memory = self.traits.memory or MeasuredMemory(self._forward, self.traits)
+        self.traits = replace(self.traits, memory=memory)  # the next image needs no other measurement
+        if isinstance(memory, MeasuredMemory) and height * width <= memory.larger:
+            return None  # to measure would take longer, and as much memory
         free = free_memory(self.device)
-        needed = self.traits.memory(height, width, dtype, self.device)
+        needed = memory(height, width, dtype, self.device)
         tile = choose_tile(self.traits, height, width, dtype, self.device, free)
         how = f"tiles of {tile[0]} pixels" if tile else "as a whole"
         logger.log(

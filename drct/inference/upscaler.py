@@ -1,7 +1,7 @@
 """Upscaling pictures of any kind: `drct.load` and `Upscaler`, the Python API."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from numbers import Real
 from typing import Any, TypeVar
@@ -34,14 +34,17 @@ def load(
     precision: str = "auto",
     tile: Tile | int | str | None = "auto",
     self_ensemble: bool = False,
+    network: str | os.PathLike | Mapping[str, Any] | None = None,
 ) -> "Upscaler":
     """Load weights, ready to upscale images.
 
     Args:
-        weights: A file, a name such as 'DRCT-XS_SRx4' (see `drct.inference.weights`), a folder of `save_pretrained` or
-            a model on the Hugging Face Hub. The network follows from the weights. 'auto' takes those that come with
-            the project: `AutomaticUpscaler` chooses by the image.
+        weights: A file, also of another network or an ONNX model, a name such as 'DRCT-XS_SRx4', a folder of a training
+            run or of `save_pretrained`, or a model on the Hugging Face Hub: see `drct.inference.weights.read_network`.
+            'auto' takes those that come with the project: `AutomaticUpscaler` chooses by the image.
         device, precision, tile, self_ensemble: See `drct.inference.runner.NetworkRunner`.
+        network: Option file, or mapping of the same content, whose `network_g` is the architecture of the weights,
+            where that does not follow from them.
 
     Raises:
         DRCTError: if there are no such weights, or the device or precision is not available.
@@ -56,11 +59,17 @@ def load(
     (64, 48)
     """
     settings = {"device": device, "precision": precision, "tile": tile, "self_ensemble": self_ensemble}
-    return AutomaticUpscaler(**settings) if weights == AUTO else _load(weights, **settings)
+    if weights != AUTO:
+        return _load(weights, network, **settings)
+    if network is not None:
+        raise DRCTError("a network is that of weights: name these too")
+    return AutomaticUpscaler(**settings)
 
 
-def _load(weights: str | os.PathLike, **settings: Any) -> "Upscaler":
-    loaded = read_network(weights)
+def _load(
+    weights: str | os.PathLike, network: str | os.PathLike | Mapping[str, Any] | None = None, **settings: Any
+) -> "Upscaler":
+    loaded = read_network(weights, network)
     upscaler = Upscaler(loaded.network, **settings, traits=loaded.traits)
     upscaler.name = loaded.name
     return upscaler
@@ -134,12 +143,10 @@ class Upscaler(NetworkRunner):
         return max(1, round(height * float(factor))), max(1, round(width * float(factor)))
 
     def check_pictures(self) -> None:
-        """Raise `DRCTError` if the network takes no pictures of any size, RGB, gray or with alpha."""
+        """Raise `DRCTError` if the network upscales no pictures."""
         if not self.traits.upscales:
             raise DRCTError("these weights are of a network without a reconstruction head, which upscales nothing")
-        if self.traits.only_size is not None:
-            raise DRCTError("these weights are of a network with ape, which takes images of one size only")
-        if self.traits.channels != 3:
+        if self.traits.channels not in (1, 3):
             raise DRCTError(f"the network takes {self.traits.channels} channels, pictures have 3")
 
     def upscale_picture(self, picture: Picture, outscale: float | None = None, wrap: bool = False) -> Picture:
@@ -184,7 +191,12 @@ class Upscaler(NetworkRunner):
         return result
 
     def _run_rgb(self, x: Tensor) -> Tensor:
-        """Run the network on RGB, or gray repeated as RGB: (C, 1, H, W) -> (C, 1, H', W'), C = 3 or 1."""
+        """Run the network on RGB or gray: (C, 1, H, W) -> (C, 1, H', W'), C = 3 or 1.
+
+        Gray is repeated as RGB; a network of one channel gets each channel of RGB as an image.
+        """
+        if self.traits.channels == 1:
+            return self.run(x)
         result = self.run(x.expand(3, -1, -1, -1).transpose(0, 1)).transpose(0, 1)
         return result if len(x) == 3 else result.mean(0, keepdim=True)
 

@@ -1,61 +1,60 @@
-"""Making a network from its weight file alone."""
+"""The one door to networks: from the name of weights, of whatever kind, to a network that is ready to run."""
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import hf_hub_download
-from torch import Tensor, nn
+from torch import Tensor
 
-from drct.archs.families import family_of_weights
+from drct.archs.families import Family, family_of_weights
 from drct.archs.frame import Frame
-from drct.archs.traits import NetworkTraits
 from drct.errors import DRCTError
 from drct.inference.arguments import network_arguments, without_prefix
 from drct.inference.card import card_in
+from drct.inference.loaded import LoadedNetwork
+from drct.inference.sources import onnx_files, registry_networks, run_folders, spandrel_files
 from drct.runtime import checkpoint
 from drct.runtime.weight_files import DEFAULT_WEIGHTS, find_weights, is_on_hub
 
 
-@dataclass(frozen=True)
-class LoadedNetwork:
-    """A network with its weights, in evaluation mode."""
+def read_network(
+    name: str | os.PathLike = DEFAULT_WEIGHTS, network: str | os.PathLike | Mapping[str, Any] | None = None
+) -> LoadedNetwork:
+    """Read a network for inference.
 
-    network: nn.Module
-    traits: NetworkTraits
-    name: str  # of its file or folder, without suffix
-    source: Path | str  # file or folder that it was read from, or its name on the Hugging Face Hub
-    entry: str = ""  # of the file: 'params', 'params_ema', or '' where the file has no entries
-    card: Mapping[str, str] = field(default_factory=dict)  # what the file says of its training: licence, data, ...
-
-
-def read_network(name: str | os.PathLike = DEFAULT_WEIGHTS) -> LoadedNetwork:
-    """Read a DRCT or HAT for inference, from a file or folder that `find_weights` finds or from the Hugging Face Hub.
-
-    The file is a BasicSR checkpoint (whose EMA is taken if it has one), a bare state dict or a safetensors file, with
-    the network's arguments, as `drct export` writes them, or without; the folder is of `save_pretrained`; the name
-    on the Hub is `owner/model`.
+    Args:
+        name: What `find_weights` finds: a weight file, an ONNX model, a folder of `save_pretrained`, or that of a
+            training run; or a model on the Hugging Face Hub, `owner/model`. A weight file is a BasicSR checkpoint
+            (whose EMA is taken if it has one), a bare state dict or a safetensors file.
+        network: Option file, or mapping of the same content, whose `network_g` is the architecture of the weights.
+            None for that of the run that the file lies in, or else of its metadata, or else the one that its weights
+            look like: DRCT, HAT, or any that spandrel knows.
 
     Raises:
-        DRCTError: if there is no such file, or it holds another network; the message says what it looks like.
+        DRCTError: if there is no such file, or it holds no network that enlarges images; the message says what it
+            looks like, and what is missing.
     """
     if is_on_hub(str(name)):
+        _needs_no_options(network, name)
         return _saved_network(str(name), partial(hf_hub_download, str(name)))
     path = find_weights(name)
-    if path.is_dir():
-        return _saved_network(path, path.joinpath)
-    return network_from(checkpoint.load(path), path)
+    file, title = run_folders.weights_of_run(path) or (path, path.stem) if path.is_dir() else (path, path.stem)
+    if file.is_dir() or file.suffix.lower() == ".onnx":
+        _needs_no_options(network, name)
+        return _saved_network(file, file.joinpath) if file.is_dir() else onnx_files.read(file)
+    options = run_folders.options_of_run(file) if network is None else registry_networks.network_options(network)
+    content = checkpoint.load(file)
+    loaded = _network_from(content, file, options)
+    return replace(loaded, name=title, card=card_in(checkpoint.metadata_of(content, file)))
 
 
-def network_from(content: Any, path: Path) -> LoadedNetwork:
-    """Make a DRCT or HAT from the content of a weight file. Raises `DRCTError` if it is neither."""
-    weights, entry = weights_in(content, path)
-    metadata = checkpoint.metadata_of(content, path)
-    network = _network(weights, metadata.get("drct_config"), path)
-    return _loaded(network, path, entry or metadata.get("entry", ""), card_in(metadata))
+def _needs_no_options(network: object, name: object) -> None:
+    if network is not None:
+        raise DRCTError(f"{name} tells itself which network it is: leave out --network")
 
 
 def weights_in(content: Any, path: Path) -> tuple[dict[str, Tensor], str]:
@@ -64,10 +63,25 @@ def weights_in(content: Any, path: Path) -> tuple[dict[str, Tensor], str]:
     return without_prefix(weights), entry
 
 
-def _network(weights: dict[str, Tensor], config: str | None, path: Path) -> Frame:
-    """Make the network of a state dict, with the arguments of its metadata if it has any."""
+def _network_from(content: Any, path: Path, options: registry_networks.NetworkOptions | None) -> LoadedNetwork:
+    """Make the network of a weight file, by its options if there are any."""
+    weights, entry = weights_in(content, path)
+    metadata = checkpoint.metadata_of(content, path)
+    if options is not None:
+        return registry_networks.read(options, weights, path, entry)
     try:
         family = family_of_weights(weights)
+    except ValueError as error:
+        if "network_g" in metadata:
+            return registry_networks.read_named(metadata, weights, path, entry)
+        return spandrel_files.read(weights, path, entry, str(error))
+    network = _network(family, weights, metadata.get("drct_config"), path)
+    return _loaded(network, path, entry or metadata.get("entry", ""))
+
+
+def _network(family: Family, weights: dict[str, Tensor], config: str | None, path: Path) -> Frame:
+    """Make the network of a state dict, with the arguments of its metadata if it has any."""
+    try:
         network = family.network(**network_arguments(family, weights, config))
     except (ValueError, TypeError) as error:
         raise DRCTError(f"{path}: {error}") from error
@@ -78,8 +92,8 @@ def _network(weights: dict[str, Tensor], config: str | None, path: Path) -> Fram
     return network.eval()
 
 
-def _loaded(network: Frame, source: Path | str, entry: str, card: Mapping[str, str]) -> LoadedNetwork:
-    return LoadedNetwork(network, network.traits, Path(source).stem, source, entry, card)
+def _loaded(network: Frame, source: Path | str, entry: str) -> LoadedNetwork:
+    return LoadedNetwork(network, network.traits, Path(source).stem, source, entry)
 
 
 def _saved_network(source: Path | str, find: Callable[[str], str | Path]) -> LoadedNetwork:
@@ -95,4 +109,8 @@ def _saved_network(source: Path | str, find: Callable[[str], str | Path]) -> Loa
             "model.safetensors, as save_pretrained writes them"
         ) from error
     weights, _ = weights_in(checkpoint.load(file), file)
-    return _loaded(_network(weights, config, file), source, "", {})
+    try:
+        family = family_of_weights(weights)
+    except ValueError as error:
+        raise DRCTError(f"{file}: {error}") from error
+    return _loaded(_network(family, weights, config, file), source, "")

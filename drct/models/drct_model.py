@@ -1,5 +1,6 @@
 """DRCTModel: training, validation and checkpoints of a super-resolution network, built on BasicSR's SRModel."""
 
+import json
 import logging
 import math
 import warnings
@@ -15,6 +16,7 @@ from basicsr.utils import get_root_logger
 from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 
+from drct.archs.families import identity
 from drct.archs.prepared_weights import forget_prepared_weights
 from drct.archs.soundness import unsound
 from drct.archs.traits import traits_of
@@ -31,6 +33,7 @@ from drct.models.optimizers import check_schedule, make_optimizer, make_schedule
 from drct.runtime import checkpoint, distributed
 from drct.runtime.device import PRECISIONS, device_for, resolve_num_gpu
 from drct.schema.options import Options, Tile, Train
+from drct.version import __version__
 
 SKIPPED_AT_MOST = 30  # steps in a row that are not finite; finding the scale of fp16 takes about 16
 
@@ -92,12 +95,20 @@ class DRCTModel(SRModel):
     def load_network(
         self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = "params"
     ) -> None:
-        """Load weights without running code. Raises `DRCTError` that names the differences if they do not fit."""
+        """Load weights without running code. Raises `DRCTError` that names the differences if they do not fit.
+
+        Training may start from weights of another scale, as published option files do with `strict_load_g: true`.
+        """
         logger = get_root_logger()
         weights, used_key = checkpoint.read_weights(load_path, param_key)
         if used_key != param_key:
             logger.warning(f"{load_path} has no {param_key}: using {used_key or 'its bare state dict'}")
-        differences = checkpoint.load_weights(self.get_bare_model(net), weights, strict, load_path)
+        net = self.get_bare_model(net)
+        starts = self.is_train and not self.opt["path"].get("resume_state")
+        if strict and starts and checkpoint.only_scale_differs(net, weights):
+            logger.warning(f"{load_path} is of another scale: its upsampler is left out, although loading is strict")
+            strict = False
+        differences = checkpoint.load_weights(net, weights, strict, load_path)
         logger.info(f"Loaded {used_key or 'weights'} of {load_path}")
         for difference in differences:
             logger.warning(f"not loaded: {difference}")
@@ -326,7 +337,16 @@ class DRCTModel(SRModel):
         if distributed.rank() != 0:
             return
         for name, networks in saved.items():
-            checkpoint.save(Path(self.opt["path"]["models"], f"{name}_{label}.pth"), weights_content(networks))
+            content: dict[str, Any] = dict(weights_content(networks))
+            if name == "net_g":
+                content["metadata"] = self._metadata()
+            checkpoint.save(Path(self.opt["path"]["models"], f"{name}_{label}.pth"), content)
+
+    def _metadata(self) -> dict[str, str]:
+        """Name the network, so that its weights can be used without the option file."""
+        network = self.get_bare_model(self.net_g)
+        named = identity(network) or {"network_g": json.dumps(self.opt["network_g"], sort_keys=True)}
+        return {"drct_version": __version__, **named, "scale": str(self.options.scale)}
 
     def saved_networks(self) -> dict[str, dict[str, nn.Module]]:
         """Return the networks by the names of their files and of the entries in them: `params`, `params_ema`."""

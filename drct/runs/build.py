@@ -136,13 +136,14 @@ def training_loader(opt: dict[str, Any], seed: int, start: int) -> tuple[DataLoa
     dataset = TrainingSet(images, seed, ratio=options.dataset_enlarge_ratio)
     processes = distributed.rank(), distributed.world_size()
     order = SampleOrder(len(dataset), batch_size(opt), seed, start, *processes, pool_size)
-    loader = DataLoader(
-        dataset,
-        batch_sampler=order,
-        num_workers=_workers(options.num_worker_per_gpu * _gpus(opt)),
-        pin_memory=on_gpu,
-        worker_init_fn=_begin_worker,
-    )
+    with _without_advice_on_workers():
+        loader = DataLoader(
+            dataset,
+            batch_sampler=order,
+            num_workers=_workers(options.num_worker_per_gpu * _gpus(opt)),
+            pin_memory=on_gpu,
+            worker_init_fn=_begin_worker,
+        )
     return loader, len(dataset)
 
 
@@ -155,6 +156,14 @@ def _workers(wanted: int) -> int:
             f"{count(os.cpu_count() or 1, 'core')}"
         )
     return min(wanted, most)
+
+
+@contextmanager
+def _without_advice_on_workers() -> Iterator[None]:
+    """Silence PyTorch where published option files ask for more workers than a small machine has cores."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "This DataLoader will create")
+        yield
 
 
 def _begin_worker(worker: int) -> None:
@@ -177,7 +186,8 @@ def batches_of(loader: DataLoader) -> Iterator[Iterator[Any]]:
     Otherwise the traceback of an error could keep the iterator alive, and its workers ignore signals.
     """
     try:
-        batches = iter(loader)
+        with _without_advice_on_workers():
+            batches = iter(loader)
     except OSError as error:  # those already started ignore signals
         for worker in multiprocessing.active_children():
             worker.kill()

@@ -245,7 +245,8 @@ def _contradictions_in_degradation(options: TrainingOptions) -> Iterator[str]:
     data, paired = options.datasets.train, "set high_order_degradation: false to train on pairs as they are"
     if data.type == "RealESRGANDataset":
         if options.model_type in PAIRED_MODELS or not options.high_order_degradation:
-            yield "datasets.train.type RealESRGANDataset has no pairs: it is for RealDRCTMSEModel and RealDRCTGANModel"
+            models = [name for name in REAL_MODELS if ("HAT" in name) == ("HAT" in options.model_type)]
+            yield f"datasets.train.type RealESRGANDataset has no pairs: it is for {' and '.join(models)}"
         if options.gt_size not in (None, data.gt_size):
             yield f"gt_size is {options.gt_size}, but datasets.train.gt_size is {data.gt_size}"
         if data.gt_size > data.crop_pad_size or data.crop_pad_size % options.scale:

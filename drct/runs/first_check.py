@@ -5,8 +5,8 @@ from typing import Any
 
 from drct.errors import DRCTError
 from drct.files import expanded
-from drct.runs.yaml_file import load_yaml
 from drct.runtime.weight_files import check_weights
+from drct.runtime.yaml_file import load_yaml
 
 PREPARE_HINT = "Put the images there or prepare them with `python drct/prepare.py` (see datasets/README.md)."
 WEIGHTS_HINTS = {

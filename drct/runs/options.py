@@ -17,9 +17,9 @@ from drct.files import expanded
 from drct.inference.weights import LoadedNetwork
 from drct.runs.checks import check_options, list_of_files
 from drct.runs.network_of_weights import network_of_weights
-from drct.runs.yaml_file import load_yaml, parse_yaml
 from drct.runtime import distributed
 from drct.runtime.device import resolve_num_gpu
+from drct.runtime.yaml_file import load_yaml, parse_yaml
 from drct.schema.options import Options, TrainingOptions, known_keys
 
 

@@ -6,7 +6,7 @@ from drct.data.recipes import Recipe, StepRecipe, TrainingRecipe
 from drct.errors import DRCTError
 from drct.files import expanded, is_file
 from drct.runs.checks import validated
-from drct.runs.yaml_file import load_yaml
+from drct.runtime.yaml_file import load_yaml
 from drct.schema.options import TrainingOptions
 
 # Recipes that come with the project, in options/train

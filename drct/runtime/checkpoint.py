@@ -126,7 +126,7 @@ def weights_in(content: Any, path: object, param_key: str | None = "params_ema")
 
 
 def metadata_of(content: Any, path: str | os.PathLike) -> dict[str, str]:
-    """Return what `drct export` wrote about the network into a weight file; empty for files of other programs."""
+    """Return what `drct export` or `drct train` wrote about the network into a weight file; empty for other files."""
     if Path(path).suffix == ".safetensors":
         with safetensors.safe_open(path, "pt") as file:
             found = file.metadata()
@@ -134,7 +134,7 @@ def metadata_of(content: Any, path: str | os.PathLike) -> dict[str, str]:
         entry = content.get("metadata") if isinstance(content, dict) else None
         found = entry if isinstance(entry, dict) else None
     texts = {k: v for k, v in found.items() if isinstance(k, str) and isinstance(v, str)} if found else {}
-    return texts if "drct_config" in texts else {}
+    return texts if texts.keys() & {"drct_config", "network_g"} else {}
 
 
 def load_weights(network: nn.Module, weights: dict[str, Tensor], strict: bool, path: object) -> list[str]:
@@ -152,7 +152,7 @@ def load_weights(network: nn.Module, weights: dict[str, Tensor], strict: bool, p
     differences += [f"{name} is {list(weights[name].shape)}, not {list(own[name].shape)}" for name in misshapen]
     if strict and differences:
         raise DRCTError(
-            f"{path} does not fit the network of the option file{_differing_options(network, weights)}, "
+            f"{path} does not fit the network of the option file{_differences_in_words(network, weights)}, "
             f"{len(differences)} differences: {'; '.join(differences[:3])}{'; ...' if len(differences) > 3 else ''}. "
             "Check network_g, scale and the file; strict_load_g: false loads what fits."
         )
@@ -173,16 +173,31 @@ def check_sound(tensors: Iterable[tuple[str, Tensor]], path: object) -> None:
         raise DRCTError(f"{path}: {problem}, which ruins every result. Copy it again or take an earlier checkpoint")
 
 
-def _differing_options(network: nn.Module, weights: dict[str, Tensor]) -> str:
-    """Name the options in which a DRCT or HAT and the network of some weights differ; '' for other networks."""
+def only_scale_differs(network: nn.Module, weights: dict[str, Tensor]) -> bool:
+    """Return whether weights are of a DRCT or HAT that differs from the network in its scale alone."""
+    try:
+        return _differing_options(network, weights).keys() == {"upscale"}
+    except ValueError:
+        return False
+
+
+def _differing_options(network: nn.Module, weights: dict[str, Tensor]) -> dict[str, str]:
+    """Describe by name the options in which a DRCT or HAT and the network of some weights differ.
+
+    Empty for other networks. Raises `ValueError` if the weights are of another kind.
+    """
     family = family_of(network)
     if family is None:
-        return ""
+        return {}
+    own, theirs = family.options(network.state_dict()), family.options(weights)
+    return {
+        key: f"{key} is {theirs[key]} in the file, {own[key]} in network_g" for key in own if theirs[key] != own[key]
+    }
+
+
+def _differences_in_words(network: nn.Module, weights: dict[str, Tensor]) -> str:
     try:
-        own, theirs = family.options(network.state_dict()), family.options(weights)
+        words = ", ".join(_differing_options(network, weights).values())
     except ValueError as error:
-        return f" ({error})"
-    differing = [
-        f"{key} is {theirs[key]} in the file, {own[key]} in network_g" for key in own if theirs[key] != own[key]
-    ]
-    return f" ({', '.join(differing)})" if differing else ""
+        words = str(error)
+    return f" ({words})" if words else ""

@@ -13,7 +13,7 @@ DEFAULT_WEIGHTS = "DRCT-XS_SRx4"  # comes with the project, for clean images
 PHOTO_WEIGHTS = "Real-DRCT-XS_SRx4"  # comes with the project, for photographs that were compressed
 CLEAN_QUALITY = 90  # of a JPEG, from which the weights for clean images are the better ones, see docs/real-photos.md
 AUTO = "auto"  # in place of a name: chosen by the image
-WEIGHT_SUFFIXES = (".pth", ".safetensors", ".pt")
+WEIGHT_SUFFIXES = (".pth", ".safetensors", ".pt", ".onnx")
 _PRETRAINED = Path("experiments", "pretrained_models")
 
 
@@ -49,16 +49,20 @@ def find_weights(name: str | os.PathLike) -> Path:
     )
 
 
-def check_weights(name: str | os.PathLike) -> None:
-    """Raise `DRCTError` if there are no weights of this name here, and it is not a name on the Hugging Face Hub."""
+def check_weights(name: str | os.PathLike, network: str | os.PathLike | None = None) -> None:
+    """Raise `DRCTError` if there are no weights of this name, here or on the Hugging Face Hub, or no option file."""
+    if name == AUTO and network is not None:
+        raise DRCTError("--network is that of weights: name these by --weights")
     for each in (DEFAULT_WEIGHTS, PHOTO_WEIGHTS) if name == AUTO else (name,):
         if not is_on_hub(str(each)):
             find_weights(each)
+    if network is not None and not Path(network).is_file():
+        raise DRCTError(f"no such option file: {network}")
 
 
 def is_on_hub(name: str) -> bool:
     """Return whether a name is that of a model on the Hugging Face Hub, and not a path, not even a misspelt one."""
     owner, slash, model = name.partition("/")
     is_name = all(re.fullmatch(r"[A-Za-z0-9][\w.-]*", part) for part in (owner, model))
-    is_file = Path(model).suffix.lower() in {*WEIGHT_SUFFIXES, ".ckpt", ".bin", ".onnx", ".pkl", ".zip"}
+    is_file = Path(model).suffix.lower() in {*WEIGHT_SUFFIXES, ".ckpt", ".bin", ".pkl", ".zip"}
     return bool(slash) and is_name and not is_file and not Path(owner).exists()

@@ -271,7 +271,11 @@ class Paths(Section):
     param_key_g: Annotated[Literal["params", "params_ema"], MustBe("params or params_ema")] | None = _key(
         "Which weights of that file to load: params_ema are their moving average.", "params_ema"
     )
-    strict_load_g: OrNull[Switch] = _key("Whether all weights of the file must fit the network.", True)
+    strict_load_g: OrNull[Switch] = _key(
+        "Whether all weights of the file must fit the network; in training, all but the upsampler's where the file is "
+        "of another scale.",
+        True,
+    )
     pretrain_network_d: File | None = _key("Weight file of the discriminator to begin with; random weights if none.")
     param_key_d: Annotated[Literal["params", "params_ema"], MustBe("params or params_ema")] | None = _key(
         "Which weights of that file to load.", "params"

@@ -61,7 +61,7 @@ def build_page(service: Service, weights: list[tuple[str, str]], examples: list[
                     gr.Examples([[str(path)] for path in examples], picture)
             with gr.Column(scale=2):
                 slider = gr.ImageSlider(
-                    label="Left: bicubic, right: DRCT",
+                    label="Left: bicubic, right: result",
                     type="filepath",
                     interactive=False,
                     buttons=["fullscreen"],  # without its download button, which gives the preview instead of the file

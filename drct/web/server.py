@@ -24,6 +24,7 @@ def serve(
     port: int,
     *,
     weights: Sequence[str] = (),
+    network: str | None = None,
     max_megapixels: float = 4,
     device: str | None = None,
     precision: str = "auto",
@@ -34,6 +35,7 @@ def serve(
     Args:
         host, port: Address to listen on. With 127.0.0.1, only this machine reaches the page; port 0 takes a free one.
         weights: Files or names to choose from, besides those that are found.
+        network: Option file that names the architecture of these weights, where they do not tell.
         max_megapixels: Limit above which images are refused.
         device, precision: See `drct.load`.
         open_browser: Whether to open the page in a browser.
@@ -50,7 +52,7 @@ def serve(
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the files are deleted then as well
     with tempfile.TemporaryDirectory(prefix="drct-serve-") as folder:
         try:
-            service = Service(Path(folder), max_megapixels, device, precision)
+            service = Service(Path(folder), max_megapixels, device, precision, dict.fromkeys(weights, network))
             _run_page(service, host, port, _choices(weights), open_browser)
         except KeyboardInterrupt:
             print("stopped")

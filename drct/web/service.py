@@ -3,10 +3,11 @@
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 
 from PIL import Image
 
@@ -35,14 +36,22 @@ class Service:
     """Upscales uploaded files, one at a time, on a device and in a precision as in `drct.load`.
 
     Results are written to `folder`, which the caller deletes. Files of more than `max_megapixels` are refused.
+    `networks` has the option files that name the architecture of weights which do not tell it themselves.
     """
 
-    def __init__(self, folder: Path, max_megapixels: float, device: str | None = None, precision: str = "auto") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        max_megapixels: float,
+        device: str | None = None,
+        precision: str = "auto",
+        networks: Mapping[str, str | None] = MappingProxyType({}),
+    ) -> None:
         self.folder = folder
         self.max_megapixels = max_megapixels
         self.device = device
         self.precision = precision
-        self._network = lru_cache(2)(read_network)
+        self._network = lru_cache(2)(lambda weights: read_network(weights, networks.get(weights)))
         self._computing = threading.Lock()
         self._stopped = False
 
@@ -80,12 +89,12 @@ class Service:
         with self._computing:
             report(0)
             chosen = weights_for(picture) if weights == AUTO else weights
-            upscaler = self.upscaler(chosen, self_ensemble)
+            upscaler, kind = self.upscaler(chosen, self_ensemble), self._network(chosen).kind
             start = time.perf_counter()
             with progress_of.watched(report), notes.collected() as found:
                 result = upscaler.upscale_picture(picture, wrap=wrap)
             seconds = time.perf_counter() - start
-        found += [f"automatic choice: {chosen}"] * (weights == AUTO)
+        found = [*[f"automatic choice: {chosen}"] * (weights == AUTO), *[f"by {kind}"] * bool(kind), *found]
         return self._write(f"{path.stem}_x{upscaler.scale}", picture, result, seconds, found)
 
     def stop(self) -> None:

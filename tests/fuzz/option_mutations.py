@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from drct.runs.yaml_file import parse_yaml
+from drct.runtime.yaml_file import parse_yaml
 
 Tree = dict[Any, Any]
 VALUES: list[Any] = [

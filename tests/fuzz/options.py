@@ -17,8 +17,8 @@ from conftest import ROOT, photo
 from drct.archs.drct_arch import DRCT
 from drct.data.prepare import reduce_image
 from drct.errors import DRCTError
-from drct.runs.yaml_file import load_yaml, parse_yaml
 from drct.runtime import checkpoint
+from drct.runtime.yaml_file import load_yaml, parse_yaml
 from fuzz.option_mutations import mutate
 from fuzz.pool import AS_USERS_DO
 from fuzz.verdicts import DONE, Ended, Verdict, catch, judge, run_as_users_do, run_here

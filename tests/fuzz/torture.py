@@ -20,7 +20,7 @@ from typing import Any
 
 import cv2
 import torch
-from conftest import ROOT, photo, test_options, train_options, write_options
+from conftest import HAT_TINY, ROOT, network_options, photo, test_options, train_options, write_options
 from forked import Forked
 
 from drct.archs.drct_arch import DRCT
@@ -39,6 +39,8 @@ LONGEST = 300  # seconds of an undisturbed run
 SHARES = {
     "train": 30,
     "train in 2 processes": 25,
+    "train HAT": 10,
+    "train HAT in 2 processes": 10,
     "train on a full disk": 12,
     "upscale": 12,
     "upscale on a full disk": 5,
@@ -205,6 +207,7 @@ class Training(Scenario):
 
     def __init__(self, folder: Path, rng: random.Random, name: str) -> None:
         super().__init__(folder, rng)
+        self.network = "HAT" if "HAT" in name else "DRCT"
         self.processes = 2 if "2 processes" in name else 1
         self.model = (ADVERSARIAL if "GAN" in name else DEGRADED) if "Real" in name else {}
 
@@ -212,7 +215,8 @@ class Training(Scenario):
         opt = train_options(SCALE, total_iter=ITERATIONS, warmup_iter=3)
         opt["name"] = name
         opt["train"]["scheduler"] = {"type": "CosineAnnealingLR", "T_max": ITERATIONS}
-        opt["network_g"] |= NETWORK | {"drop_path_rate": 0.3, "drop_rate": 0.1}
+        shape = NETWORK if self.network == "DRCT" else HAT_TINY
+        opt["network_g"] = network_options(shape | {"drop_path_rate": 0.3, "drop_rate": 0.1}, SCALE, self.network)
         opt["datasets"]["train"]["num_worker_per_gpu"] = self.rng.choice((0, 1, 2))
         opt["val"]["val_freq"] = 4
         opt["logger"] |= {"save_checkpoint_freq": 2, "save_best": "psnr", "keep_last": 3}
@@ -344,7 +348,7 @@ def _absolute(path: str) -> Path:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m fuzz.torture", description=__doc__)
-    parser.add_argument("--kills", type=int, default=120)
+    parser.add_argument("--kills", type=int, default=sum(SHARES.values()))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=SHARES, action="append", help="scenarios; default: all")
     parser.add_argument("--json", type=_absolute, help="put the counts into this file")
