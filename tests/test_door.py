@@ -12,6 +12,7 @@ import torch
 import yaml
 from basicsr.archs.edsr_arch import EDSR
 from basicsr.archs.srvgg_arch import SRVGGNetCompact
+from basicsr.metrics import calculate_psnr
 from conftest import TINY, photo, rescale_, train_options, write_options
 from spandrel import ModelLoader
 from spandrel.architectures.Compact import Compact
@@ -25,6 +26,7 @@ import drct
 from drct.analysis import networks
 from drct.archs.traits import NetworkTraits
 from drct.cli import main
+from drct.data.prepare import reduce_image
 from drct.errors import DRCTError
 from drct.inference.weights import read_network
 from drct.web.service import Service
@@ -320,3 +322,36 @@ def test_networks_are_analyzed_through_the_same_door(workplace):
     torch.save({"params": edsr().state_dict()}, "w.pth")
     loaded = networks.load("w.pth", EDSR_OPTIONS)
     assert loaded.kind == "EDSR"
+
+
+# ---------------------------------------------------------------------------------------------------------------- test
+
+
+@pytest.mark.parametrize("kind", ["SwinIR", "ESRGAN", "ONNX", "registry"])
+def test_networks_of_any_kind_are_tested_without_an_option_file(workplace, kind):
+    Path("set").mkdir()
+    cv2.imwrite("set/a.png", photo(44, 60))
+    weights, named = "w.pth", []
+    if kind == "registry":
+        torch.save({"params": edsr().state_dict()}, "w.pth")
+        Path("net.yml").write_text(yaml.safe_dump({"scale": 2, "network_g": EDSR_OPTIONS}))
+        named = ["--network", "net.yml"]
+    else:
+        network = OF_SPANDREL[kind if kind != "ONNX" else "Compact"]()
+        rescale_(network)
+        torch.save({"params": network.state_dict()}, "w.pth")
+    if kind == "ONNX":
+        weights = "w.onnx"
+        assert main(["export", "w.pth", "-o", weights]) == 0
+    arguments = ["test", "--weights", weights, *named, "--data", "set", "--device", "cpu", "--name", "run"]
+    assert main([*arguments, "--force_yml", "val:report=false"]) == 0
+    lq = reduce_image(cv2.imread("set/a.png"), drct.load(weights, network="net.yml" if named else None).scale)
+    cv2.imwrite("lq.png", lq)
+    exactly = ["--device", "cpu", "--precision", "fp32"]
+    assert main(["upscale", "lq.png", "-o", "out.png", "--weights", weights, *named, *exactly]) == 0
+    saved = cv2.imread("results/run/visualization/set/a_run.png")
+    assert np.array_equal(saved, cv2.imread("out.png"))
+    psnr = json.loads(Path("results/run/metrics_set.json").read_text())["images"]["a"]["psnr"]
+    scale = saved.shape[0] // lq.shape[0]
+    gt = cv2.imread("set/a.png")[: saved.shape[0], : saved.shape[1]]
+    assert psnr == pytest.approx(calculate_psnr(saved, gt, scale, test_y_channel=True), abs=1e-6)

@@ -131,7 +131,7 @@ class Nearest(nn.Module):
 
 def test_a_network_of_any_kind_is_tested_as_it_was_loaded(photos, monkeypatch):
     loaded = LoadedNetwork(Nearest().eval(), NetworkTraits(3, window=5), "nearest", Path("nearest.onnx"))
-    monkeypatch.setattr(network_of_weights, "read_network", lambda name: loaded)
+    monkeypatch.setattr(network_of_weights, "read_network", lambda *_: loaded)
     Path("nearest.onnx").write_bytes(b"x")
     arguments = ["--weights", "nearest.onnx", "--data", str(photos), "--device", "cpu", "--tile", "off"]
     assert run_test(arguments) == 0

@@ -54,7 +54,7 @@ def add_device(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps; default: an accelerator if there is one")
 
 
-def add_network(parser: argparse.ArgumentParser) -> None:
+def add_network(parser: argparse._ActionsContainer) -> None:
     """Add --network: an option file that names the architecture of weights."""
     file = "option file whose network_g the weights are of, where they do not tell"
     parser.add_argument("--network", metavar="YML", help=file)

@@ -4,7 +4,7 @@ import os
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from drct.commands.common import add_device, add_tile, print_table
+from drct.commands.common import add_device, add_network, add_tile, print_table
 from drct.commands.run_arguments import options_parser, read_arguments
 from drct.errors import DRCTError, one_line_errors
 from drct.images.listing import check_folder
@@ -24,6 +24,7 @@ def argument_parser() -> ArgumentParser:
     parser = options_parser(__doc__, EXAMPLES, required=False)
     plain = parser.add_argument_group("without an option file")
     plain.add_argument("--weights", metavar="NAME", help="file or name of weights, from which the network is read")
+    add_network(plain)
     data = "folder of high-resolution images; several times for several sets"
     plain.add_argument("--data", action="append", default=[], type=Path, metavar="FOLDER", help=data)
     lr = "folder of their low-resolution images, for each --data; default: they are made as by `drct prepare lr`"
@@ -57,14 +58,14 @@ def _check(args: Namespace) -> None:
         raise DRCTError("give either an option file, -opt FILE, or --weights NAME and --data FOLDER")
     if args.opt:
         parser = argument_parser()
-        keys = ("data", "lr", "scale", "name", "precision", "self_ensemble", "tile", "device")
+        keys = ("network", "data", "lr", "scale", "name", "precision", "self_ensemble", "tile", "device")
         given = [f"--{key.replace('_', '-')}" for key in keys if getattr(args, key) != parser.get_default(key)]
         if given:
             raise DRCTError(f"{given[0]} goes with --weights: with -opt, --force_yml replaces options of the file")
         return
     if not args.data:
         raise DRCTError("--weights needs --data FOLDER, high-resolution images to measure the network on")
-    check_weights(args.weights)
+    check_weights(args.weights, args.network)
     for folder in (*args.data, *args.lr):
         check_folder(folder)
 
@@ -85,7 +86,15 @@ def _test(args: Namespace) -> int:
         given = plain_options(args.weights, args.data, args.lr, **settings, self_ensemble=args.self_ensemble)
     with RunLog() as log:
         opt, loaded = read_options(
-            Path.cwd(), False, args.opt or LABEL, args.force_yml, args.launcher, args.auto_resume, args.debug, given
+            Path.cwd(),
+            False,
+            args.opt or LABEL,
+            args.force_yml,
+            args.launcher,
+            args.auto_resume,
+            args.debug,
+            given,
+            args.network,
         )
         torch.backends.cudnn.benchmark = False  # images differ in size
         failed = run(opt, log, loaded)

@@ -10,7 +10,7 @@ from drct.schema.options import known_keys
 from drct.text import brief
 
 
-def network_of_weights(given: dict[str, Any], file: str) -> LoadedNetwork | None:
+def network_of_weights(given: dict[str, Any], file: str, network: str | None = None) -> LoadedNetwork | None:
     """Read the network of a test from its weights, unless the options have a `network_g`, and complete the options.
 
     The options get the network's arguments as far as they are known, the scale, and the scale as the border of
@@ -19,6 +19,7 @@ def network_of_weights(given: dict[str, Any], file: str) -> LoadedNetwork | None
     Args:
         given: Options of a test run, which are changed.
         file: Name of the option file, for errors.
+        network: Option file that names the architecture of weights that do not tell it.
 
     Raises:
         DRCTError: if there are no weights, they hold no network that is known, or its scale is not that of the options.
@@ -36,7 +37,7 @@ def network_of_weights(given: dict[str, Any], file: str) -> LoadedNetwork | None
         raise DRCTError(f"{file} has no 'network_g', and no path.pretrain_network_g to read it from: set one of them")
     if not isinstance(weights, str):
         raise DRCTError(f"{file}: path.pretrain_network_g must be the path of one file, not {brief(weights)}")
-    loaded = read_network(weights)
+    loaded = read_network(weights, network)
     scale = loaded.traits.scale
     if given.get("scale") not in (None, scale):
         raise DRCTError(f"{file}: scale is {brief(given['scale'])}, but the network of {weights} upscales by {scale}")

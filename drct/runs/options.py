@@ -56,6 +56,7 @@ def read_options(
     auto_resume: bool = False,
     debug: bool = False,
     given: dict[str, Any] | None = None,
+    network: str | None = None,
 ) -> tuple[dict[str, Any], LoadedNetwork | None]:
     """Read and check an option file, and start the processes that it asks for.
 
@@ -68,6 +69,7 @@ def read_options(
         auto_resume: Whether to go on from the newest state of the experiment.
         debug: Whether to log every iteration, and to validate and save every 8.
         given: Options in place of those of the file, which only gives its name to errors.
+        network: Option file with the network_g of a test that has none, where its weights do not tell it.
 
     Returns:
         The file's options, with whole numbers as ints, and the further entries that BasicSR's classes expect; and the
@@ -81,7 +83,7 @@ def read_options(
     dist_params = given.get("dist_params")
     # Before the checks, so that of several processes one reports what they find
     distributed.meet(dist_params.get("port") if isinstance(dist_params, dict) else None)
-    loaded = None if is_train else network_of_weights(given, file)
+    loaded = None if is_train else network_of_weights(given, file, network)
     options = check_options(given, is_train, file, logger, has_network=loaded is not None)
 
     opt = _with_whole_numbers(given, options)
