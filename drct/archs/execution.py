@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from drct.archs import progress
+from drct.archs import gpu_switches, progress
 from drct.archs.block_execution import GroupExecution
+from drct.archs.prepared_weights import forget_stale_weights
 from drct.archs.reconstruction import Reconstruction, shallow_features
 from drct.archs.regions import TILE_HALO, autocast_dtype, tile_side, tiles
 from drct.archs.swin import Attention
@@ -124,6 +125,8 @@ def _run_at_once(network: "Frame", x: Tensor) -> Tensor:
 
 def _run_in_place(network: "Frame", x: Tensor) -> Tensor:
     """Compute the definition in the memory of the groups' feature map and a few tiles of the reconstruction."""
+    if gpu_switches.is_gpu(x.device):
+        forget_stale_weights(network, x)
     batch, channels, height, width = x.shape
     tokens = tokens_at_a_time(x.device)
     whole = list(tiles(height, width, tokens // max(1, batch)))
