@@ -32,16 +32,18 @@ def attention_by_kind(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, kinds: Kind
     if gpu_switches.present().triton and not torch.is_grad_enabled() and not dropout:
         from drct.archs.gpu_triton import window_attention  # triton comes with PyTorch for CUDA only
 
-        return window_attention(q, k, v, biases, kinds.runs)
+        return window_attention(q, k, v, torch.stack(list(biases)) if bias.ndim == 3 else bias, kinds.runs)
     images = len(q) // max(1, kinds.runs[-1][2])
     at_most = max(1, len(q))
     if torch.is_grad_enabled() and bias.requires_grad:  # of which SDPA makes the gradient for each window
         at_most = max(1, BIAS_GRADIENTS // biases[0].numel())
-    parts = [
-        F.scaled_dot_product_attention(q[a:b], k[a:b], v[a:b], biases[kind][None], dropout, scale=1.0).transpose(1, 2)
-        for kind, a, b in _parts(kinds.runs, images, at_most)
-    ]
-    return (parts[0] if len(parts) == 1 else torch.cat(parts)).transpose(1, 2)
+    kinds_of_parts, sizes = zip(*_parts(kinds.runs, images, at_most), strict=True)
+    parts = (t.split(sizes) if len(sizes) > 1 else (t,) for t in (q, k, v))  # whose gradients make one piece again
+    results = []
+    for kind, q_part, k_part, v_part in zip(kinds_of_parts, *parts, strict=True):
+        result = F.scaled_dot_product_attention(q_part, k_part, v_part, biases[kind][None], dropout, scale=1.0)
+        results.append(result.transpose(1, 2))
+    return (results[0] if len(results) == 1 else torch.cat(results)).transpose(1, 2)
 
 
 def with_masks(bias: Tensor, masks: Tensor | None) -> Tensor:
@@ -60,9 +62,11 @@ def _biases(bias: Tensor, kinds: Kinds) -> Sequence[Tensor]:
     return [bias if kind == 0 or kind not in needed else bias + mask for kind, mask in enumerate(masks)]
 
 
-def _parts(runs: Sequence[Run], images: int, at_most: int) -> Iterator[Run]:
-    """Cut runs of windows into those of the windows of all images, each of at most so many."""
+def _parts(runs: Sequence[Run], images: int, at_most: int) -> Iterator[tuple[int, int]]:
+    """Cut runs of windows into parts of at most so many windows of all images: the kind and the number of each."""
     for kind, first, end in runs:
-        first, end = first * images, end * images
-        for start in range(first, max(end, first + 1), at_most):  # a part even of an empty batch
-            yield kind, start, min(start + at_most, end)
+        left = (end - first) * images
+        while left > at_most:
+            yield kind, at_most
+            left -= at_most
+        yield kind, left

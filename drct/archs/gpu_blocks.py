@@ -234,13 +234,14 @@ def _function(function: Callable[..., Tensor], *key: Any) -> Callable[..., Tenso
 
 
 @lru_cache
-def _compiled(function: Any, backend: str, *key: Any) -> Callable[..., Tensor]:
+def _compiled(function: Any, backend: Any, *key: Any) -> Callable[..., Tensor]:
     # With code of its own, as torch.compile would take widths that change from call to call for any widths
     own = FunctionType(function.__code__.replace(co_name=function.__name__), function.__globals__)
     compiled = torch.compile(own, backend=backend)
 
-    def run(x: Tensor, *args: Any) -> Tensor:
-        torch._dynamo.mark_dynamic(x, 0)
-        return compiled(x, *args)
+    def run(*args: Any) -> Tensor:
+        for tokens in (t for t in args if isinstance(t, Tensor)):
+            torch._dynamo.maybe_mark_dynamic(tokens, 0)
+        return compiled(*args)
 
     return run

@@ -4,7 +4,7 @@ with gpu_switches.switched(graphs=True):
     network(x)
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ import torch
 class Switches:
     """What of it is on."""
 
-    compiled: str = ""  # back end of torch.compile for the blocks of DRCT, as 'inductor'
+    compiled: str | Callable[..., Any] = ""  # back end of torch.compile for the blocks of DRCT, as 'inductor'
     graphs: bool = False  # record the second image of a size as a CUDA graph, and replay it for the next ones
     triton: bool = False  # window attention by the kernel in `gpu_triton` in inference
 
@@ -44,3 +44,8 @@ def switched(**changes: Any) -> Iterator[None]:
 def is_gpu(device: torch.device) -> bool:
     """Return whether a device takes long to start an operation and then runs many things at a time."""
     return device.type != "cpu"
+
+
+def has_graphs(device: torch.device) -> bool:
+    """Return whether a device records its operations as CUDA graphs."""
+    return device.type == "cuda"

@@ -77,6 +77,7 @@ def product_of(layer: Any) -> Product:
 # Prepared weights by module and part of it, with what they were made from. PyTorch counts the changes of a tensor,
 # but not those through `.data`, as BasicSR's EMA makes them, so its count does not tell whether they still hold
 _prepared: "WeakKeyDictionary[nn.Module, dict[Hashable, tuple[Any, Any]]]" = WeakKeyDictionary()
+_dependent: "WeakKeyDictionary[nn.Module, dict[Hashable, Any]]" = WeakKeyDictionary()  # of networks: see `kept_for`
 _fingerprints: "WeakKeyDictionary[nn.Module, Any]" = WeakKeyDictionary()  # of networks, as they were last on a GPU
 
 
@@ -153,8 +154,19 @@ def forget_stale_weights(network: nn.Module, x: Tensor) -> None:
         _fingerprints[network] = fingerprint
 
 
+def kept_for(network: nn.Module) -> dict[Hashable, Any]:
+    """Return a dictionary for what depends on the prepared weights of a network, and is forgotten with them."""
+    return _dependent.setdefault(network, {})
+
+
+def prepared_tensors(network: nn.Module) -> list[Any]:
+    """Return all that is prepared for a network's modules."""
+    return [entry for module in network.modules() for _, entry in _prepared.get(module, {}).values()]
+
+
 def forget_prepared_weights(network: nn.Module) -> None:
     """Free the weights that inference has prepared, of a network that is not run again soon."""
+    _dependent.pop(network, None)
     for module in network.modules():
         _prepared.pop(module, None)
 
