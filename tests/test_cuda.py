@@ -84,7 +84,11 @@ def test_gradients_are_those_of_the_definition_on_the_cpu(name):
     with torch.autocast("cuda", torch.bfloat16):
         loss = network(x.cuda()).square().mean()
     loss.backward()
-    assert all(torch.isfinite(p.grad).all() for p in network.parameters())
+    for key, p in network.named_parameters():
+        assert torch.isfinite(p.grad).all(), key
+        if "bias_table" in key:  # which not every kernel of attention can do
+            difference = (p.grad.cpu().double() - expected[key]).norm()
+            assert difference <= 0.3 * expected[key].norm(), key
 
 
 def of_groups(network: Any, dtype: torch.dtype, size: tuple[int, int]) -> Any:
