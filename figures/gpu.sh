@@ -10,6 +10,7 @@
 # SECONDS_IN_ALL=470 is when it ends; PYTHON=python3 runs it. DEVICE=cpu BENCH="--sizes 16x16 --contenders ours" tries it
 # without a GPU. Afterwards, with a network or not:
 #   cp FOLDER/speed_gpu.json figures/ && python figures/tables.py docs/speed.md
+#   drct bench --show figures/speed_gpu.json --chart figures/speed_gpu.png
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 2
 
