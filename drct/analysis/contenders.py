@@ -5,15 +5,18 @@ All have the shape of the released x4 networks, with random weights.
 
 import warnings
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from drct.analysis import networks
+from drct.archs import gpu_switches
+from drct.runtime.device import PRECISIONS
 
 Runner = Callable[[Tensor], Tensor]
 
@@ -25,36 +28,54 @@ class Contender:
     key: str  # name on the command line
     title: str  # name in the table
     network: str  # name in `networks`
-    precision: str = "fp32"  # or 'bf16'
+    precision: str = "fp32"  # or 'bf16' or 'fp16'
     runtime: str = "pytorch"  # or 'onnxruntime' or 'openvino'
     training: bool = False  # measure a training step, forward and backward, instead of inference
     checkpoint: bool = False  # recompute activations in the backward pass
+    switch: str = ""  # one of `gpu_switches.Switches` that is on
+    recorded: bool = False  # replay forward and backward pass of a training step as CUDA graphs
 
     @property
     def packages(self) -> list[str]:
         """Packages that must be installed, besides those that this project needs."""
-        return ["spandrel"] * (self.network in networks.PEERS) + [self.runtime] * (self.runtime != "pytorch")
+        needed = ["spandrel"] * (self.network in networks.PEERS) + [self.runtime] * (self.runtime != "pytorch")
+        return needed + ["triton"] * (self.switch in ("triton", "compiled"))
+
+    @property
+    def needs_gpu(self) -> bool:
+        """Return whether it can run on a GPU only."""
+        return self.recorded or self.switch in ("graphs", "triton")
+
+
+def _in_precisions(key: str, title: str, network: str, *precisions: str, **options: Any) -> list[Contender]:
+    """Return a contender in fp32 and in more precisions."""
+    more = [Contender(f"{key}-{precision}", title, network, precision, **options) for precision in precisions]
+    return [Contender(key, title, network, **options), *more]
 
 
 _CONTENDERS = (
-    Contender("original", "original", "original DRCT"),
-    Contender("original-bf16", "original", "original DRCT", "bf16"),
-    Contender("hat", "HAT", "original HAT"),
-    Contender("swinir", "SwinIR-M", "SwinIR-M"),
+    *_in_precisions("original", "original", "original DRCT", "bf16", "fp16"),
+    *_in_precisions("hat", "HAT", "original HAT", "bf16", "fp16"),
+    *_in_precisions("swinir", "SwinIR-M", "SwinIR-M", "bf16", "fp16"),
     Contender("onnxruntime", "original, ONNX Runtime", "original DRCT", runtime="onnxruntime"),
-    Contender("openvino", "original, OpenVINO", "original DRCT", runtime="openvino"),
-    Contender("openvino-bf16", "original, OpenVINO", "original DRCT", "bf16", runtime="openvino"),
-    Contender("ours", "this project", "DRCT"),
-    Contender("ours-bf16", "this project", "DRCT", "bf16"),
-    Contender("hat-ours", "HAT, this project", "HAT"),
-    Contender("hat-ours-bf16", "HAT, this project", "HAT", "bf16"),
-    Contender("original-step", "original, training step", "original DRCT", training=True),
-    Contender("ours-step", "this project, training step", "DRCT", training=True),
-    Contender("hat-step", "HAT, training step", "original HAT", training=True),
-    Contender("hat-ours-step", "HAT, this project, training step", "HAT", training=True),
-    Contender("ours-step-checkpoint", "the same, use_checkpoint", "DRCT", training=True, checkpoint=True),
+    *_in_precisions("openvino", "original, OpenVINO", "original DRCT", "bf16", runtime="openvino"),
+    *_in_precisions("ours", "this project", "DRCT", "bf16", "fp16"),
+    *_in_precisions("hat-ours", "HAT, this project", "HAT", "bf16", "fp16"),
+    *_in_precisions("ours-graphs", "this project, CUDA graphs", "DRCT", "bf16", switch="graphs"),
+    *_in_precisions("ours-triton", "this project, Triton attention", "DRCT", "bf16", switch="triton"),
+    *_in_precisions("ours-compiled", "this project, torch.compile", "DRCT", "bf16", switch="compiled"),
+    *_in_precisions("original-step", "original, training step", "original DRCT", "bf16", training=True),
+    *_in_precisions("ours-step", "this project, training step", "DRCT", "bf16", training=True),
+    *_in_precisions("hat-step", "HAT, training step", "original HAT", "bf16", training=True),
+    *_in_precisions("hat-ours-step", "HAT, this project, training step", "HAT", "bf16", training=True),
+    *_in_precisions("ours-step-checkpoint", "the same, use_checkpoint", "DRCT", "bf16", training=True, checkpoint=True),
+    *_in_precisions("ours-step-graphs", "the same, CUDA graphs", "DRCT", "bf16", training=True, recorded=True),
 )
 CONTENDERS = {contender.key: contender for contender in _CONTENDERS}
+CPU_DEFAULT = (
+    *("original", "original-bf16", "hat", "swinir", "onnxruntime", "openvino", "openvino-bf16"),
+    *("ours", "ours-bf16", "hat-ours", "hat-ours-bf16"),
+)
 
 
 def choose_contenders(keys: Iterable[str], device: str) -> tuple[list[Contender], list[str]]:
@@ -63,6 +84,8 @@ def choose_contenders(keys: Iterable[str], device: str) -> tuple[list[Contender]
     for contender in (CONTENDERS[key] for key in keys):
         if missing := [package for package in contender.packages if find_spec(package) is None]:
             notes.append(f"{contender.key} is left out: {', '.join(missing)} is not installed")
+        elif device == "cpu" and contender.needs_gpu:
+            notes.append(f"{contender.key} is left out: it is measured on a GPU only")
         elif device == "cuda" and contender.runtime != "pytorch":
             notes.append(f"{contender.key} is left out: it is measured on the CPU only")
         else:
@@ -76,27 +99,57 @@ def make_network(name: str, **options: bool) -> nn.Module:
     return networks.make(name, **options).network
 
 
-def pytorch_runner(contender: Contender, device: str) -> Runner:
-    """Build a contender in PyTorch, ready to run on images."""
-    options = {"use_checkpoint": True} if contender.checkpoint else {}
-    network = make_network(contender.network, **options).to(device)
-    if contender.training:
-        network.train()
+def pytorch_runner(contender: Contender, device: str, network: nn.Module | None = None) -> Runner:
+    """Make a contender in PyTorch ready to run on images.
 
-        def step(x: Tensor) -> Tensor:
-            network.zero_grad()
-            out = network(x)
-            out.abs().mean().backward()
-            return out
+    Args:
+        contender: The contender.
+        device: 'cpu' or 'cuda'.
+        network: Its network, if it is built and on the device already.
+    """
+    if network is None:
+        network = make_network(contender.network, **network_options(contender)).to(device)
+    network.train(contender.training)
+    return _step(contender, device, network) if contender.training else _inference(contender, device, network)
 
-        return step
-    low = torch.autocast(device, torch.bfloat16) if contender.precision == "bf16" else nullcontext()
+
+def network_options(contender: Contender) -> dict[str, bool]:
+    """Return what a contender's network is built with besides its name."""
+    return {"use_checkpoint": True} if contender.checkpoint else {}
+
+
+def _low_precision(contender: Contender, device: str, cached: bool = True) -> AbstractContextManager:
+    dtype = PRECISIONS[contender.precision]
+    return nullcontext() if dtype is None else torch.autocast(device, dtype, cache_enabled=cached)
+
+
+def _inference(contender: Contender, device: str, network: nn.Module) -> Runner:
+    switches: dict[str, Any] = {}
+    if contender.switch:
+        switches = {contender.switch: "inductor" if contender.switch == "compiled" else True}
 
     def run(x: Tensor) -> Tensor:
-        with torch.no_grad(), low:
+        with torch.no_grad(), _low_precision(contender, device), gpu_switches.switched(**switches):
             return network(x)
 
     return run
+
+
+def _step(contender: Contender, device: str, network: nn.Module) -> Runner:
+    """Return a training step: forward and backward pass."""
+    forward: Any = None if contender.recorded else network
+
+    def step(x: Tensor) -> Tensor:
+        nonlocal forward
+        network.zero_grad()
+        with _low_precision(contender, device, cached=not contender.recorded):
+            if forward is None:
+                forward = torch.cuda.make_graphed_callables(network, (x.clone(),))
+            out = forward(x)
+        out.abs().mean().backward()
+        return out
+
+    return step
 
 
 def exported_runner(contender: Contender, threads: int, folder: Path) -> Runner:

@@ -1,4 +1,4 @@
-"""Time and memory of contenders, each in a process of its own, in turns.
+"""Time and memory of contenders on the CPU, each in a process of its own, in turns.
 
 Changes in the speed of the machine affect all contenders alike.
 """
@@ -34,6 +34,7 @@ class SpeedResult:
     seconds: list[float] = field(default_factory=list)  # of each run
     peak_bytes: int = 0  # largest memory of a run, above that of the loaded network
     process_bytes: int = 0  # largest memory of the whole process; on a GPU, all that PyTorch allocated there
+    operations: float = 0  # of a run, as the definition takes them; where they are known
     error: str = ""  # reason why there are no measurements
 
     @property
@@ -43,24 +44,22 @@ class SpeedResult:
 
 
 def measure_on_request(
-    connection: Connection, contender: Contender, size: tuple[int, int], device: str, threads: int, folder: Path
+    connection: Connection, contender: Contender, size: tuple[int, int], threads: int, folder: Path
 ) -> None:
     """Load a contender, then answer each request with seconds and memory of a run, or with an error."""
     try:
         torch.set_num_threads(threads)
         if contender.runtime == "pytorch":
-            runner = pytorch_runner(contender, device)
+            runner = pytorch_runner(contender, "cpu")
         else:
             runner = exported_runner(contender, threads, folder)
         gc.collect()
-        x = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0)).to(device)
+        x = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
         connection.send("loaded")
         while connection.recv():
-            with _peak_memory(device) as peak:
+            with peak_memory("cpu") as peak:
                 start = time.perf_counter()
                 runner(x)
-                if device == "cuda":
-                    torch.cuda.synchronize()
                 seconds = time.perf_counter() - start
             connection.send((seconds, *peak))
     except Exception as error:
@@ -68,7 +67,7 @@ def measure_on_request(
 
 
 @contextmanager
-def _peak_memory(device: str) -> Iterator[list[int]]:
+def peak_memory(device: str) -> Iterator[list[int]]:
     """Yield a list that holds, after the block, its largest memory in bytes: above that at its start, and in all."""
     peak = [0, 0]
     if device == "cuda":
@@ -95,7 +94,7 @@ def _peak_memory(device: str) -> Iterator[list[int]]:
 
 
 def measure_in_turns(
-    contenders: list[Contender], size: tuple[int, int], rounds: int, device: str, threads: int
+    contenders: list[Contender], size: tuple[int, int], rounds: int, threads: int
 ) -> list[SpeedResult]:
     """Measure contenders at a size (height, width), in turns. One that fails has an error in its result."""
     label = f"{size[0]}x{size[1]}"
@@ -106,7 +105,7 @@ def measure_in_turns(
         try:
             for contender in contenders:
                 bar.set_postfix_str(f"load {contender.key}")
-                workers[contender.key] = _start(contender, size, device, threads, Path(folder))
+                workers[contender.key] = _start(contender, size, threads, Path(folder))
                 _ask(workers[contender.key][1], results[contender.key], bar)
             for turn in range(rounds + 1):  # the first run warms up, and its memory is reported
                 for key, (_, connection) in workers.items():
@@ -127,9 +126,7 @@ def measure_in_turns(
     return list(results.values())
 
 
-def _start(
-    contender: Contender, size: tuple[int, int], device: str, threads: int, folder: Path
-) -> tuple[BaseProcess, Connection]:
+def _start(contender: Contender, size: tuple[int, int], threads: int, folder: Path) -> tuple[BaseProcess, Connection]:
     """Start the process of a contender, whose network is exported first if its runtime needs that."""
     context = multiprocessing.get_context("spawn")
     if contender.runtime != "pytorch" and not Path(exported_file(contender, folder)).exists():
@@ -137,7 +134,7 @@ def _start(
         exporting.start()
         exporting.join()
     here, there = context.Pipe()
-    arguments = (there, contender, size, device, threads, folder)
+    arguments = (there, contender, size, threads, folder)
     process = context.Process(target=measure_on_request, args=arguments, daemon=True)
     process.start()
     there.close()

@@ -2,15 +2,44 @@
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from drct.analysis.contenders import CONTENDERS
+from drct.analysis.kernel_kinds import KernelProfile
 from drct.analysis.plotting import LIGHT_GRAY, LINE_COLOURS, save_png
 from drct.analysis.speed import SpeedResult
 from drct.errors import DRCTError
 from drct.text import markdown_table
+
+
+@dataclass
+class Parity:
+    """How far results of a device are from those of the CPU in fp32."""
+
+    network: str  # and the way of execution, if it is not the usual one
+    precision: str
+    size: str
+    error: float  # the largest difference of values in [0, 1]
+    bound: float
+
+    @property
+    def holds(self) -> bool:
+        """Return whether the difference is within its bound; NaN is not."""
+        return self.error <= self.bound
+
+
+@dataclass
+class AttentionTime:
+    """Time of a kernel of attention."""
+
+    kernel: str
+    heads: int
+    channels: int  # of a head
+    windows: int
+    seconds: float | None = None
+    error: str = ""  # reason why there are none
 
 
 @dataclass
@@ -22,6 +51,13 @@ class SpeedReport:
     floors: list[str]  # sentences on the time that the network's matrix products take at these rates
     reference: str  # key of the contender that speeds are compared with
     results: list[SpeedResult]
+    in_process: bool = False  # measured as on a GPU, by `gpu_speed`; what follows is empty otherwise
+    parity: list[Parity] = field(default_factory=list)
+    profiles: list[KernelProfile] = field(default_factory=list)
+    attention: list[AttentionTime] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)  # contenders that cannot be measured, and why
+    skipped: list[str] = field(default_factory=list)  # for lack of time
+    failed: dict[str, str] = field(default_factory=dict)  # with the error
 
     def as_json(self) -> str:
         """Return the report as JSON."""
@@ -39,7 +75,9 @@ def read_speed(path: Path) -> SpeedReport:
     """Read the JSON of a report. Raises `DRCTError` if the file is something else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return SpeedReport(**content | {"results": [SpeedResult(**result) for result in content["results"]]})
+        parts = {"results": SpeedResult, "parity": Parity, "profiles": KernelProfile, "attention": AttentionTime}
+        read = {name: [part(**entry) for entry in content.get(name, [])] for name, part in parts.items()}
+        return SpeedReport(**content | read)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DRCTError(f"{path} is no result of drct bench --json: {error}") from error
 
@@ -66,6 +104,10 @@ def speed_table(report: SpeedReport) -> str:
     return markdown_table(titles, rows, left=3)
 
 
+def _duration(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 0.2 else f"{1000 * seconds:.1f} ms"
+
+
 def draw_speed(results: list[SpeedResult], path: Path) -> None:
     """Draw bars of the median seconds, a panel per size, into a PNG. Without any measurement, nothing is written."""
     from matplotlib.figure import Figure
@@ -82,7 +124,7 @@ def draw_speed(results: list[SpeedResult], path: Path) -> None:
         contenders = [CONTENDERS[r.contender] for r in rows]
         colours = [LINE_COLOURS[0] if c.network == "DRCT" else LIGHT_GRAY for c in contenders]
         bars = panel.barh([f"{c.title} ({c.precision})" for c in contenders], [r.median for r in rows], color=colours)
-        panel.bar_label(bars, [f" {r.median:.2f} s, {r.peak_bytes / 1e9:.2f} GB" for r in rows], fontsize=8)
+        panel.bar_label(bars, [f" {_duration(r.median)}, {r.peak_bytes / 1e9:.2f} GB" for r in rows], fontsize=8)
         panel.set_title(f"{size} pixels, x4", fontsize=9, loc="left")
         panel.set_xlim(0, 1.25 * max(r.median for r in rows))
         panel.set_xlabel("median seconds; label: also peak memory above the loaded network", fontsize=7)

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from drct.archs import progress
+from drct.archs import gpu_switches, gpu_windows, progress
+from drct.archs.gpu_windows import Kinds
 from drct.archs.kernels import attention, linear, linear_of
 from drct.archs.prepared_weights import AttentionWeights, Product
 from drct.archs.windows import (
@@ -30,7 +31,8 @@ from drct.archs.windows import (
     write_windows,
 )
 
-OfWindows = Callable[[Tensor, Tensor | None], Tensor]  # of windows (B, n, N, C) and their mask (1 or n, N, N), or None
+Mask = Tensor | Kinds | None  # of windows: (1 or n, N, N); on a GPU, their kinds
+OfWindows = Callable[[Tensor, Mask], Tensor]  # of windows (B, n, N, C) and their mask; on a GPU they are (n, B, N, C)
 
 
 class GroupExecution(ABC):
@@ -73,6 +75,8 @@ def in_all_windows(x: Tensor, w: int, shift: int, recompute: bool, run: Callable
         run: What to compute, as `OfWindows`.
         args: More arguments for `run`.
     """
+    if gpu_switches.is_gpu(x.device):
+        return gpu_windows.in_all_windows(x, w, shift, recompute, run, *args)
     height, width = x.shape[1:3]
     mask = window_masks(height, width, w, shift, x.device, x.dtype)
     rolled = torch.roll(x, (-shift, -shift), dims=(1, 2)) if shift else x
@@ -93,10 +97,13 @@ def in_few_windows(source: Tensor, target: Tensor, w: int, shift: int, at_most: 
         at_most: Largest number of windows of an image to compute at a time.
         run: What to compute.
     """
+    if gpu_switches.is_gpu(source.device):
+        gpu_windows.in_few_windows(source, target, w, shift, at_most, run)
+        return
     rows, columns = source.shape[1] // w, source.shape[2] // w
     masks = shift_masks(w, shift, source.device, source.dtype) if shift else None
     done = 0
-    for area in window_areas(rows, columns, shift > 0, at_most, few_sizes=source.device.type == "cpu"):
+    for area in window_areas(rows, columns, shift > 0, at_most):
         mask = masks[area.kind, None] if masks is not None and area.kind else None
         write_windows(target, run(read_windows(source, area, w, shift), mask), area, w, shift)
         done += area.rows * area.columns
@@ -108,7 +115,7 @@ def windows_at_a_time(tokens: int, w: int, batch: int) -> int:
     return max(1, tokens // (w * w * max(1, batch)))
 
 
-def attend(attn: Any, norm: nn.Module, x: Tensor, weights: AttentionWeights, mask: Tensor | None) -> Tensor:
+def attend(attn: Any, norm: nn.Module, x: Tensor, weights: AttentionWeights, mask: Mask) -> Tensor:
     """Attention of normalized windows by a `WindowAttention`: (B, n, N, C) -> (B, n, N, C)."""
     qkv = linear_of_norm(x, norm, weights.qkv)
     q, k, v = rearrange(qkv, "b n t (three h d) -> three (b n) h t d", three=3, h=attn.num_heads)

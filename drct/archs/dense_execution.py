@@ -8,6 +8,7 @@ product, which takes 15 % fewer operations in the linear layers of DRCT.
 Letters in shapes: see `drct.archs.frame`.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,17 +16,27 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from drct.archs import progress
+from drct.archs import gpu_switches, progress
 from drct.archs.block_execution import (
     GroupExecution,
+    Mask,
     attend,
     in_all_windows,
     in_few_windows,
     two_layers,
     windows_at_a_time,
 )
+from drct.archs.gpu_blocks import dense_block_in_place
+from drct.archs.gpu_windows import Kinds
 from drct.archs.kernels import in_full_precision, linear
-from drct.archs.prepared_weights import AttentionWeights, Product, attention_weights, prepared_weights, product_of
+from drct.archs.prepared_weights import (
+    AttentionWeights,
+    Product,
+    attention_weights,
+    prepared_weights,
+    product_of,
+    weight_dtype,
+)
 
 if TYPE_CHECKING:
     from drct.archs.drct_arch import DenseGroup
@@ -48,7 +59,7 @@ class DenseExecution(GroupExecution):
         """See `GroupExecution.at_once`."""
         for k in range(1, 6):
             block: SwinBlock = getattr(group, f"swin{k}")
-            arguments = (group, k, _block_weights(group, k, x.dtype))
+            arguments = (group, k, _block_weights(group, k, weight_dtype(x)))
             new = in_all_windows(x, block.window_size, block.shift, recompute, _run_block, *arguments)
             x = torch.cat([x, new], dim=-1) if k < 5 else new
         return x
@@ -63,11 +74,15 @@ class DenseExecution(GroupExecution):
             # No other window reads what a window's tokens are written to: block 5, which replaces the input, has no
             # shift, and the others write channels that no block has read yet
             target = features[..., end : end + group.growth] if k < 5 else features[..., : group.dim]
+            if gpu_switches.is_gpu(features.device):
+                with progress.part(k - 1, 5):
+                    dense_block_in_place(group, k, features[..., :end], target, at_most)
+                continue
             layers = (block.mlp.fc1, block.mlp.fc2, getattr(group, f"adjust{k}"))
             rows, make = at_most * w * w * len(features), partial(_block_weights, group, k)
             weights = prepared_weights(group, k, block.attn, layers, features, rows, make)
 
-            def run(windows: Tensor, mask: Tensor | None, k: int = k, weights: BlockWeights = weights) -> Tensor:
+            def run(windows: Tensor, mask: Mask, k: int = k, weights: BlockWeights = weights) -> Tensor:
                 return _run_block(windows, mask, group, k, weights)
 
             with progress.part(k - 1, 5):
@@ -93,12 +108,12 @@ def _block_weights(group: "DenseGroup", k: int, dtype: torch.dtype) -> BlockWeig
     return BlockWeights(attention, fc1.to(dtype), adjust.to(dtype), adjusted_fc2.to(dtype))
 
 
-def _run_block(x: Tensor, mask: Tensor | None, group: "DenseGroup", k: int, weights: BlockWeights) -> Tensor:
+def _run_block(x: Tensor, mask: Mask, group: "DenseGroup", k: int, weights: BlockWeights) -> Tensor:
     """Run block k of a group and what follows it on windows: (B, n, N, C + (k-1) gc) -> (B, n, N, gc or C).
 
     Args:
-        x: Windows.
-        mask: (1 or n, N, N), added to the logits, or None.
+        x: Windows; (n, B, N, C + (k-1) gc) on a GPU.
+        mask: (1 or n, N, N), added to the logits, or None; on a GPU, the kinds of the windows.
         group: The group.
         k: Number of the block, from 1.
         weights: Prepared weights of the block.
@@ -109,14 +124,22 @@ def _run_block(x: Tensor, mask: Tensor | None, group: "DenseGroup", k: int, weig
     from drct.archs.drct_arch import DENSE_SCALE, DENSE_SLOPE  # which imports this module
 
     block: SwinBlock = getattr(group, f"swin{k}")
-    attended = x + block.drop_path(attend(block.attn, block.norm1, x, weights.attention, mask))
-    new = _adjusted_mlp(block, attended, weights)
+
+    def drop_path(added: Tensor) -> Tensor:  # of whole images
+        if isinstance(mask, Kinds):
+            return block.drop_path(added.transpose(0, 1)).transpose(0, 1)
+        return block.drop_path(added)
+
+    attended = x + drop_path(attend(block.attn, block.norm1, x, weights.attention, mask))
+    new = _adjusted_mlp(block, attended, weights, drop_path)
     return F.leaky_relu(new, DENSE_SLOPE) if k < 5 else new * DENSE_SCALE + x[..., : group.dim]
 
 
-def _adjusted_mlp(block: "SwinBlock", x: Tensor, weights: BlockWeights) -> Tensor:
+def _adjusted_mlp(
+    block: "SwinBlock", x: Tensor, weights: BlockWeights, drop_path: Callable[[Tensor], Tensor]
+) -> Tensor:
     """The 1x1 convolution after a block, of the MLP added to its input: (B, n, N, C) -> (B, n, N, gc or C)."""
     if block.mlp.drop.training and block.mlp.drop.p:  # dropout comes between the two layers that make one product
-        return linear(x + block.drop_path(block.mlp(block.norm2(x))), *weights.adjust)
+        return linear(x + drop_path(block.mlp(block.norm2(x))), *weights.adjust)
     through_mlp = two_layers(x, block.norm2, weights.fc1, weights.adjusted_fc2)
-    return linear(x, *weights.adjust) + block.drop_path(through_mlp)
+    return linear(x, *weights.adjust) + drop_path(through_mlp)

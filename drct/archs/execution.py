@@ -8,13 +8,15 @@ Letters in shapes: see `drct.archs.frame`.
 """
 
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from drct.archs import progress
+from drct.archs import gpu_graphs, gpu_switches, progress
 from drct.archs.block_execution import GroupExecution
+from drct.archs.prepared_weights import forget_stale_weights
 from drct.archs.reconstruction import Reconstruction, shallow_features
 from drct.archs.regions import TILE_HALO, autocast_dtype, tile_side, tiles
 from drct.archs.swin import Attention
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 CPU_TOKENS = 4096  # handed to a block at a time in inference, so that their activations stay in the cache
 GPU_TOKENS = 65536
+FEWEST_GPU_TOKENS = 4096
 BLOCK_COST = 2  # time that an operation of a block takes, where one of the convolutions around them takes 1
 POOLED = ".attention."  # in names of layers that run on the mean over the image: HAT's channel attention
 
@@ -111,7 +114,7 @@ def run(network: "Frame", x: Tensor) -> Tensor:
 
 def _run_at_once(network: "Frame", x: Tensor) -> Tensor:
     """Compute the definition, with all windows of a block at a time."""
-    shallow = network.conv_first((x - network.mean) * network.img_range)
+    shallow = network.conv_first(_channels_last((x - network.mean) * network.img_range))
     features = network.embed(shallow)
     recompute = network.use_checkpoint and torch.is_grad_enabled()
     for group in progress.each(network.layers):
@@ -124,10 +127,19 @@ def _run_at_once(network: "Frame", x: Tensor) -> Tensor:
 
 def _run_in_place(network: "Frame", x: Tensor) -> Tensor:
     """Compute the definition in the memory of the groups' feature map and a few tiles of the reconstruction."""
-    batch, channels, height, width = x.shape
     tokens = tokens_at_a_time(x.device)
+    if not gpu_switches.is_gpu(x.device):
+        return _compute_in_place(network, tokens, x)
+    forget_stale_weights(network, x)
+    compute = partial(_compute_in_place, network, tokens_in_free_memory(network, autocast_dtype(x), x.device))
+    return gpu_graphs.run(network, x, compute) if gpu_graphs.is_wanted(x) else compute(x)
+
+
+def _compute_in_place(network: "Frame", tokens: int, x: Tensor) -> Tensor:
+    """Compute the definition, so many tokens at a time."""
+    batch, channels, height, width = x.shape
     whole = list(tiles(height, width, tokens // max(1, batch)))
-    centred = (x - network.mean) * network.img_range
+    centred = _channels_last((x - network.mean) * network.img_range)
     dim = network.embed_dim
     features = x.new_empty((batch, height, width, feature_channels(network)), dtype=autocast_dtype(x))
     body = features[..., :dim]
@@ -151,6 +163,11 @@ def _run_in_place(network: "Frame", x: Tensor) -> Tensor:
     return result
 
 
+def _channels_last(x: Tensor) -> Tensor:
+    """Bring an image into the order in which a GPU's convolutions take and give feature maps of tokens."""
+    return x.contiguous(memory_format=torch.channels_last) if gpu_switches.is_gpu(x.device) else x
+
+
 def _execution(group: Any) -> GroupExecution:
     return group.execution
 
@@ -161,6 +178,24 @@ def _execution(group: Any) -> GroupExecution:
 def tokens_at_a_time(device: torch.device) -> int:
     """Return how many tokens a block gets at a time in inference."""
     return CPU_TOKENS if device.type == "cpu" else GPU_TOKENS
+
+
+def tokens_in_free_memory(network: "Frame", dtype: torch.dtype, device: torch.device) -> int:
+    """Return how many tokens a block gets at a time on a GPU: fewer where they would take half of the free memory."""
+    tokens = tokens_at_a_time(device)
+    if device.type != "cuda":
+        return tokens
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    free = torch.cuda.mem_get_info(device)[0] + unused
+    while tokens > FEWEST_GPU_TOKENS and block_bytes(network, tokens, dtype) > free / 2:
+        tokens //= 2
+    return tokens
+
+
+def block_bytes(network: "Frame", tokens: int, dtype: torch.dtype) -> int:
+    """Estimate the bytes that a block takes for so many tokens, without attention matrices."""
+    # Queries, keys and values are three of these, the hidden layer of the MLP two
+    return 8 * feature_channels(network) * tokens * dtype.itemsize
 
 
 def attentions(network: nn.Module) -> list[Attention]:
@@ -200,7 +235,7 @@ def memory_needed(network: "Frame", height: int, width: int, dtype: torch.dtype,
     height, width = (-(-side // window) * window for side in (height, width))
     channels = feature_channels(network)
     tokens = max(min(tokens_at_a_time(device), height * width), window**2)
-    block = 8 * channels * tokens  # queries, keys and values are three of these, the hidden layer of the MLP two
+    block = block_bytes(network, tokens, dtype) // dtype.itemsize
     if device.type == "cpu" and dtype == torch.bfloat16:  # attention matrices of all windows at a time, three times
         block += 3 * tokens * logits_per_token(network)
     if not takes_over(network):  # the definition: all windows of a block at a time, attention matrices three times
@@ -210,6 +245,9 @@ def memory_needed(network: "Frame", height: int, width: int, dtype: torch.dtype,
     image = network.in_chans * height * width * 4
     tensors = (height * width * channels + max(block, tile)) * dtype.itemsize + image * (2 + network.upscale**2)
     prepared = sum(p.nbytes for p in network.parameters())  # padded by a few percent
+    if device.type != "cpu":  # a bias for each kind of windows; the order of tokens, with and without a shift
+        prepared += 4 * dtype.itemsize * sum(a.num_heads * window**2 * a.keys for a in attentions(network))
+        prepared += 32 * height * width
     # Not all memory that is freed is used again
     return int(1.3 * tensors + 1.2 * prepared) + 64 * 2**20
 

@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from drct.archs import progress
+from drct.archs import gpu_blocks, gpu_switches, progress
 from drct.archs.block_execution import (
     GroupExecution,
+    Mask,
     attend,
     in_all_windows,
     in_few_windows,
@@ -29,8 +30,16 @@ from drct.archs.block_execution import (
     two_layers,
     windows_at_a_time,
 )
+from drct.archs.gpu_windows import Kinds
 from drct.archs.kernels import attention, in_full_precision, linear
-from drct.archs.prepared_weights import AttentionWeights, Product, attention_weights, prepared_weights, product_of
+from drct.archs.prepared_weights import (
+    AttentionWeights,
+    Product,
+    attention_weights,
+    prepared_weights,
+    product_of,
+    weight_dtype,
+)
 from drct.archs.regions import Region, pad
 from drct.archs.swin import Attention
 from drct.archs.windows import overlapping_windows, pieces, window_merge, window_partition
@@ -45,6 +54,9 @@ class BlockWeights(NamedTuple):
     attention: AttentionWeights
     fc1: Product
     fc2: Product
+
+
+AnyWeights = BlockWeights | gpu_blocks.HybridWeights
 
 
 class HybridExecution(GroupExecution):
@@ -94,16 +106,21 @@ def _block_weights(block: Any, attn: Attention, dtype: torch.dtype) -> BlockWeig
     return BlockWeights(attention_weights(attn, dtype), fc1.to(dtype), fc2.to(dtype))
 
 
-def _prepared(block: Any, attn: Attention, x: Tensor, tokens: int) -> BlockWeights:
+def _prepared(block: Any, attn: Attention, x: Tensor, tokens: int) -> AnyWeights:
     """Return the packed weights of a block."""
+    if gpu_switches.is_gpu(x.device):
+        return gpu_blocks.hybrid_weights(block, attn, x)
     layers, make = (block.mlp.fc1, block.mlp.fc2), partial(_block_weights, block, attn)
     w = block.window_size
     rows = windows_at_a_time(tokens, w, len(x)) * w * w * len(x)
     return prepared_weights(block, "", attn, layers, x, rows, make)
 
 
-def _mlp(block: Any, x: Tensor, weights: BlockWeights) -> Tensor:
+def _mlp(block: Any, x: Tensor, weights: AnyWeights) -> Tensor:
     """Return the MLP of normalized tokens: (..., C) -> (..., C)."""
+    if isinstance(weights, gpu_blocks.HybridWeights):
+        with gpu_blocks.products_as_prepared(x.device, weights.layers.norm):
+            return gpu_blocks.two_layers(x, weights.layers)
     if block.mlp.drop.training and block.mlp.drop.p:
         return block.mlp(block.norm2(x))
     return two_layers(x, block.norm2, weights.fc1, weights.fc2)
@@ -114,9 +131,9 @@ def _mlp(block: Any, x: Tensor, weights: BlockWeights) -> Tensor:
 
 def _hybrid_at_once(block: "HybridBlock", x: Tensor) -> Tensor:
     """Run a hybrid block: (B, H, W, C) -> (B, H, W, C)."""
-    weights = _block_weights(block, block.attn, x.dtype)
+    weights = _block_weights(block, block.attn, weight_dtype(x))
 
-    def run(windows: Tensor, mask: Tensor | None) -> Tensor:
+    def run(windows: Tensor, mask: Mask) -> Tensor:
         return attend(block.attn, block.norm1, windows, weights.attention, mask)
 
     attended = in_all_windows(x, block.window_size, block.shift, False, run)
@@ -139,7 +156,9 @@ def _hybrid_in_place(block: "HybridBlock", x: Tensor, other: Tensor, tokens: int
     factors = _channel_weights(channel_attention, _mean_convolved(second, hidden, total))
     factors = (block.conv_scale * factors).to(x.dtype)
 
-    def run(windows: Tensor, mask: Tensor | None) -> Tensor:
+    def run(windows: Tensor, mask: Mask) -> Tensor:
+        if isinstance(weights, gpu_blocks.HybridWeights):
+            return gpu_blocks.attended(windows, cast(Kinds, mask), weights.attention, block.attn.num_heads)
         return windows + attend(block.attn, block.norm1, windows, weights.attention, mask)
 
     at_most = windows_at_a_time(tokens, block.window_size, len(x))
@@ -148,7 +167,7 @@ def _hybrid_in_place(block: "HybridBlock", x: Tensor, other: Tensor, tokens: int
     with progress.part(2, 3):
         for region in _regions(x, block.window_size, tokens):
             part = torch.addcmul(region.of_tokens(x), _convolved(second, hidden, region), factors)
-            region.of_tokens(x).copy_(part + two_layers(part, block.norm2, weights.fc1, weights.fc2))
+            region.of_tokens(x).copy_(part + _mlp(block, part, weights))
 
 
 def _mean_convolved(conv: nn.Conv2d, x: Tensor, total: Tensor) -> Tensor:
@@ -194,9 +213,9 @@ def _precise(x: Tensor) -> torch.dtype:
 
 def _overlap_at_once(block: "OverlapBlock", x: Tensor) -> Tensor:
     """Run an overlapping block: (B, H, W, C) -> (B, H, W, C)."""
-    weights = _block_weights(block, block, x.dtype)
+    weights = _block_weights(block, block, weight_dtype(x))
     x = x + _attend_overlapping(block, x, Region(0, 0, x.shape[1], x.shape[2]), weights.attention)
-    return x + two_layers(x, block.norm2, weights.fc1, weights.fc2)
+    return x + _mlp(block, x, weights)
 
 
 def _overlap_in_place(block: "OverlapBlock", x: Tensor, target: Tensor, tokens: int) -> None:
@@ -204,22 +223,29 @@ def _overlap_in_place(block: "OverlapBlock", x: Tensor, target: Tensor, tokens: 
     weights = _prepared(block, block, x, tokens)
     for region in _regions(x, block.window_size, tokens):
         part = region.of_tokens(x) + _attend_overlapping(block, x, region, weights.attention)
-        region.of_tokens(target).copy_(part + two_layers(part, block.norm2, weights.fc1, weights.fc2))
+        region.of_tokens(target).copy_(part + _mlp(block, part, weights))
 
 
-def _attend_overlapping(block: "OverlapBlock", x: Tensor, region: Region, weights: AttentionWeights) -> Tensor:
+def _attend_overlapping(
+    block: "OverlapBlock", x: Tensor, region: Region, weights: AttentionWeights | gpu_blocks.AttentionPart
+) -> Tensor:
     """Overlapping attention of whole windows of a normalized feature map (B, H, W, C): (B, region's sides, C)."""
     w, m = block.window_size, block.window_size + block.overlap
     surroundings = region.grow(block.overlap // 2)
     inside = surroundings.clip(x.shape[1], x.shape[2])
-    qkv = linear_of_norm(inside.of_tokens(x), block.norm1, weights.qkv)
+    if isinstance(weights, gpu_blocks.AttentionPart):
+        with gpu_blocks.products_as_prepared(x.device, weights.norm):
+            qkv = gpu_blocks.linear_of_norm(inside.of_tokens(x), weights.norm, weights.qkv)
+    else:
+        qkv = linear_of_norm(inside.of_tokens(x), block.norm1, weights.qkv)
     width = qkv.shape[-1] // 3
     queries = region.relative_to(inside).of_tokens(qkv[..., :width])
     keys_and_values = pad(qkv[..., width:].permute(0, 3, 1, 2), inside, surroundings).permute(0, 2, 3, 1)
     q = rearrange(window_partition(queries, w), "n t (h d) -> n h t d", h=block.num_heads)
     windows = overlapping_windows(keys_and_values, w, m)
     k, v = rearrange(windows, "n t (two h d) -> two n h t d", two=2, h=block.num_heads)
-    out = rearrange(attention(q, k, v, weights.bias, None), "n h t d -> n t (h d)")
+    bias = weights.bias[0] if weights.bias.ndim == 4 else weights.bias  # there is one kind of windows
+    out = rearrange(attention(q, k, v, bias, None), "n h t d -> n t (h d)")
     return window_merge(linear(out, *weights.proj), w, region.height, region.width)
 
 

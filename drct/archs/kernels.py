@@ -10,6 +10,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from drct.archs.gpu_attention import attention_by_kind
+from drct.archs.gpu_windows import Kinds
+
 LOGITS_AT_A_TIME = 2**20  # of a head, for them to stay in the cache
 LOG2_E = math.log2(math.e)
 LARGE = 2.0**60  # a sum of powers that is neither larger nor smaller than the inverse has all its digits
@@ -145,19 +148,24 @@ def _linear_gradients(
     )
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | None, dropout: float = 0.0) -> Tensor:
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | Kinds | None, dropout: float = 0.0
+) -> Tensor:
     """Compute softmax(q k^T + bias + mask) v, without a factor of the logits.
 
     Args:
         q: (n, h, N, d): n windows, h heads.
         k, v: (n, h, M, d).
         bias: (h, N, M).
-        mask: (m, N, M), or None. Window i takes mask i % m.
+        mask: (m, N, M), or None. Window i takes mask i % m. Or `Kinds`: windows are in the order of `gpu_windows`, and
+            then the bias may be (kinds, h, N, M).
         dropout: Dropout rate of the attention weights.
 
     Returns:
         (n, h, N, d). On the CPU it has gradients, but no gradients of gradients.
     """
+    if isinstance(mask, Kinds):
+        return attention_by_kind(q, k, v, bias, mask, dropout)
     on_cpu = q.device.type == "cpu"
     if on_cpu and dropout:
         return F.dropout(_weights(q, k, bias, mask), dropout) @ v

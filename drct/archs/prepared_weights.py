@@ -12,12 +12,18 @@ import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from torch._utils import _flatten_dense_tensors as flatten_dense_tensors
 from torch.nn import functional as F
 
-from drct.archs.kernels import packed
+from drct.archs import gpu_switches
+from drct.archs.kernels import in_full_precision, packed
+from drct.archs.regions import autocast_dtype
 from drct.archs.swin import Attention
 
 HEAD_MULTIPLE = 8  # kernels are made for heads of such sizes
+INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by size
+WEIGHTS = ("weight", "bias", "relative_position_bias_table")
+TABLE_COLUMNS = 4096  # of the bits of all parameters
 Weights = TypeVar("Weights")
 
 
@@ -55,6 +61,14 @@ def attention_weights(attn: Attention, dtype: torch.dtype) -> AttentionWeights:
     return AttentionWeights(qkv, Product(weight, attn.proj.bias), bias)
 
 
+def weight_dtype(x: Tensor) -> torch.dtype:
+    """Return the dtype in which to prepare weights for training on a feature map.
+
+    On a GPU it is that of autocast, which would otherwise convert them in every product, forward and backward.
+    """
+    return autocast_dtype(x) if gpu_switches.is_gpu(x.device) else x.dtype
+
+
 def product_of(layer: Any) -> Product:
     """Return the product of an `nn.Linear`, or of an `nn.Conv2d` of single pixels."""
     return Product(layer.weight.flatten(1), layer.bias)
@@ -63,6 +77,8 @@ def product_of(layer: Any) -> Product:
 # Prepared weights by module and part of it, with what they were made from. PyTorch counts the changes of a tensor,
 # but not those through `.data`, as BasicSR's EMA makes them, so its count does not tell whether they still hold
 _prepared: "WeakKeyDictionary[nn.Module, dict[Hashable, tuple[Any, Any]]]" = WeakKeyDictionary()
+_dependent: "WeakKeyDictionary[nn.Module, dict[Hashable, Any]]" = WeakKeyDictionary()  # of networks: see `kept_for`
+_fingerprints: "WeakKeyDictionary[nn.Module, Any]" = WeakKeyDictionary()  # of networks, as they were last on a GPU
 
 
 def prepared_weights(
@@ -98,10 +114,81 @@ def prepared_weights(
     return found[1]
 
 
+def gpu_weights(
+    module: nn.Module, part: Hashable, attn: Attention, features: Tensor, make: Callable[[], Weights]
+) -> Weights:
+    """Return weights prepared for a GPU; those of earlier images, which hold as `forget_stale_weights` has found.
+
+    Args:
+        module: The module that owns the weights.
+        part: Which of its weights these are.
+        attn: The attention among them.
+        features: Feature map to run on.
+        make: Prepares the weights.
+    """
+    made_from = (features.device, features.dtype, attn.scale)
+    kept = _prepared.setdefault(module, {}) if _has_values(features) else {}
+    found = kept.get(part)
+    if found is None or found[0] != made_from:
+        with in_full_precision(features.device.type):
+            found = kept[part] = made_from, make()
+    return found[1]
+
+
+def forget_stale_weights(network: nn.Module, x: Tensor) -> None:
+    """Forget what was prepared for a GPU if weights have changed since.
+
+    Waits for the GPU, once per image: comparing each block's weights where they are used would have it wait each time.
+
+    Args:
+        network: The network.
+        x: Its input, on the GPU.
+    """
+    if not _has_values(x):
+        return
+    tensors = [getattr(module, name, None) for module in network.modules() for name in WEIGHTS]
+    present = [t.detach() for t in tensors if isinstance(t, Tensor)]
+    # Their places in memory, too: recorded graphs read them there
+    kinds = [None if t is None else (t.shape, t.dtype, t.device, t.data_ptr()) for t in tensors]
+    fingerprint = kinds, _sums_of_bits(present)
+    if _fingerprints.get(network) != fingerprint:
+        forget_prepared_weights(network)
+        _fingerprints[network] = fingerprint
+
+
+def kept_for(network: nn.Module) -> dict[Hashable, Any]:
+    """Return a dictionary for what depends on the prepared weights of a network, and is forgotten with them."""
+    return _dependent.setdefault(network, {})
+
+
+def prepared_tensors(network: nn.Module) -> list[Any]:
+    """Return all that is prepared for a network's modules."""
+    return [entry for module in network.modules() for _, entry in _prepared.get(module, {}).values()]
+
+
 def forget_prepared_weights(network: nn.Module) -> None:
     """Free the weights that inference has prepared, of a network that is not run again soon."""
+    _dependent.pop(network, None)
     for module in network.modules():
         _prepared.pop(module, None)
+
+
+def _has_values(x: Tensor) -> bool:
+    return type(x) is Tensor and not x.is_meta
+
+
+def _sums_of_bits(tensors: list[Tensor]) -> list[int]:
+    """Return sums over the bits of tensors on a GPU, of which some mind their places, with one copy from there."""
+    sums: list[Tensor] = []
+    for dtype in sorted({t.dtype for t in tensors}, key=str):
+        own = [t for t in tensors if t.dtype == dtype]
+        rest = own[0].new_zeros(-sum(t.numel() for t in own) % TABLE_COLUMNS)
+        table = flatten_dense_tensors([*own, rest]).view(INTEGERS[dtype.itemsize]).view(-1, TABLE_COLUMNS)
+        for dim in (0, 1):
+            along = table.sum(dim, dtype=torch.int64)
+            odd = torch.arange(1, 2 * len(along), 2, device=along.device)
+            sums += [along.sum(), (along * odd).sum()]
+    return torch.stack(sums).tolist() if sums else []
 
 
 def _fingerprint(x: Tensor) -> tuple[torch.dtype, int, int]:

@@ -5,9 +5,11 @@ Letters in shapes: see `drct.archs.frame`.
 
 from typing import TYPE_CHECKING, Any
 
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from drct.archs import gpu_switches
 from drct.archs.regions import Region, convolve, pad, read
 
 if TYPE_CHECKING:
@@ -20,6 +22,14 @@ def shallow_features(network: "Frame", centred: Tensor, region: Region) -> Tenso
     if region == Region(0, 0, *size):
         return network.conv_first(centred)
     return convolve(network.conv_first, read(centred, region.grow(1)), region, size)
+
+
+def pixel_shuffle(x: Tensor, factor: int) -> Tensor:
+    """Turn channels into pixels, keeping the order in memory: (B, C * factor ** 2, H, W) -> (B, C, H * factor, ...)."""
+    if not gpu_switches.is_gpu(x.device) or x.is_contiguous():
+        return F.pixel_shuffle(x, factor)
+    # PyTorch's own would put the channels first, and the next convolution last again
+    return rearrange(x, "b (c p q) h w -> b (h p) (w q) c", p=factor, q=factor).permute(0, 3, 1, 2)
 
 
 class Reconstruction:
@@ -53,7 +63,7 @@ class Reconstruction:
         conv, factor = self.stages[count - 1]
         source = region.reduce(factor)
         x = self._convolved(conv, lambda r: self._upsampled(count - 1, r), source, self.sizes[count - 1])
-        x = F.pixel_shuffle(x, factor)
+        x = pixel_shuffle(x, factor)
         return region.relative_to(source.enlarge(factor)).of(x)
 
     def _deep(self, region: Region) -> Tensor:

@@ -35,10 +35,10 @@ def overlapping_windows(x: Tensor, w: int, m: int) -> Tensor:
     return rearrange(x.unfold(1, m, w).unfold(2, m, w), "b nh nw c wh ww -> (b nh nw) (wh ww) c")
 
 
-def _cached(build: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def cached(build: Callable[..., Tensor], results: int = 32) -> Callable[..., Tensor]:
     """Remember the last results of `build`, made so that training can use them even if inference mode asked first."""
 
-    @lru_cache(maxsize=32)
+    @lru_cache(maxsize=results)
     def remember(*args: Any) -> Tensor:
         with torch.inference_mode(False), torch.no_grad():
             return build(*args)
@@ -55,7 +55,7 @@ def _cached(build: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return build_normal_tensor
 
 
-@_cached
+@cached
 def relative_position_index(w: int, device: torch.device) -> Tensor:
     """Return the row of the bias table for each pair of tokens of a window: (N, N), int64, in [0, (2w-1)^2)."""
     side = torch.arange(w, device=device)
@@ -65,7 +65,7 @@ def relative_position_index(w: int, device: torch.device) -> Tensor:
     return dy * (2 * w - 1) + dx
 
 
-@_cached
+@cached
 def overlapping_position_index(w: int, overlap: int, device: torch.device) -> Tensor:
     """Return the row of HAT's bias table for each query of a window and key of the larger window around it.
 
@@ -85,7 +85,7 @@ def overlapping_position_index(w: int, overlap: int, device: torch.device) -> Te
     return rows.flatten(2).flatten(0, 1)
 
 
-@_cached
+@cached
 def shift_masks(w: int, shift: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Return the four attention masks that a cyclic shift needs at any image size: (4, N, N), 0 or -100.
 
@@ -100,7 +100,7 @@ def shift_masks(w: int, shift: int, device: torch.device, dtype: torch.dtype) ->
     return differ.to(dtype) * MASKED
 
 
-@_cached
+@cached
 def window_kinds(rows: int, columns: int, device: torch.device) -> Tensor:
     """Return which of the `shift_masks` each window of a shifted image needs: (rows * columns,), int64, 0 to 3."""
     last_row = torch.arange(rows, device=device) == rows - 1
@@ -127,22 +127,23 @@ class WindowArea(NamedTuple):
     kind: int  # index into `shift_masks`
 
 
-def window_areas(rows: int, columns: int, shifted: bool, at_most: int, few_sizes: bool) -> Iterator[WindowArea]:
+def window_areas(rows: int, columns: int, shifted: bool, at_most: int) -> Iterator[WindowArea]:
     """Cut a grid of windows into areas. Without a shift, all windows are of kind 0.
+
+    Areas are of powers of two of windows only, whatever the grid: more of them, but every size of a matrix product
+    leaves something in PyTorch's caches on the CPU.
 
     Args:
         rows, columns: Size of the grid.
         shifted: Whether the feature map is shifted.
         at_most: Largest number of windows of an area.
-        few_sizes: Make areas of powers of two of windows only, whatever the grid: more of them, but every size of a
-            matrix product leaves something in PyTorch's caches on the CPU.
     """
     row_parts = [(0, rows - 1, 0), (rows - 1, 1, 2)] if shifted else [(0, rows, 0)]
     column_parts = [(0, columns - 1, 0), (columns - 1, 1, 1)] if shifted else [(0, columns, 0)]
     for first_row, part_rows, row_kind in row_parts:
         for first_column, part_columns, column_kind in column_parts:
-            for column, width in pieces(first_column, part_columns, at_most, few_sizes):
-                for row, height in pieces(first_row, part_rows, max(1, at_most // width), few_sizes):
+            for column, width in pieces(first_column, part_columns, at_most, True):
+                for row, height in pieces(first_row, part_rows, max(1, at_most // width), True):
                     yield WindowArea(row, column, height, width, row_kind + column_kind)
 
 
