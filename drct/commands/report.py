@@ -7,7 +7,7 @@ from pathlib import Path
 from drct.commands.common import command_parser, print_failures
 from drct.errors import DRCTError, one_line_errors
 from drct.evaluation.compare_runs import compare, comparison_markdown
-from drct.evaluation.pages.comparison import comparison_page
+from drct.evaluation.pages.comparison import write_comparison_page
 from drct.evaluation.results import has_metrics, read_run
 from drct.files import write_text
 from drct.runs.folders import repeated, run_names
@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     comparison = compare(runs)
     if not comparison.rows:
         raise DRCTError("the results have no metrics to compare: no image was measured")
-    write_text(args.output, comparison_page(runs, comparison))
+    write_comparison_page(args.output, runs, comparison)
     table = comparison_markdown(runs, comparison)
     if args.markdown:
         write_text(args.markdown, table)

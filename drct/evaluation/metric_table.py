@@ -34,9 +34,14 @@ def decimals(tag: str) -> int:
 
 def format_metric(metric: str, value: float | None, sign: str = "") -> str:
     """Write a metric's value for readers; '–' if there is none. With sign '+', differences above zero get one."""
+    return format_number(value, decimals(metric), sign)
+
+
+def format_number(value: float | None, digits: int, sign: str = "") -> str:
+    """Write a number with some digits after the point, as `format_metric` does."""
     if value is None or math.isnan(value):
         return "–"
-    return f"{value:{sign}.{decimals(metric)}f}".replace("inf", "∞").replace("-", "−")
+    return f"{value:{sign}.{digits}f}".replace("inf", "∞").replace("-", "−")
 
 
 @dataclass

@@ -19,6 +19,7 @@ from drct.data.reading import read_item
 from drct.errors import DRCTError
 from drct.evaluation import metrics  # not its names: importing BasicSR imports DRCT's models, perhaps amid this line
 from drct.evaluation.metric_table import MetricTable, is_lower_better
+from drct.evaluation.saved_images import saved_image
 from drct.images.bgr import write_png
 from drct.inference import notes
 from drct.inference.waiting import BatchProgress
@@ -85,7 +86,7 @@ class Validator:
             if pictures is None:
                 continue
             if save_images:
-                write_png(self._image_file(table.dataset, names[index], iteration), pictures["img"])
+                write_png(saved_image(self.opt, table.dataset, names[index], iteration), pictures["img"])
             self._measure(pictures, names[index], paths[index], table)
             for show in viewers:
                 show(names[index], pictures, table)
@@ -136,13 +137,6 @@ class Validator:
                     table.bicubic[name] = self.metrics.measure(pictures["bicubic"], truth)
         except Exception as error:  # a metric raises anything, such as for a ground truth of another size
             table.failed[path] = str(error)
-
-    def _image_file(self, dataset: str, name: str, iteration: int | str) -> Path:
-        """Return the path to save a result to, as BasicSR names it."""
-        folder = Path(self.opt["path"]["visualization"])
-        if self.opt["is_train"]:
-            return folder / name / f"{name}_{iteration}.png"
-        return folder / dataset / f"{name}_{self.options.get('suffix') or self.opt['name']}.png"
 
     def _report(self, table: MetricTable, scalars: Any) -> None:
         """Write the table to files, log and scalars, and update the best values."""
