@@ -81,8 +81,8 @@ def _compare_metric(
     lower = is_lower_better(metric, next(iter(options.values()), {}))
     means = {name: _mean(values, images) for name, values in values_by_run.items()}
     bicubic = _mean_of_bicubic(dataset, metric, [run for run in runs if run.name in means], images, notes)
-    spread = spread_of_seeds(means, lambda value: format_metric(metric, value))
-    notes += [f"{dataset}: {metric} of {text}" for text in spread]
+    if spread := spread_of_seeds(means, lambda value: format_metric(metric, value)):
+        notes.append(f"{dataset}: {metric}, mean and standard deviation over seeds: {spread}")
     if not comparable:
         return ComparisonRow(dataset, metric, lower, means, bicubic, set(), [])
     between = differences(dataset, metric, lower, values_by_run, images)

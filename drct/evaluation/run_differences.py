@@ -98,17 +98,17 @@ def method_of(run: str) -> str:
     return match["name"] if match else run
 
 
-def spread_of_seeds(means: dict[str, float | None], write: Callable[[float], str]) -> list[str]:
-    """Say, for each method of several runs, how much the means of its runs spread."""
+def spread_of_seeds(means: dict[str, float | None], write: Callable[[float], str]) -> str:
+    """Say, for each method of several runs, how much their means spread; '' if there is none."""
     methods: dict[str, list[float]] = {}
     for name, mean in means.items():
         if mean is not None:
             methods.setdefault(method_of(name), []).append(mean)
-    return [
-        f"{name}: {write(float(np.mean(of_runs)))} ± {write(float(np.std(of_runs, ddof=1)))} over {len(of_runs)} seeds"
-        for name, of_runs in methods.items()
-        if len(of_runs) > 1
-    ]
+    return ", ".join(
+        f"{name} {write(float(np.mean(runs)))} ± {write(float(np.std(runs, ddof=1)))} ({len(runs)})"
+        for name, runs in methods.items()
+        if len(runs) > 1
+    )
 
 
 def by_chance(number: int) -> str:

@@ -9,6 +9,7 @@ from drct.evaluation.pages.rows import Column, ImageList
 from drct.evaluation.results import RunResults
 from drct.evaluation.run_differences import HEADER, by_chance
 from drct.files import write_text
+from drct.text import count
 
 
 def write_comparison_page(page: Path, runs: list[RunResults], comparison: Comparison) -> None:
@@ -23,7 +24,7 @@ def write_comparison_page(page: Path, runs: list[RunResults], comparison: Compar
     ]
     differences = comparison.differences
     text = TEMPLATES.get_template("comparison.html").render(
-        title=f"Comparison of {listed(names)}",
+        title=f"Comparison of {listed(names) if len(names) < 4 else count(len(names), 'run')}",
         runs=names,
         rows=comparison.rows,
         notes=comparison.notes,

@@ -7,8 +7,9 @@ import cv2
 import numpy as np
 from basicsr.utils.matlab_functions import imresize
 
+from drct.errors import DRCTError
 from drct.evaluation.pages.rows import relative_url
-from drct.files import write_bytes
+from drct.files import make_folder
 from drct.images.bgr import as_float
 from drct.images.crops import most_detailed_area
 
@@ -52,8 +53,13 @@ def write_pictures(
         return picture[y * scale : (y + height) * scale, x * scale : (x + width) * scale]
 
     def written(name: str, data: bytes) -> str:
-        write_bytes(folder / name, data)
+        try:
+            (folder / name).write_bytes(data)  # at once: without the page, which is written last, it is of no use
+        except OSError as error:
+            raise DRCTError(f"cannot write {folder / name}: {error.strerror or error}. Free space for it.") from error
         return relative_url(folder / name, page)
+
+    make_folder(folder)
 
     upscaled = area(bicubic) if bicubic is not None else bicubic_of_area(lq, y, x, height, width, scale)
     views = {

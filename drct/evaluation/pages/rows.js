@@ -109,7 +109,7 @@ const makeList = (root, {names, columns, pictures}, open) => {
   sorting.append(...orders.map(([label]) => element("option", {}, label)));
   sorting.addEventListener("change", sort);
   if (hasPictures) head.append(element("th"));
-  head.append(element("th", {}, "image"), ...cells.map(({label}) => element("th", {}, label)));
+  head.append(element("th", {className: "name"}, "image"), ...cells.map(({label}) => element("th", {}, label)));
   root.hidden = false;
   sort();
 };
