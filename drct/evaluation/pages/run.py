@@ -8,6 +8,7 @@ from drct.evaluation.metric_table import MetricTable, format_metric, is_lower_be
 from drct.evaluation.pages import TEMPLATES
 from drct.evaluation.pages.pictures import JPEG_QUALITY, MAP_SIDE, MAX_ERROR, MAX_SIDE, legend_colours
 from drct.evaluation.pages.rows import Column, ImageList
+from drct.evaluation.protocols import protocol_cells, protocol_rows
 from drct.evaluation.run_settings import settings_line, settings_rows
 from drct.files import write_text
 
@@ -23,15 +24,12 @@ class DatasetSection:
 
 def write_run_page(page: Path, settings: dict[str, Any], sections: list[DatasetSection], max_pictures: int) -> None:
     """Write the page. It explains that it shows the pictures of at most `max_pictures` images of a dataset."""
-    metrics = settings["options"]["val"].get("metrics") or {}
     text = TEMPLATES.get_template("run.html").render(
         title=settings["name"],
         lead=settings_line(settings),
         settings=settings_rows(settings),
         network=settings["network"],
-        datasets=[
-            _dataset(number, section, metrics, settings["network"], page) for number, section in enumerate(sections)
-        ],
+        datasets=[_dataset(number, section, settings, page) for number, section in enumerate(sections)],
         colours=legend_colours(),
         ticks=[MAX_ERROR * i // 4 for i in range(5)],
         limits={"pictures": max_pictures, "side": MAX_SIDE, "map": MAP_SIDE, "quality": JPEG_QUALITY},
@@ -39,13 +37,12 @@ def write_run_page(page: Path, settings: dict[str, Any], sections: list[DatasetS
     write_text(page, text)
 
 
-def _dataset(
-    number: int, section: DatasetSection, metrics: dict[str, dict[str, Any]], network: str, page: Path
-) -> dict[str, Any]:
-    table = section.table
+def _dataset(number: int, section: DatasetSection, settings: dict[str, Any], page: Path) -> dict[str, Any]:
+    table, scale = section.table, settings["options"]["scale"]
+    metrics = settings["options"]["val"].get("metrics") or {}
     directions = {metric: is_lower_better(metric, metrics.get(metric, {})) for metric in table.mean()}
     names = sorted(table.images.keys() | section.pictures.keys())
-    images = ImageList(number, names, _columns(table, names, directions, network), section.pictures)
+    images = ImageList(number, names, _columns(table, names, directions, settings["network"]), section.pictures)
     return {
         "name": table.dataset,
         "metrics": [{"name": name, "arrow": "↓" if lower else "↑"} for name, lower in directions.items()],
@@ -53,6 +50,8 @@ def _dataset(
         "images": len(table.images),
         "mean": _mean_row(table.mean(), table.mean_bicubic()),
         "failed": table.failed,
+        "protocols": [protocol_cells(row) for row in protocol_rows(table.protocols, scale)] if table.protocols else [],
+        "measured": len(table.protocols),
         "list": images.placed(page),
         "pictures": bool(section.pictures),
         "left_out": section.left_out,
