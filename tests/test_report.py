@@ -136,7 +136,7 @@ def test_saved_results_are_linked_and_others_written(weights, pairs):
     assert run_test(options) == 0
     page = Page("results/run/report.html")
     written = page.pictures()["odd"]["views"]["result"]
-    assert re.fullmatch(r"report/0-\d/result\.jpg", written)
+    assert re.fullmatch(r"report/[0-9a-f]{16}/result\.jpg", written)
     assert page.decoded(written).shape == (46, 34, 3)
 
 

@@ -1,6 +1,8 @@
 """The report of a test run: an HTML page with its settings and metrics, and the pictures in a folder beside it."""
 
+import hashlib
 import math
+import os
 import shutil
 from bisect import bisect
 from collections import Counter
@@ -44,7 +46,6 @@ class RunReport:
         self.tables: list[MetricTable] = []
         self.shown: dict[str, list[ShownImage]] = {}  # dataset -> images that have pictures, by rising gain
         self.left_out: Counter[str] = Counter()  # dataset -> images without pictures
-        self.count = 0  # of all images that have had pictures
 
     def __enter__(self) -> "RunReport":
         return self
@@ -61,8 +62,7 @@ class RunReport:
         if len(shown) >= MAX_PICTURES and (place == MAX_PICTURES // 2 or name not in table.images):
             self.left_out[table.dataset] += 1
             return
-        folder = self.folder / f"{distributed.rank()}-{self.count}"
-        self.count += 1
+        folder = self.folder / _folder_name(table.dataset, name)
         written = write_pictures(folder, self.page, self._saved(name, table.dataset), **pictures)
         shown.insert(place, ShownImage(name, gain, folder, written))
         self.left_out[table.dataset] += _remove_middle(shown)
@@ -95,6 +95,11 @@ class RunReport:
                 sections.append(DatasetSection(table, {image.name: image.pictures for image in images}, left_out))
             write_run_page(self.page, self.settings, sections, MAX_PICTURES)
         distributed.barrier()  # the other processes may end only now: they would remove the folder
+
+
+def _folder_name(dataset: str, name: str) -> str:
+    """Return the same name in any run and process; those of images may be too long, or not be allowed for folders."""
+    return hashlib.blake2b(os.fsencode(f"{dataset}/{name}"), digest_size=8).hexdigest()
 
 
 def _remove_middle(images: list[ShownImage]) -> int:

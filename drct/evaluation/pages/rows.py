@@ -16,6 +16,7 @@ from drct.files import write_text
 
 INLINE_ROWS = 2000  # of a longer list, the numbers are in a file beside the page
 MAX_BARS = 30
+FEWEST_IN_HISTOGRAM = 8  # images; so few are seen at a glance in the list
 
 
 @dataclass
@@ -88,9 +89,9 @@ def _column(column: Column) -> dict[str, Any]:
 
 
 def _histogram(column: Column, gains: np.ndarray) -> dict[str, Any] | None:
-    """Count differences in bars of equal width, none of which is on both sides of 0; None if all are equal."""
+    """Count differences in bars of equal width, none of which is on both sides of 0; None if there is little to see."""
     gains = gains[np.isfinite(gains)]
-    if not gains.size or gains.min() == gains.max():
+    if gains.size < FEWEST_IN_HISTOGRAM or gains.min() == gains.max():
         return None
     width = float(gains.max() - gains.min()) / min(MAX_BARS, max(5, math.isqrt(gains.size)))
     first, last = math.floor(gains.min() / width), math.ceil(gains.max() / width)
