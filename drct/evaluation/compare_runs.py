@@ -160,7 +160,7 @@ def listed(names: list[str]) -> str:
 
 
 def comparison_markdown(runs: list[RunResults], comparison: Comparison) -> str:
-    """Return the means as a Markdown table with the best in bold, the notes, and a table of the differences."""
+    """Return the means as a Markdown table with the best in bold, followed by the notes."""
     with_bicubic = any(row.bicubic is not None for row in comparison.rows)
     names = [run.name for run in runs]
     header = ["dataset", "metric"] + ["bicubic"] * with_bicubic + names
@@ -173,16 +173,16 @@ def comparison_markdown(runs: list[RunResults], comparison: Comparison) -> str:
             cells.append(f"**{value}**" if name in row.best else value)
         rows.append(cells)
     table = markdown_table([_escaped(title) for title in header], rows, left=2)
-    notes = "".join(f"* {_escaped(note)}\n" for note in comparison.notes)
-    return "\n".join(part for part in (table, notes, _differences_markdown(comparison.differences)) if part)
+    return table + "\n" * bool(comparison.notes) + "".join(f"* {_escaped(note)}\n" for note in comparison.notes)
 
 
-def _differences_markdown(found: list[RunDifference]) -> str:
+def differences_markdown(found: list[RunDifference]) -> str:
+    """Return the differences as a Markdown table after a blank line; '' if there are none."""
     if not found:
         return ""
     table = markdown_table(HEADER, [[_escaped(cell) for cell in each.cells()] for each in found], left=3)
     chance = by_chance(len(found))
-    return table + f"\n{chance}\n" * bool(chance)
+    return f"\n{table}" + f"\n{chance}\n" * bool(chance)
 
 
 def _escaped(text: str) -> str:
