@@ -14,7 +14,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     packages=find_packages(include=["drct", "drct.*"]),
-    package_data={"drct.evaluation.pages": ["*.html"]},
+    package_data={"drct.evaluation.pages": ["*.html", "*.js"]},
     python_requires=">=3.10,<3.13",  # BasicSR does not install on 3.13
     install_requires=(root / "requirements.txt").read_text(encoding="utf-8").split(),
     entry_points={"console_scripts": ["drct=drct.cli:entry_point"]},

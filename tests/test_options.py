@@ -365,6 +365,7 @@ def test_debug_mode_renames_and_shortens(pairs):
 # ------------------------------------------------------------------------------------------------------------- schema
 
 RANGES = {
+    "true or false in a test, and false in training": [True, 1],
     "a number from 0 to 1": [-0.1, 1.5],
     "a number from 0 (no average) to below 1": [-0.1, 1],
     "a number above 0": [0, -2.5],

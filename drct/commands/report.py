@@ -1,4 +1,4 @@
-"""Compare the results of test runs: an HTML page with means and the values of each image, and a Markdown table."""
+"""Compare the results of test runs: means, which differences are more than chance, and the values of each image."""
 
 import sys
 from argparse import ArgumentParser
@@ -6,8 +6,8 @@ from pathlib import Path
 
 from drct.commands.common import command_parser, print_failures, print_table
 from drct.errors import DRCTError, one_line_errors
-from drct.evaluation.compare_runs import compare, comparison_markdown
-from drct.evaluation.pages.comparison import comparison_page
+from drct.evaluation.compare_runs import compare, comparison_markdown, differences_markdown
+from drct.evaluation.pages.comparison import write_comparison_page
 from drct.evaluation.results import has_metrics, read_run
 from drct.files import write_text
 from drct.runs.folders import repeated, run_names
@@ -23,9 +23,9 @@ def argument_parser() -> ArgumentParser:
     """Return the parser of `drct report`."""
     parser = command_parser(__doc__, EXAMPLES)
     parser.add_argument("results", nargs="+", type=Path, metavar="RESULTS", help="folder of a test run's results")
-    page = "page to write, default %(default)s; replaced if it exists"
+    page = "page to write, default %(default)s; replaced if it exists; long lists go to a folder beside it"
     parser.add_argument("-o", "--output", type=Path, default="comparison.html", metavar="FILE", help=page)
-    table = "also write the printed table to FILE; replaced if it exists"
+    table = "also write the printed tables to FILE; replaced if it exists"
     parser.add_argument("--markdown", type=Path, metavar="FILE", help=table)
     return parser
 
@@ -41,8 +41,8 @@ def main(argv: list[str] | None = None) -> int:
     comparison = compare(runs)
     if not comparison.rows:
         raise DRCTError("the results have no metrics to compare: no image was measured")
-    write_text(args.output, comparison_page(runs, comparison))
-    table = comparison_markdown(runs, comparison)
+    write_comparison_page(args.output, runs, comparison)
+    table = comparison_markdown(runs, comparison) + differences_markdown(comparison.differences)
     if args.markdown:
         write_text(args.markdown, table)
     print_table(table)

@@ -9,6 +9,8 @@ from typing import Any
 from drct.commands.common import command_parser
 from drct.runs.first_check import check_paths
 
+PROTOCOLS = "val:protocols=true"  # entry of --force_yml
+
 
 def options_parser(
     description: str | None = None, epilog: str | None = None, required: bool = True
@@ -19,9 +21,14 @@ def options_parser(
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm"], default="none", help="job launcher")
     parser.add_argument("--auto_resume", action="store_true", help="go on from the newest state of the experiment")
     parser.add_argument("--debug", action="store_true", help="log every iteration, validate and save every 8")
+    protocols = "in a test, also measure PSNR as other papers do"
+    parser.add_argument(
+        "--protocols", dest="force_yml", action="append_const", const=PROTOCOLS, default=[], help=protocols
+    )
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help="set by torch.distributed.launch")
     parser.add_argument(
         "--force_yml",
+        action="extend",
         nargs="+",
         default=[],
         metavar="KEY=VALUE",

@@ -8,6 +8,7 @@ from typing import Any
 
 from drct.evaluation.metric_table import MetricValues, format_metric, is_lower_better
 from drct.evaluation.results import RunResults
+from drct.evaluation.run_differences import HEADER, RunDifference, by_chance, differences, spread_of_seeds
 from drct.text import markdown_table
 
 MAX_NAMES = 10  # names listed in a note; further ones are counted
@@ -24,6 +25,7 @@ class ComparisonRow:
     means: dict[str, float | None]  # by the name of the run; None if the runs have no image in common
     bicubic: float | None
     best: set[str]  # names of the best runs, more than one if they are equal; empty if the runs cannot be ranked
+    differences: list[RunDifference]  # of the other runs to the first; empty if the runs cannot be compared
 
 
 @dataclass
@@ -32,6 +34,11 @@ class Comparison:
 
     rows: list[ComparisonRow]
     notes: list[str]
+
+    @property
+    def differences(self) -> list[RunDifference]:
+        """The differences of all rows."""
+        return [difference for row in self.rows for difference in row.differences]
 
 
 def compare(runs: list[RunResults]) -> Comparison:
@@ -74,7 +81,12 @@ def _compare_metric(
     lower = is_lower_better(metric, next(iter(options.values()), {}))
     means = {name: _mean(values, images) for name, values in values_by_run.items()}
     bicubic = _mean_of_bicubic(dataset, metric, [run for run in runs if run.name in means], images, notes)
-    return ComparisonRow(dataset, metric, lower, means, bicubic, _best(means, lower) if comparable else set())
+    if spread := spread_of_seeds(means, lambda value: format_metric(metric, value)):
+        notes.append(f"{dataset}: {metric}, mean and standard deviation over seeds: {spread}")
+    if not comparable:
+        return ComparisonRow(dataset, metric, lower, means, bicubic, set(), [])
+    between = differences(dataset, metric, lower, values_by_run, images)
+    return ComparisonRow(dataset, metric, lower, means, bicubic, _best(means, lower), between)
 
 
 def _have_equal_options(dataset: str, metric: str, options: dict[str, dict[str, Any]], notes: list[str]) -> bool:
@@ -162,6 +174,15 @@ def comparison_markdown(runs: list[RunResults], comparison: Comparison) -> str:
         rows.append(cells)
     table = markdown_table([_escaped(title) for title in header], rows, left=2)
     return table + "\n" * bool(comparison.notes) + "".join(f"* {_escaped(note)}\n" for note in comparison.notes)
+
+
+def differences_markdown(found: list[RunDifference]) -> str:
+    """Return the differences as a Markdown table after a blank line; '' if there are none."""
+    if not found:
+        return ""
+    table = markdown_table(HEADER, [[_escaped(cell) for cell in each.cells()] for each in found], left=3)
+    chance = by_chance(len(found))
+    return f"\n{table}" + f"\n{chance}\n" * bool(chance)
 
 
 def _escaped(text: str) -> str:

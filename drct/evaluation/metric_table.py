@@ -34,9 +34,14 @@ def decimals(tag: str) -> int:
 
 def format_metric(metric: str, value: float | None, sign: str = "") -> str:
     """Write a metric's value for readers; '–' if there is none. With sign '+', differences above zero get one."""
+    return format_number(value, decimals(metric), sign)
+
+
+def format_number(value: float | None, digits: int, sign: str = "") -> str:
+    """Write a number with some digits after the point, as `format_metric` does."""
     if value is None or math.isnan(value):
         return "–"
-    return f"{value:{sign}.{decimals(metric)}f}".replace("inf", "∞").replace("-", "−")
+    return f"{value:{sign}.{digits}f}".replace("inf", "∞").replace("-", "−")
 
 
 @dataclass
@@ -49,6 +54,7 @@ class MetricTable:
     images: MetricValues = field(default_factory=dict)
     bicubic: MetricValues = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)  # path of a file that could not be processed -> reason
+    protocols: dict[str, Any] = field(default_factory=dict)  # see `Errors` in protocols.py; empty if not asked for
 
     @classmethod
     def joined(cls, parts: list["MetricTable"]) -> "MetricTable":
@@ -56,7 +62,8 @@ class MetricTable:
         images = dict(sorted(item for part in parts for item in part.images.items()))
         bicubic = dict(sorted(item for part in parts for item in part.bicubic.items()))
         failed = dict(sorted(item for part in parts for item in part.failed.items()))
-        return cls(parts[0].dataset, parts[0].iteration, parts[0].show_bicubic, images, bicubic, failed)
+        protocols = dict(sorted(item for part in parts for item in part.protocols.items()))
+        return cls(parts[0].dataset, parts[0].iteration, parts[0].show_bicubic, images, bicubic, failed, protocols)
 
     def mean(self) -> dict[str, float]:
         """Return the mean over the images by metric."""

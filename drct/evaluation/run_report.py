@@ -1,64 +1,112 @@
-"""The report of a test run: one HTML page with its settings, metrics and pictures."""
+"""The report of a test run: an HTML page with its settings and metrics, and the pictures in a folder beside it."""
 
+import hashlib
+import math
+import os
 import shutil
+from bisect import bisect
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from drct.evaluation.metric_table import MetricTable
-from drct.evaluation.pages.run import DatasetSection, picture_section, run_page
-from drct.files import write_atomically, write_text
+from drct.evaluation.metric_table import MetricTable, is_lower_better
+from drct.evaluation.pages.pictures import write_pictures
+from drct.evaluation.pages.run import DatasetSection, write_run_page
+from drct.evaluation.saved_images import saved_image
 from drct.runtime import distributed
 
-MAX_PICTURES = 120  # images of a dataset that are shown; the tables list all
+MAX_PICTURES = 500  # images of a dataset that have pictures; the lists have all
+
+
+@dataclass
+class ShownImage:
+    """An image that has pictures."""
+
+    name: str
+    gain: float
+    folder: Path
+    pictures: dict[str, Any]  # what `write_pictures` returned
 
 
 class RunReport:
-    """Collects pictures and tables during a test run and writes them as `report.html`.
+    """Writes pictures during a test run to the folder `report`, and then `report.html`.
 
-    Each picture waits in a temporary file until the page is written. Use the report in a `with` statement, which
-    removes these files. In a distributed run, each process collects the pictures of its own images.
+    Of more than `MAX_PICTURES` images of a dataset, those that gain most and least keep their pictures. Use the report
+    in a `with` statement, which removes the folder if the page is not written. In a distributed run, each process
+    writes the pictures of its own images.
     """
 
     def __init__(self, results: Path, settings: dict[str, Any]) -> None:
         self.settings = settings
         self.page = results / "report.html"
-        self.parts = results / f".report_{distributed.rank()}"
+        self.folder = results / "report"
         self.tables: list[MetricTable] = []
-        self.pictures: dict[str, dict[str, Path]] = {}  # dataset -> image -> file with its part of the page
-        self.left_out: Counter[str] = Counter()  # dataset -> images without a picture
+        self.shown: dict[str, list[ShownImage]] = {}  # dataset -> images that have pictures, by rising gain
+        self.left_out: Counter[str] = Counter()  # dataset -> images without pictures
 
     def __enter__(self) -> "RunReport":
         return self
 
     def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self.parts, ignore_errors=True)
+        if not self.page.exists():
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def add(self, name: str, pictures: dict[str, np.ndarray], table: MetricTable) -> None:
-        """Add an image, unless the page has enough of its dataset. The pictures are those of `Validator.run`."""
-        shown = self.pictures.setdefault(table.dataset, {})
-        if len(shown) * distributed.world_size() >= MAX_PICTURES:
+        """Add an image. The pictures are those of `Validator.run`."""
+        shown = self.shown.setdefault(table.dataset, [])
+        gain = self._gain(name, table)
+        place = bisect(shown, gain, key=lambda image: image.gain)
+        if len(shown) >= MAX_PICTURES and (place == MAX_PICTURES // 2 or name not in table.images):
             self.left_out[table.dataset] += 1
             return
-        part = self.parts / f"{sum(map(len, self.pictures.values()))}.html"
-        write_text(part, picture_section(name, self.settings["network"], pictures, table))
-        shown[name] = part
+        folder = self.folder / _folder_name(table.dataset, name)
+        written = write_pictures(folder, self.page, self._saved(name, table.dataset), **pictures)
+        shown.insert(place, ShownImage(name, gain, folder, written))
+        self.left_out[table.dataset] += _remove_middle(shown)
+
+    def _gain(self, name: str, table: MetricTable) -> float:
+        """Return by how much the first metric of an image is better than bicubic's, or than 0; 0 without a metric."""
+        for metric, value in table.images.get(name, {}).items():
+            options = (self.settings["options"]["val"].get("metrics") or {}).get(metric, {})
+            gain = value - table.bicubic.get(name, {}).get(metric, 0)
+            return 0.0 if math.isnan(gain) else -gain if is_lower_better(metric, options) else gain
+        return 0.0
+
+    def _saved(self, name: str, dataset: str) -> Path | None:
+        """Return the file of the result, if it was saved below the folder of the page."""
+        opt = self.settings["options"]
+        if not opt["path"].get("visualization"):
+            return None
+        file = saved_image(opt, dataset, name)
+        return file if file.is_relative_to(self.page.parent) and file.is_file() else None
 
     def write(self) -> None:
         """Write the page of `self.tables`. Every process must call this; the first one writes."""
-        gathered = distributed.gather((self.pictures, self.left_out))
+        gathered = distributed.gather((self.shown, self.left_out))
         if distributed.rank() == 0:
-            sections = [
-                DatasetSection(
-                    table,
-                    {name: part for pictures, _ in gathered for name, part in pictures.get(table.dataset, {}).items()},
-                    sum(left_out[table.dataset] for _, left_out in gathered),
-                )
-                for table in self.tables
-            ]
-            chunks = run_page(self.settings, sections, MAX_PICTURES)
-            data = (chunk.encode("utf-8", "replace") for chunk in chunks)  # file names may be no valid text
-            write_atomically(self.page, lambda file: file.writelines(data))
-        distributed.barrier()  # until here, the first process reads the files of the others
+            sections = []
+            for table in self.tables:
+                images = [image for shown, _ in gathered for image in shown.get(table.dataset, [])]
+                images.sort(key=lambda image: image.gain)
+                left_out = sum(count[table.dataset] for _, count in gathered) + _remove_middle(images)
+                sections.append(DatasetSection(table, {image.name: image.pictures for image in images}, left_out))
+            write_run_page(self.page, self.settings, sections, MAX_PICTURES)
+        distributed.barrier()  # the other processes may end only now: they would remove the folder
+
+
+def _folder_name(dataset: str, name: str) -> str:
+    """Return the same name in any run and process; those of images may be too long, or not be allowed for folders."""
+    return hashlib.blake2b(os.fsencode(f"{dataset}/{name}"), digest_size=8).hexdigest()
+
+
+def _remove_middle(images: list[ShownImage]) -> int:
+    """Remove the pictures of those images of average gain that are too many. Return their number."""
+    surplus = max(0, len(images) - MAX_PICTURES)
+    middle = slice(MAX_PICTURES // 2, MAX_PICTURES // 2 + surplus)
+    for image in images[middle]:
+        shutil.rmtree(image.folder, ignore_errors=True)
+    del images[middle]
+    return surplus

@@ -19,10 +19,13 @@ from drct.data.reading import read_item
 from drct.errors import DRCTError
 from drct.evaluation import metrics  # not its names: importing BasicSR imports DRCT's models, perhaps amid this line
 from drct.evaluation.metric_table import MetricTable, is_lower_better
+from drct.evaluation.protocols import ProtocolMeter, protocol_text, write_protocols
+from drct.evaluation.saved_images import saved_image
 from drct.images.bgr import write_png
 from drct.inference import notes
 from drct.inference.waiting import BatchProgress
 from drct.runtime import distributed
+from drct.text import count, first_line
 
 logger = logging.getLogger("basicsr")
 
@@ -75,6 +78,8 @@ class Validator:
         names = _unique_names(paths)
         order = sorted(range(len(dataset)), key=lambda index: names[index])  # not the file system's
         mine = order[distributed.rank() :: distributed.world_size()]
+        if self.options.get("protocols") and not self.opt["is_train"]:
+            upscale = ProtocolMeter(upscale, self.opt["scale"])
         shown = BatchProgress(len(mine), table.dataset, distributed.rank() > 0, logger.info)
         for number, index in enumerate(mine):
             if should_stop():
@@ -85,8 +90,10 @@ class Validator:
             if pictures is None:
                 continue
             if save_images:
-                write_png(self._image_file(table.dataset, names[index], iteration), pictures["img"])
+                write_png(saved_image(self.opt, table.dataset, names[index], iteration), pictures["img"])
             self._measure(pictures, names[index], paths[index], table)
+            if isinstance(upscale, ProtocolMeter) and "img2" in pictures and paths[index] not in table.failed:
+                self._measure_protocols(upscale, pictures["img2"], names[index], paths[index], table)
             for show in viewers:
                 show(names[index], pictures, table)
         shown.close()
@@ -137,12 +144,13 @@ class Validator:
         except Exception as error:  # a metric raises anything, such as for a ground truth of another size
             table.failed[path] = str(error)
 
-    def _image_file(self, dataset: str, name: str, iteration: int | str) -> Path:
-        """Return the path to save a result to, as BasicSR names it."""
-        folder = Path(self.opt["path"]["visualization"])
-        if self.opt["is_train"]:
-            return folder / name / f"{name}_{iteration}.png"
-        return folder / dataset / f"{name}_{self.options.get('suffix') or self.opt['name']}.png"
+    def _measure_protocols(
+        self, meter: ProtocolMeter, truth: np.ndarray, name: str, path: str, table: MetricTable
+    ) -> None:
+        try:
+            table.protocols[name] = meter.errors(truth)
+        except Exception as error:  # the network may raise anything for other LR images
+            logger.warning(f"{path} is left out of the protocols: {first_line(error)}")
 
     def _report(self, table: MetricTable, scalars: Any) -> None:
         """Write the table to files, log and scalars, and update the best values."""
@@ -156,12 +164,22 @@ class Validator:
                 table.write(Path(self.opt["path"]["results_root"]))
         if mean:
             logger.info(f"{table.dataset}\n{table.text()}")
+        if table.protocols:
+            self._report_protocols(table)
         for metric, value in mean.items():
             best = self._update_best(table.dataset, metric, value, table.iteration)
             if self.opt["is_train"]:
                 logger.info(f"{table.dataset} {metric}: {value:.4f}, best {best['val']:.4f} at {best['iter']}")
             if scalars:
                 scalars.add_scalar(f"metrics/{table.dataset}/{metric}", value, table.iteration)
+
+    def _report_protocols(self, table: MetricTable) -> None:
+        scale = self.opt["scale"]
+        if distributed.rank() == 0:
+            file = Path(self.opt["path"]["results_root"], f"protocols_{table.dataset}.csv")
+            write_protocols(file, table.protocols, scale)
+        images = count(len(table.protocols), "image")
+        logger.info(f"{table.dataset}: PSNR of {images} by other protocols\n{protocol_text(table.protocols, scale)}")
 
     def _update_best(self, dataset: str, metric: str, value: float, iteration: int | None) -> dict[str, Any]:
         """Replace the best value of a metric if this one is at least as good. Return the best."""

@@ -383,6 +383,10 @@ class Val(Section):
     bicubic: OrNull[Switch] = _key("Whether to measure bicubic upscaling too.", False)
     comparison: OrNull[Switch] = _key("Whether a test draws details beside bicubic and ground truth.", False)
     report: OrNull[Switch] = _key("Whether a test writes report.html.", True)
+    protocols: OrNull[Switch] = _key(
+        "Whether a test also measures PSNR by the protocols of other papers, which takes two to three times as long.",
+        False,
+    )
     pbar: Switch | None = _key("Used by BasicSR's own scripts only; here there is always a progress bar.")
 
 
@@ -392,6 +396,9 @@ class TrainingVal(Val):
     val_freq: Positive = _as_in(Val, "val_freq")
     save_img: OrNull[Switch] = _as_in(Val, "save_img", False)
     report: OrNull[Switch] = _as_in(Val, "report", False)
+    protocols: OrNull[Annotated[Literal[False], MustBe("true or false in a test, and false in training")]] = _as_in(
+        Val, "protocols", False
+    )
 
 
 class Wandb(Section):

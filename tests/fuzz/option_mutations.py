@@ -137,6 +137,7 @@ EDGES: dict[str, list[Any]] = {
     "val.bicubic": [True],
     "val.comparison": [True],
     "val.report": [True, False],
+    "val.protocols": [True],
     "val.metrics.psnr.crop_border": [0, 1, 30, 10**6],
     "val.metrics.psnr.type": ["calculate_ssim", "calculate_niqe"],
     "val.metrics.psnr.better": ["lower", "higher"],
