@@ -98,6 +98,16 @@ RELEASES = (
         _psnr(31.34, 28.06),
         measured=True,
     ),
+    Release(
+        "Real-DRCT-XS_SRx4.pth",
+        "DRCT-XS",
+        4,
+        1_354_179,
+        HERE,
+        "BSDS500, photographs",
+        "SHA",
+        measured=True,
+    ),
     Release("DRCT_SRx2.pth", "DRCT", 2, 13_991_867, DRCT, _DF2K),
     Release("DRCT_SRx3.pth", "DRCT", 3, 14_176_507, DRCT, _DF2K),
     Release(
