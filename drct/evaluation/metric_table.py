@@ -49,6 +49,7 @@ class MetricTable:
     images: MetricValues = field(default_factory=dict)
     bicubic: MetricValues = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)  # path of a file that could not be processed -> reason
+    hashes: dict[str, dict[str, str]] = field(default_factory=dict)  # of a test's images -> lq, gt, result -> SHA-256
 
     @classmethod
     def joined(cls, parts: list["MetricTable"]) -> "MetricTable":
@@ -56,7 +57,8 @@ class MetricTable:
         images = dict(sorted(item for part in parts for item in part.images.items()))
         bicubic = dict(sorted(item for part in parts for item in part.bicubic.items()))
         failed = dict(sorted(item for part in parts for item in part.failed.items()))
-        return cls(parts[0].dataset, parts[0].iteration, parts[0].show_bicubic, images, bicubic, failed)
+        hashes = dict(sorted(item for part in parts for item in part.hashes.items()))
+        return cls(parts[0].dataset, parts[0].iteration, parts[0].show_bicubic, images, bicubic, failed, hashes)
 
     def mean(self) -> dict[str, float]:
         """Return the mean over the images by metric."""
@@ -96,7 +98,7 @@ class MetricTable:
             content["iteration"] = self.iteration
         if self.bicubic and self.show_bicubic:
             content |= {"bicubic": {"mean": self.mean_bicubic(), "images": self.bicubic}}
-        write_text(f"{stem}.json", json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False))
+        write_text(f"{stem}.json", json.dumps(finite(content), indent=2, ensure_ascii=False, allow_nan=False))
 
     def _rows(self) -> tuple[list[str], list[list[Any]]]:
         metrics = list(next(iter(self.images.values()), {}))
@@ -113,10 +115,10 @@ def _mean(images: MetricValues) -> dict[str, float]:
     return {metric: sum(values[metric] for values in images.values()) / len(images) for metric in metrics}
 
 
-def _finite(content: Any) -> Any:
+def finite(content: Any) -> Any:
     """Replace what JSON cannot hold: infinities, such as the PSNR of equal images, by text, and NaN by null."""
     if isinstance(content, dict):
-        return {key: _finite(value) for key, value in content.items()}
+        return {key: finite(value) for key, value in content.items()}
     if isinstance(content, float) and not math.isfinite(content):
         return None if math.isnan(content) else str(content)
     return content

@@ -5,6 +5,7 @@ import os
 import random
 import re
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ def read_options(
     launcher: str = "none",
     auto_resume: bool = False,
     debug: bool = False,
+    given: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Read and check an option file, and start the processes that it asks for.
 
@@ -64,21 +66,24 @@ def read_options(
         launcher: Starter of several processes, for `distributed.identify`.
         auto_resume: Whether to go on from the newest state of the experiment.
         debug: Whether to log every iteration, and to validate and save every 8.
+        given: Options in place of those of the file, which only gives its name to errors.
 
     Returns:
-        The file's options, with whole numbers as ints, and the further entries that BasicSR's classes expect.
+        The file's options, with whole numbers as ints, and the further entries that BasicSR's classes expect. Those
+        of a test have `given` too, the options as they were read, with the changes.
     """
     distributed.identify(launcher)
-    given = load_yaml(file)
+    given = load_yaml(file) if given is None else given
     for entry in changes:
         override(given, entry)
+    as_given = {} if is_train else {"given": deepcopy(given)}
     logger = logging.getLogger("drct")  # not BasicSR's, which writes to the run's log file once first asked for
     dist_params = given.get("dist_params")
     # Before the checks, so that of several processes one reports what they find
     distributed.meet(dist_params.get("port") if isinstance(dist_params, dict) else None)
     options = check_options(given, is_train, file, logger)
 
-    opt = _with_whole_numbers(given, options)
+    opt = _with_whole_numbers(given, options) | as_given
     opt["rank"], opt["world_size"] = distributed.rank(), distributed.world_size()
     opt["dist"] = opt["world_size"] > 1
     opt["num_gpu"] = resolve_num_gpu(options.num_gpu, logger, opt["dist"])
