@@ -7,6 +7,7 @@ from contextlib import nullcontext, redirect_stderr
 from typing import Any
 
 from drct.runs.first_check import check_paths
+from drct.runs.yaml_file import load_yaml
 
 
 def argument_parser() -> argparse.ArgumentParser:
@@ -27,8 +28,10 @@ def argument_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def read_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+def read_arguments(argv: list[str] | None = None, parser: argparse.ArgumentParser | None = None) -> argparse.Namespace:
     """Read the arguments of a run, and check the paths of its option file, without importing PyTorch.
+
+    The parser is that of `argument_parser`, if no other is given. With an argument `estimate`, paths may be missing.
 
     Raises:
         DRCTError: if the option file cannot be read, or names a folder or file that does not exist.
@@ -36,8 +39,10 @@ def read_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """
     # Of several processes, one reports a mistake, and those in files only after all have met
     with redirect_stderr(io.StringIO()) if os.environ.get("LOCAL_RANK", "0") != "0" else nullcontext():
-        args = argument_parser().parse_args(argv)
-    if "RANK" not in os.environ and args.launcher == "none":
+        args = (parser or argument_parser()).parse_args(argv)
+    if getattr(args, "estimate", False):
+        load_yaml(args.opt)
+    elif "RANK" not in os.environ and args.launcher == "none":
         check_paths(args.opt, args.force_yml)
     return args
 
