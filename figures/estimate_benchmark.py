@@ -116,6 +116,7 @@ def main(argv: list[str] | None = None) -> int:
             worst = max(worst, abs(error))
             cells = (form.format(value[kind] / unit) for value in (said, found))
             rows.append([recipe, kind, *cells, f"{error:+.1%}"])
+            print(" ".join(rows[-1]), file=sys.stderr)
     print(markdown_table(HEADER, rows, left=2), end="")
     return int(worst > args.tolerance)
 

@@ -74,8 +74,8 @@ def test_the_memory_of_a_step_is_that_of_its_tensors(pairs, changes):
 def test_memory_grows_with_the_batch_and_falls_with_recomputation(pairs):
     options = train_options()
     model = built(options)
-    two, four, six = (step_memory(model, batch, 3, 16).step for batch in (2, 4, 6))
-    assert six - four == pytest.approx(four - two, rel=0.05)
+    four, six, eight = (step_memory(model, batch, 3, 16).step for batch in (4, 6, 8))
+    assert eight - six == pytest.approx(six - four, rel=0.01)
     options["network_g"]["use_checkpoint"] = True
     assert step_memory(built(options), 6, 3, 16).step < 0.6 * six
 
@@ -96,10 +96,13 @@ def test_the_networks_of_a_gan_count(pairs):
 # ------------------------------------------------------------------------------------------------------- the whole run
 
 
-def test_disk_and_iterations_are_those_of_the_run(pairs, quick):
+def test_disk_and_iterations_are_those_of_the_run(pairs, monkeypatch):
+    for name in ("_probe", "_probe_variant"):
+        monkeypatch.setattr(estimates, name, lambda *_: {})
     options = train_options(total_iter=5)
+    options["val"] = None
     found = estimated(options)
-    assert (found.iterations, found.checkpoints, found.validations) == (5, 3, 3)
+    assert (found.iterations, found.checkpoints) == (5, 3)
     assert train(["-opt", write_options(Path("train.yml"), options)]) == 0
     files = [p for p in Path("experiments/run").rglob("*") if p.suffix in (".pth", ".state")]
     assert len(files) == 2 * found.checkpoints + found.extra_weights
@@ -108,7 +111,7 @@ def test_disk_and_iterations_are_those_of_the_run(pairs, quick):
     options["train"]["total_iter"] = 9
     options["path"]["resume_state"] = "experiments/run/training_states/4.state"
     found = estimated(options)
-    assert (found.iterations, found.checkpoints, found.validations) == (5, 3, 3)
+    assert (found.iterations, found.checkpoints) == (5, 3)
 
 
 def test_an_estimate_says_all_and_writes_nothing(pairs, quick, capsys):
