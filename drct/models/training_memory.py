@@ -141,6 +141,12 @@ def optimizer_bytes(model: DRCTModel) -> int:
 
 def checkpoint_bytes(model: DRCTModel) -> tuple[int, int]:
     """Return the bytes of the weight files of a checkpoint, and of its training state."""
-    networks = (network for entries in model.saved_networks().values() for network in entries.values())
-    weights = sum(tensor.nbytes for network in networks for tensor in network.state_dict().values())
+    weights = sum(_file_bytes(list(networks.values())) for networks in model.saved_networks().values())
     return weights, optimizer_bytes(model)
+
+
+def _file_bytes(networks: list[nn.Module]) -> int:
+    """Return the bytes of a file of a network and its averages, which holds a tensor that several entries share once."""
+    first, *averages = networks
+    storages = {tensor.untyped_storage()._cdata: tensor.nbytes for tensor in first.state_dict().values()}
+    return sum(storages.values()) + sum(p.nbytes for network in averages for p in network.parameters())
