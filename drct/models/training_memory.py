@@ -146,7 +146,7 @@ def checkpoint_bytes(model: DRCTModel) -> tuple[int, int]:
 
 
 def _file_bytes(networks: list[nn.Module]) -> int:
-    """Return the bytes of a file of a network and its averages, which holds a tensor that several entries share once."""
+    """Return the bytes of a file of a network and its averages, in which a tensor of several entries is once."""
     first, *averages = networks
     storages = {tensor.untyped_storage()._cdata: tensor.nbytes for tensor in first.state_dict().values()}
     return sum(storages.values()) + sum(p.nbytes for network in averages for p in network.parameters())
