@@ -46,6 +46,9 @@ def write_recipe(recipe: str, changes: list[str], steps: int, folder: Path) -> s
         given["train"]["scheduler"] = {"type": "MultiStepLR", "milestones": [steps]}
     for note in with_stand_ins(given, folder / "images"):
         print(f"{recipe}: {note}", file=sys.stderr)
+    for section in (given["path"], *given["datasets"].values()):  # the training runs in another folder
+        for key in section.keys() & {"dataroot_gt", "dataroot_lq", "meta_info_file", "meta_info", "pretrain_network_g"}:
+            section[key] = section[key] and str(Path(section[key]).resolve())
     file = folder / "recipe.yml"
     file.write_text(yaml.safe_dump(given), encoding="utf-8")
     return str(file)
