@@ -19,6 +19,7 @@ COMMANDS: "Commands" = {
     "zoo": ("drct.commands.zoo", "list the weights that are known, and which of them are here"),
     "export": ("drct.commands.export", "write a network as ONNX, safetensors, or for another program"),
     "test": ("drct.commands.test", "measure or apply a network, by an option file or by its weights"),
+    "verify": ("drct.commands.verify", "repeat a test run by its certificate, and name what differs"),
     "train": ("drct.commands.train", "train a network by an option file"),
     "prepare": ("drct.commands.prepare", "make training and test data from images"),
     "curves": ("drct.commands.curves", "draw losses and metrics of training runs"),

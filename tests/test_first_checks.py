@@ -32,6 +32,8 @@ MISTAKES = {
     "analyze lam DRCT-XS_SRx4 --input nowhere.png -o x": "error: cannot read image nowhere.png: no such file",
     "analyze features DRCT-XS_SRx4 --input nowhere.png -o x": "error: no such file: nowhere.png",
     "report nowhere": "nowhere",
+    "verify nowhere.json": "error: cannot read certificate nowhere.json: No such file or directory",
+    "verify nowhere.json --tolerance low": "low is not a number from 0, such as 0.01 or ssim=0.0001",
     "curves nowhere": "nowhere",
     "test -opt nowhere.yml": "error: cannot read option file nowhere.yml: No such file or directory",
     "train -opt nowhere.yml": "error: cannot read option file nowhere.yml: No such file or directory",
@@ -95,7 +97,7 @@ def test_mistakes_in_paths_and_arguments_are_told_before_pytorch_is_imported(wor
 
 
 def test_help_does_not_import_pytorch():
-    commands = ["upscale", "serve", "info", "zoo", "export", "test", "train", "prepare", "curves", "report"]
+    commands = ["upscale", "serve", "info", "zoo", "export", "test", "verify", "train", "prepare", "curves", "report"]
     commands += ["complexity", "analyze features", "analyze lam"]
     commands = [f"{command} --help" for command in commands]
     for command, (status, said, modules) in run_commands(commands).items():

@@ -495,6 +495,7 @@ def test_runs_get_what_the_option_file_says(path, workplace):
         Path(file).touch()
     is_train = path not in TEST_FILES
     opt, _ = parse_options("root", is_train, ["-opt", str(path)])
+    assert is_train or opt.pop("given") == load_yaml(path)  # for the certificate
     added = {"rank": 0, "world_size": 1, "dist": False, "is_train": is_train, "auto_resume": False, "num_gpu": 0}
     expected = given | added
     for phase, dataset in expected["datasets"].items():

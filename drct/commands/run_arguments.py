@@ -8,6 +8,7 @@ from typing import Any
 
 from drct.commands.common import command_parser
 from drct.runs.first_check import check_paths
+from drct.runtime.yaml_file import load_yaml
 
 PROTOCOLS = "val:protocols=true"  # entry of --force_yml
 
@@ -40,7 +41,7 @@ def options_parser(
 def read_arguments(argv: list[str] | None = None, parser: argparse.ArgumentParser | None = None) -> argparse.Namespace:
     """Read the arguments of a run, and check the paths of its option file, without importing PyTorch.
 
-    The parser is that of `options_parser`, if no other is given.
+    The parser is that of `options_parser`, if no other is given. With an argument `estimate`, paths may be missing.
 
     Raises:
         DRCTError: if the option file cannot be read, or names a folder or file that does not exist.
@@ -49,7 +50,9 @@ def read_arguments(argv: list[str] | None = None, parser: argparse.ArgumentParse
     # Of several processes, one reports a mistake, and those in files only after all have met
     with redirect_stderr(io.StringIO()) if os.environ.get("LOCAL_RANK", "0") != "0" else nullcontext():
         args = (parser or options_parser()).parse_args(argv)
-    if args.opt and "RANK" not in os.environ and args.launcher == "none":
+    if getattr(args, "estimate", False):
+        load_yaml(args.opt)
+    elif args.opt and "RANK" not in os.environ and args.launcher == "none":
         check_paths(args.opt, args.force_yml)
     return args
 

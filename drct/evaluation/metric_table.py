@@ -55,6 +55,7 @@ class MetricTable:
     bicubic: MetricValues = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)  # path of a file that could not be processed -> reason
     protocols: dict[str, Any] = field(default_factory=dict)  # see `Errors` in protocols.py; empty if not asked for
+    hashes: dict[str, dict[str, str]] = field(default_factory=dict)  # of a test's images -> lq, gt, result -> SHA-256
 
     @classmethod
     def joined(cls, parts: list["MetricTable"]) -> "MetricTable":
@@ -63,7 +64,9 @@ class MetricTable:
         bicubic = dict(sorted(item for part in parts for item in part.bicubic.items()))
         failed = dict(sorted(item for part in parts for item in part.failed.items()))
         protocols = dict(sorted(item for part in parts for item in part.protocols.items()))
-        return cls(parts[0].dataset, parts[0].iteration, parts[0].show_bicubic, images, bicubic, failed, protocols)
+        hashes = dict(sorted(item for part in parts for item in part.hashes.items()))
+        first = parts[0]
+        return cls(first.dataset, first.iteration, first.show_bicubic, images, bicubic, failed, protocols, hashes)
 
     def mean(self) -> dict[str, float]:
         """Return the mean over the images by metric."""
@@ -103,7 +106,7 @@ class MetricTable:
             content["iteration"] = self.iteration
         if self.bicubic and self.show_bicubic:
             content |= {"bicubic": {"mean": self.mean_bicubic(), "images": self.bicubic}}
-        write_text(f"{stem}.json", json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False))
+        write_text(f"{stem}.json", json.dumps(finite(content), indent=2, ensure_ascii=False, allow_nan=False))
 
     def _rows(self) -> tuple[list[str], list[list[Any]]]:
         metrics = list(next(iter(self.images.values()), {}))
@@ -120,10 +123,10 @@ def _mean(images: MetricValues) -> dict[str, float]:
     return {metric: sum(values[metric] for values in images.values()) / len(images) for metric in metrics}
 
 
-def _finite(content: Any) -> Any:
+def finite(content: Any) -> Any:
     """Replace what JSON cannot hold: infinities, such as the PSNR of equal images, by text, and NaN by null."""
     if isinstance(content, dict):
-        return {key: _finite(value) for key, value in content.items()}
+        return {key: finite(value) for key, value in content.items()}
     if isinstance(content, float) and not math.isfinite(content):
         return None if math.isnan(content) else str(content)
     return content

@@ -5,6 +5,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import basicsr
+import cv2
+import numpy as np
 import torch
 
 from drct.archs.families import name_of
@@ -25,9 +28,30 @@ def run_settings(opt: dict[str, Any], device: torch.device) -> dict[str, Any]:
         "network": name_of(opt["network_g"]),
         "date": datetime.now().astimezone().isoformat(sep=" ", timespec="seconds"),
         "device": hardware,
-        "versions": {"drct": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "versions": versions(),
         "options": opt,
     }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what the figures of a run depend on."""
+    return {
+        "drct": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "opencv": cv2.__version__,
+        "basicsr": basicsr.__version__,
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """Return the GPU's name, or the processor's kind and vector instructions: what rounding depends on."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type == "cpu":
+        return f"CPU, {platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
+    return f"{device.type.upper()}, {platform.machine()}"
 
 
 def settings_rows(settings: dict[str, Any]) -> list[tuple[str, str]]:

@@ -18,6 +18,7 @@ from torch.utils.data import default_collate
 from drct.data.reading import read_item
 from drct.errors import DRCTError
 from drct.evaluation import metrics  # not its names: importing BasicSR imports DRCT's models, perhaps amid this line
+from drct.evaluation.hashes import hash_of_pixels
 from drct.evaluation.metric_table import MetricTable, is_lower_better
 from drct.evaluation.protocols import ProtocolMeter, protocol_text, write_protocols
 from drct.evaluation.saved_images import saved_image
@@ -86,7 +87,7 @@ class Validator:
                 break
             with_bicubic = show_bicubic or bool(viewers)
             with shown.image(number, names[index]):
-                pictures = self._pictures(upscale, dataset, index, paths[index], with_bicubic, table)
+                pictures = self._pictures(upscale, dataset, index, names[index], paths[index], with_bicubic, table)
             if pictures is None:
                 continue
             if save_images:
@@ -108,6 +109,7 @@ class Validator:
         upscale: Callable[[Tensor], Tensor],
         dataset: Any,
         index: int,
+        name: str,
         path: str,
         with_bicubic: bool,
         table: MetricTable,
@@ -124,6 +126,8 @@ class Validator:
                 pictures["img2"] = tensor2img(item["gt"])
                 if with_bicubic:
                     pictures["bicubic"] = tensor2img(imresize(lq[0].float(), self.opt["scale"]))
+            if not self.opt["is_train"]:
+                table.hashes[name] = _hashes(lq, pictures)
             return pictures
         except torch.cuda.OutOfMemoryError as error:
             raise DRCTError(
@@ -190,6 +194,12 @@ class Validator:
         if improved:
             best |= {"val": value, "iter": iteration}
         return best
+
+
+def _hashes(lq: Tensor, pictures: dict[str, np.ndarray]) -> dict[str, str]:
+    """Hash what the network took, what metrics compared with, and the result."""
+    truth = {"gt": hash_of_pixels(pictures["img2"])} if "img2" in pictures else {}
+    return {"lq": hash_of_pixels(lq.numpy()), **truth, "result": hash_of_pixels(pictures["img"])}
 
 
 def _image_paths(dataset: Any) -> list[str]:

@@ -101,8 +101,11 @@ class _Announcement:
 
 
 def duration(seconds: float) -> str:
-    """Format a time to be read at a glance: '25 s', '12 min', '3 h 5 min'."""
+    """Format a time to be read at a glance: '25 s', '12 min', '3 h 5 min', '4 d 2 h'."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+    if minutes < 100:
+        return f"{minutes} min"
+    days, hours = divmod(minutes // 60, 24)
+    return f"{days} d {hours} h" if days > 1 else f"{minutes // 60} h {minutes % 60} min"

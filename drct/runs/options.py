@@ -5,6 +5,7 @@ import os
 import random
 import re
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from pydantic import BaseModel
 
 from drct.errors import DRCTError, did_you_mean
 from drct.files import expanded
+from drct.inference.sources.registry_networks import network_options
 from drct.inference.weights import LoadedNetwork
 from drct.runs.checks import check_options, list_of_files
 from drct.runs.network_of_weights import network_of_weights
@@ -72,21 +74,25 @@ def read_options(
         network: Option file with the network_g of a test that has none, where its weights do not tell it.
 
     Returns:
-        The file's options, with whole numbers as ints, and the further entries that BasicSR's classes expect; and the
-        network of a test whose file has no network_g, read from its weights.
+        The file's options, with whole numbers as ints, and the further entries that BasicSR's classes expect; those of
+        a test have `given` too, the options as they were read, with the changes. And the network of a test whose file
+        has no network_g, read from its weights.
     """
     distributed.identify(launcher)
     given = load_yaml(file) if given is None else given
     for entry in changes:
         override(given, entry)
+    as_given = {} if is_train else {"given": deepcopy(given)}
     logger = logging.getLogger("drct")  # not BasicSR's, which writes to the run's log file once first asked for
     dist_params = given.get("dist_params")
     # Before the checks, so that of several processes one reports what they find
     distributed.meet(dist_params.get("port") if isinstance(dist_params, dict) else None)
     loaded = None if is_train else network_of_weights(given, file, network)
+    if network is not None:
+        as_given = {"given": deepcopy(given) | {"network_g": network_options(network).network_g}}
     options = check_options(given, is_train, file, logger, has_network=loaded is not None)
 
-    opt = _with_whole_numbers(given, options)
+    opt = _with_whole_numbers(given, options) | as_given
     opt["rank"], opt["world_size"] = distributed.rank(), distributed.world_size()
     opt["dist"] = opt["world_size"] > 1
     opt["num_gpu"] = resolve_num_gpu(options.num_gpu, logger, opt["dist"])

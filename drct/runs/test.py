@@ -9,7 +9,9 @@ from typing import Any
 from basicsr.utils import get_time_str
 
 from drct.errors import DRCTError
+from drct.evaluation.certificate import certify, write_certificate
 from drct.evaluation.comparison_sheet import ComparisonSheet
+from drct.evaluation.metric_table import MetricTable
 from drct.evaluation.run_report import RunReport
 from drct.evaluation.run_settings import run_settings
 from drct.files import archive, remove_leftovers, write_bytes
@@ -19,12 +21,14 @@ from drct.runs.log import RunLog
 from drct.runs.options import options_text
 from drct.runtime import distributed
 from drct.schema.options import Options
+from drct.text import first_line
 
 logger = logging.getLogger("basicsr")
 
 
 def run(opt: dict[str, Any], log: RunLog, loaded: LoadedNetwork | None = None) -> int:
     """Test with the results of `read_options` and write `results/<name>`. Return the number of images that failed."""
+    given = opt.pop("given")
     options = Options.model_validate(opt)
     results = Path(opt["path"]["results_root"])
     loaders = evaluation_loaders(opt, "test")
@@ -40,24 +44,36 @@ def run(opt: dict[str, Any], log: RunLog, loaded: LoadedNetwork | None = None) -
         _make_folder(results, opt, settings, log)
     distributed.barrier()
 
-    failures = 0
+    tables: list[MetricTable] = []
     with RunReport(results, settings) if options.val.report else nullcontext() as report:
         for loader in loaders:
             sheet = ComparisonSheet(settings["network"]) if options.val.comparison else None
             viewers = [viewer.add for viewer in (sheet, report) if viewer]
             table = model.validation(loader, opt["name"], None, options.val.save_img, viewers=viewers)
-            failures += len(table.failed)
+            tables.append(table)
             if sheet and sheet.collect():
                 path = results / f"comparison_{table.dataset}.png"
                 sheet.write(path)
                 logger.info(f"Comparison in {path}")
-            if report:
-                report.tables.append(table)
+        if distributed.rank() == 0:
+            _certify(results, settings, given, model, tables)
         if report:
+            report.tables += tables
             report.write()
             logger.info(f"Report in {report.page}")
     logger.info(f"Results in {results}")
-    return failures
+    return sum(len(table.failed) for table in tables)
+
+
+def _certify(
+    results: Path, settings: dict[str, Any], given: dict[str, Any], model: Any, tables: list[MetricTable]
+) -> None:
+    """Write the certificate; results stay what they are if that fails."""
+    try:
+        certificate = certify(settings, given, model.runner.network, model.device, tables)
+        write_certificate(results, certificate)
+    except (DRCTError, OSError, ValueError) as error:
+        logger.error(f"the run has no certificate: {first_line(error)}")
 
 
 def _make_folder(results: Path, opt: dict[str, Any], settings: dict[str, Any], log: RunLog) -> None:

@@ -1,0 +1,76 @@
+"""SHA-256 of what a test run depends on: of contents, whatever the files they come from."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+# Options that say where things are, not what is computed
+LOCATIONS = frozenset(
+    ("pretrain_network_g", "dataroot_gt", "dataroot_lq", "meta_info_file", "meta_info", "io_backend", "num_gpu")
+)
+
+
+def hash_of_pixels(image: np.ndarray) -> str:
+    """Hash an image: its shape, then its numbers, row by row."""
+    digest = hashlib.sha256(f"{image.dtype} {'x'.join(map(str, image.shape))}\n".encode())
+    digest.update(np.ascontiguousarray(image).data)
+    return digest.hexdigest()
+
+
+def hashes_of_weights(network: nn.Module) -> dict[str, str]:
+    """Hash the parameters and buffers of each part of a network, such as `conv_first` or `layers.0`."""
+    digests: dict[str, Any] = {}
+    for name, tensor in sorted(chain(network.named_parameters(), network.named_buffers()), key=lambda item: item[0]):
+        digest = digests.setdefault(_part(name), hashlib.sha256())
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(_bytes_of(tensor))
+    return {part: digest.hexdigest() for part, digest in digests.items()}
+
+
+def _part(name: str) -> str:
+    first, *rest = name.split(".")
+    return f"{first}.{rest[0]}" if rest and rest[0].isdigit() else first
+
+
+def _bytes_of(tensor: Tensor) -> memoryview:
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+
+
+def hash_of_file(path: Path) -> str | None:
+    """Hash a file; None if there is none."""
+    if not path.is_file():
+        return None
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def hashes_of_options(options: Mapping[str, Any]) -> dict[str, str]:
+    """Hash the options of each section, but for those of `LOCATIONS`."""
+    sections: dict[str, dict[str, Any]] = {}
+    for key, value in flat_options(options):
+        sections.setdefault(key.split(".")[0], {})[key] = value
+    return {
+        section: hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
+        for section, values in sorted(sections.items())
+    }
+
+
+def flat_options(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield options by their keys, such as `val.metrics.psnr.crop_border`, but for those of `LOCATIONS`."""
+    for key, value in options.items():
+        if key in LOCATIONS:
+            continue
+        if isinstance(value, dict) and value:
+            yield from flat_options(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
