@@ -120,7 +120,7 @@ def test_every_technical_entry_is_known_as_such(tiny):
         "results: ~": "card.yml: results must be text or a number, not None",
         "1: a": "card.yml: 1 is not a name",
         f"a: {'b' * 2001}": "card.yml: a has 2,001 characters, more than 2,000: shorten it",
-        "- a": "card.yml does not hold options (key: value)",
+        "- a": "error: metadata file card.yml does not hold entries (key: value)",
     }.items(),
 )
 def test_mistakes_in_metadata_are_told_in_one_line(tiny, capsys, text, words):

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+import warnings
 from pathlib import Path
 
 import cv2
@@ -225,6 +226,11 @@ def test_of_a_run_the_best_or_newest_weights_are_taken_and_named(workplace, capl
 
 
 def test_a_run_without_weights_or_of_several_networks_says_so(workplace):
+    Path("empty").mkdir()
+    with pytest.raises(
+        DRCTError, match=r"empty is no folder of weights: .*models/net_g_<iteration>\.pth.*config\.json"
+    ):
+        read_network("empty")
     run_folder(Path("run"), EDSR_OPTIONS)
     with pytest.raises(DRCTError, match=r"run/models has no weights net_g_<iteration>\.pth"):
         read_network("run")
@@ -303,9 +309,24 @@ def test_what_cannot_be_taken_says_what_it_is(workplace, monkeypatch):
     with pytest.raises(DRCTError, match=r"drct\.onnx|leave out --network"):
         drct.DRCT(**TINY).save_pretrained("folder")
         read_network("folder", EDSR_OPTIONS)
+    with pytest.raises(DRCTError, match="a network is an option file, or a mapping of its content, not 3"):
+        read_network("compact.pth", 3)
     monkeypatch.setitem(sys.modules, "spandrel", None)
     with pytest.raises(DRCTError, match=r"compact\.pth \(not weights of a DRCT.*needs spandrel: pip install spandrel"):
         read_network("compact.pth")
+
+
+def test_warnings_of_networks_of_spandrel_are_not_shown(workplace, monkeypatch, recwarn):
+    torch.save(OF_SPANDREL["Compact"]().state_dict(), "compact.pth")
+    load = ModelLoader.load_from_state_dict
+
+    def with_warning(*args):
+        warnings.warn("a function will change", stacklevel=1)
+        return load(*args)
+
+    monkeypatch.setattr(ModelLoader, "load_from_state_dict", with_warning)
+    read_network("compact.pth")
+    assert not [each for each in recwarn if "will change" in str(each.message)]
 
 
 def test_a_network_of_the_registry_is_also_known_to_spandrel(workplace):

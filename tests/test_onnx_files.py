@@ -203,6 +203,9 @@ def test_damaged_models_missing_packages_and_options_are_explained(workplace, mo
         read_network("w.onnx")
     assert "\n" not in str(caught.value)
     write_model(Small(), "w.onnx", (16, 16))
+    Path("options.yml").write_text("network_g: {type: EDSR}\n")
+    assert main(["info", "w.onnx", "--network", "options.yml"]) == 2
+    assert "error: w.onnx tells itself which network it is: leave out --network" in capsys.readouterr().err
     with pytest.raises(DRCTError, match="w.onnx tells itself which network it is: leave out --network"):
         read_network("w.onnx", {"type": "EDSR"})
     with pytest.raises(DRCTError, match="computes in fp32 only, not in bf16"):

@@ -194,7 +194,7 @@ def test_mistakes_in_arguments_that_need_pytorch(photos, capsys):
         "--scale 2": "drct test: scale is 2, but the network of DRCT-XS_SRx4 upscales by 4",
         "--device nonsense": "device nonsense is not there",
         "--device xla": "device xla is not there",
-        "--lr mine --lr mine": "--lr is given 2 times, --data 1 times",
+        "--lr mine --lr mine": "--lr is given 2 times, --data 1 time:",
         "--lr .": "datasets.test_001 (mine): there are no images in",
     }
     for more, words in mistakes.items():
@@ -213,7 +213,7 @@ def test_datasets_have_names_of_their_own_and_settings_are_those_of_the_argument
     assert (options["name"], options["num_gpu"]) == ("DRCT_SRx2", 0)
     assert (options["precision"], options["self_ensemble"]) == ("bf16", True)
     assert options["tile"] == {"tile_size": 64, "tile_pad": 32}
-    with pytest.raises(DRCTError, match="--lr is given 1 times"):
+    with pytest.raises(DRCTError, match="--lr is given 1 time,"):
         plain_options("x", folders, folders[:1])
 
 

@@ -203,7 +203,7 @@ def test_names_that_do_not_exist_are_explained(workplace):
         with pytest.raises(DRCTError, match="tile must be"):
             drct.load(tile=tile)
     (workplace / "empty").mkdir()
-    with pytest.raises(DRCTError, match=r"empty: .*config\.json"):
+    with pytest.raises(DRCTError, match=r"empty is no folder of weights: .*config\.json"):
         drct.load("empty")
 
 

@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.output.exists() and not args.overwrite:
         raise DRCTError(f"{args.output} exists: --overwrite replaces it")
     check_weights(args.weights, args.network)
-    card = checked_card(load_yaml(args.metadata), args.metadata) if args.metadata else {}
+    card = checked_card(load_yaml(args.metadata, "metadata file"), args.metadata) if args.metadata else {}
 
     from drct.inference import export as formats  # PyTorch takes seconds, --help should not
     from drct.inference.weights import read_network

@@ -30,8 +30,10 @@ def main(argv: list[str] | None = None) -> int:
     args = argument_parser().parse_args(argv)
     if not args.max_megapixels > 0:
         raise DRCTError(f"--max-megapixels must be above 0, not {args.max_megapixels:g}")
+    if args.network and not args.weights:
+        raise DRCTError("--network is that of weights: name these by --weights")
     for name in args.weights:
-        check_weights(name, args.network)
+        check_weights(name, args.network, may_be_auto=True)
 
     from drct.web.server import serve  # PyTorch takes seconds, --help should not
 

@@ -90,7 +90,7 @@ def main(argv: list[str] | None = None) -> int:
             print_failures(reasons)
             print(f"0 images upscaled into {results.output}, {len(reasons)} failed")
             return 2
-        check_weights(args.weights, args.network)
+        check_weights(args.weights, args.network, may_be_auto=True)
 
     from drct.runtime.distributed import reported_once  # PyTorch takes seconds, mistakes should not
 

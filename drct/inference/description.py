@@ -15,7 +15,7 @@ from drct.files import expanded
 from drct.inference.card import card_in
 from drct.inference.export import INSTALL
 from drct.inference.loaded import LoadedNetwork
-from drct.inference.weights import read_network
+from drct.inference.weights import needs_no_options, read_network
 from drct.runtime import checkpoint
 from drct.runtime.weight_files import find_weights, is_on_hub
 
@@ -33,9 +33,11 @@ def describe(name: str, width: int, height: int, network: str | None = None) -> 
         DRCTError: if the file is of another kind; the message says of which.
     """
     path = expanded(name) if is_on_hub(name) else find_weights(name)
-    if path.is_file() and path.suffix == ".onnx":
+    if path.is_file() and path.suffix.lower() in (".onnx", ".pt2"):
+        needs_no_options(network, name)
+    if path.is_file() and path.suffix.lower() == ".onnx":
         return {"file": name, **_describe_onnx(path, width, height)}
-    if path.is_file() and path.suffix == ".pt2":
+    if path.is_file() and path.suffix.lower() == ".pt2":
         return {"file": name, **_describe_program(path, width, height)}
     return {"file": name, **_describe_weights(name, width, height, network)}
 

@@ -39,12 +39,17 @@ def read_network(
             looks like, and what is missing.
     """
     if is_on_hub(str(name)):
-        _needs_no_options(network, name)
+        needs_no_options(network, name)
         return _saved_network(str(name), partial(hf_hub_download, str(name)))
     path = find_weights(name)
     file, title = run_folders.weights_of_run(path) or (path, path.stem) if path.is_dir() else (path, path.stem)
+    if file.is_dir() and not (file / "config.json").is_file():
+        raise DRCTError(
+            f"{file} is no folder of weights: expected is that of a training run, with models/net_g_<iteration>.pth, "
+            "or of save_pretrained, with config.json and model.safetensors"
+        )
     if file.is_dir() or file.suffix.lower() == ".onnx":
-        _needs_no_options(network, name)
+        needs_no_options(network, name)
         return _saved_network(file, file.joinpath) if file.is_dir() else onnx_files.read(file)
     options = run_folders.options_of_run(file) if network is None else registry_networks.network_options(network)
     content = checkpoint.load(file)
@@ -52,7 +57,8 @@ def read_network(
     return replace(loaded, name=title, card=card_in(checkpoint.metadata_of(content, file)))
 
 
-def _needs_no_options(network: object, name: object) -> None:
+def needs_no_options(network: object, name: object) -> None:
+    """Raise `DRCTError` if options are given for a file that tells itself which network it is."""
     if network is not None:
         raise DRCTError(f"{name} tells itself which network it is: leave out --network")
 

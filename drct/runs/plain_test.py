@@ -12,7 +12,7 @@ from drct.errors import DRCTError
 from drct.inference.memory import TILE_PAD
 from drct.runtime.device import accelerator, fastest_precision
 from drct.runtime.weight_files import WEIGHT_SUFFIXES
-from drct.text import first_line
+from drct.text import count, first_line
 
 GENERAL = re.compile(r"(gt|hr)(mod\d+)?|high|original|images?", re.IGNORECASE)  # names below a benchmark's folder
 
@@ -45,7 +45,8 @@ def plain_options(
         DRCTError: if the device is not there, or the numbers of folders differ.
     """
     if lr and len(lr) != len(data):
-        raise DRCTError(f"--lr is given {len(lr)} times, --data {len(data)} times: give one for each, in their order")
+        times = [count(len(folders), "time") for folders in (lr, data)]
+        raise DRCTError(f"--lr is given {times[0]}, --data {times[1]}: give one for each, in their order")
     num_gpu, kind = _device(device)
     return {
         "name": name or _name_of(weights),

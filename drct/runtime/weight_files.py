@@ -36,6 +36,10 @@ def find_weights(name: str | os.PathLike) -> Path:
     """
     if not isinstance(name, str | os.PathLike) or not os.fspath(name):
         raise DRCTError(f"weights are the path or the name of a file, not {name!r}")
+    if os.fspath(name) == AUTO:
+        raise DRCTError(
+            f"'{AUTO}' chooses weights by the image, which upscale and serve do: name some, such as {DEFAULT_WEIGHTS}"
+        )
     given = expanded(name)
     named = [folder / f"{name}{end}" for folder in folders() for end in ("", *WEIGHT_SUFFIXES)]
     for path in (given, *named):
@@ -49,11 +53,15 @@ def find_weights(name: str | os.PathLike) -> Path:
     )
 
 
-def check_weights(name: str | os.PathLike, network: str | os.PathLike | None = None) -> None:
-    """Raise `DRCTError` if there are no weights of this name, here or on the Hugging Face Hub, or no option file."""
-    if name == AUTO and network is not None:
+def check_weights(name: str | os.PathLike, network: str | os.PathLike | None = None, may_be_auto: bool = False) -> None:
+    """Raise `DRCTError` if there are no weights of this name, here or on the Hugging Face Hub, or no option file.
+
+    The name `AUTO` stands for the weights that it chooses from if `may_be_auto`; otherwise, there are none of it.
+    """
+    automatic = may_be_auto and name == AUTO
+    if automatic and network is not None:
         raise DRCTError("--network is that of weights: name these by --weights")
-    for each in (DEFAULT_WEIGHTS, PHOTO_WEIGHTS) if name == AUTO else (name,):
+    for each in (DEFAULT_WEIGHTS, PHOTO_WEIGHTS) if automatic else (name,):
         if not is_on_hub(str(each)):
             find_weights(each)
     if network is not None and not Path(network).is_file():

@@ -77,20 +77,21 @@ def _entries(value: Any) -> list[Any]:
     return list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
 
 
-def load_yaml(path: str | os.PathLike) -> dict[str, Any]:
-    """Read an option file. Raises `DRCTError` with the file, line and problem."""
+def load_yaml(path: str | os.PathLike, kind: str = "option file") -> dict[str, Any]:
+    """Read an option file, or a YAML file of another kind. Raises `DRCTError` with kind, file, line and problem."""
     try:
         with open(path, encoding="utf-8") as file:
             opt = parse_yaml(file)
     except OSError as error:
-        raise DRCTError(f"cannot read option file {path}: {error.strerror}") from error
+        raise DRCTError(f"cannot read {kind} {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise DRCTError(f"option file {path}{where}: {problem}") from error
+        raise DRCTError(f"{kind} {path}{where}: {problem}") from error
     except ValueError as error:  # an explicit tag with a value that does not parse, such as !!float abc
-        raise DRCTError(f"option file {path}: {error}") from error
+        raise DRCTError(f"{kind} {path}: {error}") from error
     if not isinstance(opt, dict):
-        raise DRCTError(f"option file {path} does not hold options (key: value)")
+        content = "options" if kind == "option file" else "entries"
+        raise DRCTError(f"{kind} {path} does not hold {content} (key: value)")
     return opt

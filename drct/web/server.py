@@ -95,9 +95,8 @@ def _run_page(service: Service, host: str, port: int, weights: list[tuple[str, s
         "no_proxy": f"{os.environ.get('no_proxy') or os.environ.get('NO_PROXY', '')},{host},localhost",
     }
     first = weights[0][1]
-    service.upscaler(
-        DEFAULT_WEIGHTS if first == AUTO else first
-    )  # raises if the weights, the device or the precision are not available
+    # Raises if the weights, the device or the precision are not available
+    service.upscaler(DEFAULT_WEIGHTS if first == AUTO else first)
 
     from drct.web.page import build_page  # Gradio is optional, and reads the environment when it is imported
 

@@ -42,8 +42,10 @@ def network_options(network: str | os.PathLike | Mapping[str, Any], where: str =
     """
     if isinstance(network, Mapping):
         options = network
-    else:
+    elif isinstance(network, str | os.PathLike):
         where, options = str(network), load_yaml(network)
+    else:
+        raise DRCTError(f"a network is an option file, or a mapping of its content, not {brief(network, 40)}")
     found = options.get("network_g", options)
     if not isinstance(found, Mapping) or not isinstance(found.get("type"), str):
         raise DRCTError(f"{where} names no network: expected is network_g with a type, as option files have it")

@@ -1,5 +1,6 @@
 """Weights of the networks that the package spandrel knows, which is optional."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,9 @@ def read(weights: dict[str, Tensor], path: Path, entry: str, reason: str) -> Loa
 
     checkpoint.check_sound(weights.items(), path)
     try:
-        found = ModelLoader(device="cpu").load_from_state_dict(dict(weights))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about calls that its networks make
+            found = ModelLoader(device="cpu").load_from_state_dict(dict(weights))
     except Exception as error:  # spandrel raises errors of any type for weights that are almost those of a network
         raise DRCTError(
             f"{path}: {reason}, and spandrel does not know them either. A network of ARCH_REGISTRY is read with its "
