@@ -63,7 +63,9 @@ def _in_precisions(key: str, title: str, network: str, *precisions: str, **optio
 def _patches(key: str, title: str, **options: Any) -> list[Contender]:
     """Return training steps of a small network on four and on eight patches, of which a size is that of one."""
     return [
-        Contender(f"{key}-{batch}", f"{title}, {batch} patches", "DRCT-XS", "bf16", training=True, batch=batch, **options)
+        Contender(
+            f"{key}-{batch}", f"{title}, {batch} patches", "DRCT-XS", "bf16", training=True, batch=batch, **options
+        )
         for batch in (4, 8)
     ]
 

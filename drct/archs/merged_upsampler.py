@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from drct.archs.kernels import in_full_precision
@@ -49,8 +50,7 @@ def enlarge(x: Tensor, conv: nn.Conv2d, factor: int, last: nn.Conv2d) -> Tensor:
             through = second.sum((2, 3)) @ conv.bias
             bias = through if bias is None else bias + through
     y = F.conv2d(x, both, bias, padding=2)
-    ring = _beyond_the_border(x, conv.weight, conv.bias, second)
-    return F.pixel_shuffle(y - ring, factor)
+    return F.pixel_shuffle(_WithoutBorder.apply(y, *_beyond_the_border(x, conv.weight, conv.bias, second)), factor)
 
 
 def _before_shuffle(weight: Tensor, factor: int) -> Tensor:
@@ -73,20 +73,63 @@ def _places(factor: int, like: Tensor) -> Tensor:
     return line.unflatten(2, (3, factor))
 
 
-def _beyond_the_border(x: Tensor, first: Tensor, bias: Tensor | None, second: Tensor) -> Tensor:
-    """Return what the second of two 3x3 convolutions gets from pixels of the first one beyond the image: (B, o, H, W).
+Sides = tuple[Tensor, Tensor, Tensor, Tensor]  # of an image: above, below, left, right, each one pixel wide
+
+
+def _beyond_the_border(x: Tensor, first: Tensor, bias: Tensor | None, second: Tensor) -> Sides:
+    """Return what the second of two 3x3 convolutions gets from pixels of the first one beyond the image.
 
     Args:
         x: Image, (B, C, H, W).
         first: Kernel of the first convolution, (i, C, 3, 3).
         bias: Its bias, (i,), or None.
         second: Kernel of the second convolution, (o, i, 3, 3).
+
+    Returns:
+        What to subtract from the sides of an image (B, o, H, W). Corners are on two sides.
     """
-    height, width = x.shape[2:]
-    above = F.conv2d(F.conv2d(x[:, :, :1], first[:, :, 2:], bias, padding=(0, 2)), second[:, :, :1])
-    below = F.conv2d(F.conv2d(x[:, :, -1:], first[:, :, :1], bias, padding=(0, 2)), second[:, :, 2:])
-    # The corners are part of the rows above and below
-    left = F.conv2d(F.conv2d(x[..., :1], first[..., 2:], bias, padding=(1, 0)), second[..., :1], padding=(1, 0))
-    right = F.conv2d(F.conv2d(x[..., -1:], first[..., :1], bias, padding=(1, 0)), second[..., 2:], padding=(1, 0))
-    rows = F.pad(above, (0, 0, 0, height - 1)) + F.pad(below, (0, 0, height - 1, 0))
-    return rows + F.pad(left, (0, width - 1)) + F.pad(right, (width - 1, 0))
+    above, below, left, right = _Border.apply(x)
+    above = F.conv2d(F.conv2d(above, first[:, :, 2:], bias, padding=(0, 2)), second[:, :, :1])
+    below = F.conv2d(F.conv2d(below, first[:, :, :1], bias, padding=(0, 2)), second[:, :, 2:])
+    # What is beyond the corners went into the sides above and below
+    left = F.conv2d(F.conv2d(left, first[..., 2:], bias, padding=(1, 0)), second[..., :1], padding=(1, 0))
+    right = F.conv2d(F.conv2d(right, first[..., :1], bias, padding=(1, 0)), second[..., 2:], padding=(1, 0))
+    return above, below, left, right
+
+
+def _sides(x: Tensor) -> Sides:
+    return x[:, :, :1], x[:, :, -1:], x[..., :1], x[..., -1:]
+
+
+class _Border(torch.autograd.Function):
+    """The sides of an image, whose gradients become one image at a time instead of four to be added."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Sides:
+        ctx.shape, ctx.stride = x.shape, x.stride()
+        above, below, left, right = (side.clone() for side in _sides(x))
+        return above, below, left, right
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        result = grads[0].new_empty_strided(ctx.shape, ctx.stride).zero_()
+        for side, grad in zip(_sides(result), grads, strict=True):
+            side += grad
+        return result
+
+
+class _WithoutBorder(torch.autograd.Function):
+    """An image with something subtracted from its sides."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *subtracted: Tensor) -> Tensor:
+        result = x.clone()
+        for side, less in zip(_sides(result), subtracted, strict=True):
+            side -= less
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+        return grad, *(-side for side in _sides(grad))

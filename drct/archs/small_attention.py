@@ -45,7 +45,7 @@ class _SmallAttention(torch.autograd.Function):
         logits += bias[:, None, None] if mask is None else (bias[:, None] + mask)[:, None]
         weights = logits.softmax(-1).view(-1, tokens, tokens)
         ctx.save_for_backward(by_head, weights)
-        out = torch.bmm(weights, v).view(heads, images, windows, tokens, -1)
+        out = torch.bmm(weights, v, out=torch.empty_like(v)).view(heads, images, windows, tokens, -1)
         return out.permute(1, 2, 3, 0, 4).flatten(3)
 
     @staticmethod
