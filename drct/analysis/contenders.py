@@ -130,7 +130,7 @@ def pytorch_runner(contender: Contender, device: str, network: nn.Module | None 
         network = make_network(contender.network, **network_options(contender)).to(device)
     network.train(contender.training)
     if contender.definition:
-        network.conv_first.register_forward_hook(lambda *_: None)  # type: ignore[operator, union-attr]
+        network.conv_first.register_forward_hook(lambda *_: None)  # type: ignore[union-attr]
     return _step(contender, device, network) if contender.training else _inference(contender, device, network)
 
 
