@@ -3,6 +3,7 @@
 # make slow    the tests that take longer
 # make fuzz    thousands of mutated option files, pictures and weight files; make fuzz FUZZ="--n 200 --seed 1" for less
 # make torture a hundred kills of runs, and a disk that fills up; counts of both in docs/robustness.md
+# make gpu     measure a GPU and test on it, in 8 minutes; figures/gpu.sh says how without a network
 # make figures redraw the pictures and rewrite the tables of the README and docs
 # make install only install
 
@@ -16,7 +17,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 FUZZ ?=
 
-.PHONY: demo test slow fuzz torture figures install clean
+.PHONY: demo test slow fuzz torture gpu figures install clean
 
 demo: .venv/installed
 	$(BIN)/python drct/test.py -opt options/test/DRCT-XS_SRx4_demo.yml
@@ -37,6 +38,9 @@ fuzz: .venv/installed-dev
 
 torture: .venv/installed-dev
 	PYTHONPATH=tests $(BIN)/python -m fuzz.torture $(FUZZ)
+
+gpu: .venv/installed-dev
+	PYTHON=$(BIN)/python figures/gpu.sh
 
 figures: ASTRONAUT := datasets/demo/LRbicx4/astronaut.png
 figures: demo .venv/installed-dev

@@ -2,14 +2,19 @@
 
 A table stands between the lines <!-- table: NAME --> and <!-- end -->; nothing else of a file changes. Names:
 
+  attention-gpu  kernels of attention: speed_gpu.json, by drct bench --device cuda --json
   complexity     parameters, operations and memory of networks: complexity.json, by drct complexity -o
   features       features of compared networks: features.json, by drct analyze features
   parameters     parameters of the networks at x2, x3 and x4
+  parity-gpu     differences to the CPU: speed_gpu.json
   published      results that the paper reports
+  kernels-gpu    time by kind of kernel: speed_gpu.json
   kills          runs that were killed: robustness.json, by make torture
   mutants        inputs that were damaged: robustness.json, by make fuzz
   results        means of test runs: results/RUN/metrics_DATASET.json, copied there by --results
   speed          speed.json, by drct bench --json
+  speed-gpu      images on a GPU: speed_gpu.json
+  steps-gpu      training steps on a GPU: speed_gpu.json
   training-step  training_step.json, by drct bench --json
 
 The figures are read from the folder figures of the working directory.
@@ -20,6 +25,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +34,8 @@ from published import BENCHMARKS, DRCT_PAPER, published_as
 
 from drct.analysis.complexity import complexity_table, read_complexity
 from drct.analysis.feature_tables import cell, read_features
-from drct.analysis.speed_report import read_speed, speed_table
+from drct.analysis.gpu_report import attention_table, gpu_table, parity_table, profile_table
+from drct.analysis.speed_report import SpeedReport, read_speed, speed_table
 from drct.archs.drct_arch import DRCT
 from drct.archs.variants import VARIANTS
 from drct.errors import DRCTError, did_you_mean, one_line_errors
@@ -139,15 +146,30 @@ def _kills(figures: Path) -> str:
     return markdown_table(header, rows)
 
 
+def _on_gpu(table: Callable[[SpeedReport], str]) -> Callable[[Path], str]:
+    """Return what makes a table from the benchmark of a GPU, or says that there is none yet."""
+
+    def make(figures: Path) -> str:
+        path = figures / "speed_gpu.json"
+        return table(read_speed(path)) if path.exists() else "Not measured yet.\n"
+
+    return make
+
+
 TABLES: dict[str, Callable[[Path], str]] = {
+    "attention-gpu": _on_gpu(attention_table),
     "complexity": _complexity,
     "features": _features,
+    "kernels-gpu": _on_gpu(profile_table),
     "kills": _kills,
     "mutants": _mutants,
     "parameters": _parameters,
+    "parity-gpu": _on_gpu(parity_table),
     "published": _published,
     "results": _results,
     "speed": lambda figures: speed_table(read_speed(figures / "speed.json")),
+    "speed-gpu": _on_gpu(partial(gpu_table, training=False)),
+    "steps-gpu": _on_gpu(partial(gpu_table, training=True)),
     "training-step": lambda figures: speed_table(read_speed(figures / "training_step.json")),
 }
 

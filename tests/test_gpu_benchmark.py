@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import tables
 import torch
 from conftest import HAT_TINY, TINY, OriginalDRCT
 from torch.autograd import DeviceType
@@ -16,7 +17,7 @@ from drct.analysis.contenders import CONTENDERS, choose_contenders, pytorch_runn
 from drct.analysis.deadline import Deadline, Outcome, Step, run_steps
 from drct.analysis.gpu_report import gpu_table, gpu_text, parity_table
 from drct.analysis.speed import SpeedResult
-from drct.analysis.speed_report import Parity, SpeedReport, read_speed
+from drct.analysis.speed_report import AttentionTime, Parity, SpeedReport, read_speed
 from drct.archs import gpu_switches
 from drct.archs.drct_arch import DRCT
 from drct.archs.hat_arch import HAT
@@ -212,3 +213,26 @@ def test_the_table_compares_equal_precisions_and_names_failures():
         "| DRCT | bf16 | 64x96 | 5.0e-01 | 1.0e-01 | NO |",
     ]
     assert "not measured for lack of time: hat at 480x640" in gpu_text(report)
+
+
+def test_the_pages_take_in_what_was_measured(workplace):
+    results = [SpeedResult("ours-bf16", "480x640", [0.05], 10**8, operations=1e13)]
+    results += [SpeedResult("ours-step-bf16", "4 x 64x64", [0.1], 10**9, operations=1e12)]
+    report = SpeedReport({}, {"bf16": 8e5}, [], "original", results, in_process=True)
+    report.parity = [Parity("HAT", "fp32", "64x96", 2e-5, 1e-4)]
+    report.profiles = [kernel_kinds.KernelProfile("ours-bf16", "480x640", {"attention": 0.03, "other": 0.01}, 700, 0.1)]
+    report.attention = [
+        AttentionTime("as executed", 6, 32, 256, 0.002),
+        AttentionTime("Triton", 6, 32, 256, error="no"),
+    ]
+    names = ("speed-gpu", "steps-gpu", "parity-gpu", "kernels-gpu", "attention-gpu")
+    page = "".join(f"<!-- table: {name} -->\nNot measured yet.\n<!-- end -->\n" for name in names)
+    assert tables.with_tables(page, workplace) == (page, [], [])
+    Path("speed_gpu.json").write_text(report.as_json())
+    text, stale, failures = tables.with_tables(page, workplace)
+    assert (stale, failures) == ([*names], [])
+    assert "| 480x640 | this project | bf16 | 50.00 |" in text
+    assert "| 4 x 64x64 | this project, training step | bf16 | 100.00 |" in text
+    assert "| HAT | fp32 | 64x96 | 2.0e-05 |" in text
+    assert "| attention | 75% |" in text
+    assert "| as executed | 2.000 |\n| Triton | none |" in text

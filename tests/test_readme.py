@@ -58,6 +58,9 @@ ELSEWHERE = {
     "python figures/architecture.py DRCT -o DRCT.png": (
         "test_figures.py::test_the_script_draws_named_networks_and_weight_files"
     ),
+    "drct bench --device cuda --json figures/speed_gpu.json": (
+        "test_gpu_benchmark.py::test_everything_is_measured_in_this_process"
+    ),
     "python figures/data_benchmark.py": "test_data.py::test_the_benchmark_compares_times_and_pixels",
     "python figures/tables.py --results results/DRCT-XS_SRx4": (
         "test_tables.py::test_results_of_test_runs_are_kept_and_their_means_shown"

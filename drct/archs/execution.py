@@ -245,6 +245,9 @@ def memory_needed(network: "Frame", height: int, width: int, dtype: torch.dtype,
     image = network.in_chans * height * width * 4
     tensors = (height * width * channels + max(block, tile)) * dtype.itemsize + image * (2 + network.upscale**2)
     prepared = sum(p.nbytes for p in network.parameters())  # padded by a few percent
+    if device.type != "cpu":  # a bias for each kind of windows; the order of tokens, with and without a shift
+        prepared += 4 * dtype.itemsize * sum(a.num_heads * window**2 * a.keys for a in attentions(network))
+        prepared += 32 * height * width
     # Not all memory that is freed is used again
     return int(1.3 * tensors + 1.2 * prepared) + 64 * 2**20
 

@@ -5,6 +5,7 @@ one run for as long as it is kept.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -65,6 +66,14 @@ def _record(network: "Frame", x: Tensor, compute: Compute) -> Recording:
     source, graph = x.clone(), torch.cuda.CUDAGraph()
     features = source.permute(0, 2, 3, 1)
     orders = [window_order(features, network.window_size, shift) for shift in (0, network.shift)]
-    with torch.cuda.graph(graph):
+    with _without_autocast_cache(x), torch.cuda.graph(graph):
         result = compute(source)
     return Recording(graph.replay, source, result, (orders, prepared_tensors(network)))
+
+
+def _without_autocast_cache(x: Tensor) -> AbstractContextManager:
+    """Within the block, autocast converts weights in the graph itself; those that it has converted soon go."""
+    kind = x.device.type
+    if not torch.is_autocast_enabled(kind):
+        return nullcontext()
+    return torch.autocast(kind, torch.get_autocast_dtype(kind), cache_enabled=False)

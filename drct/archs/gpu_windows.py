@@ -133,6 +133,6 @@ def in_few_windows(
     done = 0
     for piece in order.pieces(at_most):
         windows = from_rows.index_select(0, piece.tokens).view(piece.windows, len(source), w * w, -1)
-        to_rows.index_copy_(0, piece.tokens, run(windows, piece.kinds).flatten(0, 2))
+        to_rows[piece.tokens] = run(windows, piece.kinds).flatten(0, 2)
         done += piece.windows
         progress.report(done / order.windows)

@@ -148,7 +148,9 @@ def forget_stale_weights(network: nn.Module, x: Tensor) -> None:
         return
     tensors = [getattr(module, name, None) for module in network.modules() for name in WEIGHTS]
     present = [t.detach() for t in tensors if isinstance(t, Tensor)]
-    fingerprint = [None if t is None else (t.shape, t.dtype, t.device) for t in tensors], _sums_of_bits(present)
+    # Their places in memory, too: recorded graphs read them there
+    kinds = [None if t is None else (t.shape, t.dtype, t.device, t.data_ptr()) for t in tensors]
+    fingerprint = kinds, _sums_of_bits(present)
     if _fingerprints.get(network) != fingerprint:
         forget_prepared_weights(network)
         _fingerprints[network] = fingerprint
