@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from drct.archs import gpu_switches
 from drct.archs.gpu_attention import attention_by_kind
 from drct.archs.gpu_windows import Kinds
 from drct.archs.regions import autocast_dtype
@@ -21,13 +22,15 @@ LARGE = 2.0**60  # a sum of powers that is neither larger nor smaller than the i
 HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
-def is_kept(bytes_of_window: int) -> bool:
+def is_kept(bytes_of_window: int, device: torch.device) -> bool:
     """Return whether training keeps what takes so many bytes for a window, instead of computing it again.
+
+    Never on a GPU, where that has not been measured.
 
     Small networks gain time, and large ones, which memory holds up, keep little. The rule does not depend on how many
     windows there are, so that an image has the same gradients in any batch.
     """
-    return bytes_of_window <= KEPT_BYTES
+    return bytes_of_window <= KEPT_BYTES and not gpu_switches.is_gpu(device)
 
 
 def packed(weight: Tensor, rows: int) -> Tensor:
@@ -68,7 +71,7 @@ def linear_of(f: Callable[..., Tensor], x: Tensor, weight: Tensor, bias: Tensor 
         weight, bias: Those of the linear layer.
         parameters: More arguments of the function.
     """
-    if not torch.is_grad_enabled() or is_kept(x.shape[-2:].numel() * x.element_size()):
+    if not torch.is_grad_enabled() or is_kept(x.shape[-2:].numel() * x.element_size(), x.device):
         return linear(f(x, *parameters), weight, bias)
     return _LinearOf.apply(f, x, weight, bias, *parameters)
 
@@ -85,7 +88,7 @@ def _onednn_is_faster(x: Tensor) -> bool:
 
 def _onednn_computes_low(x: Tensor) -> bool:
     """Return whether oneDNN computes the products of a tensor in the dtype of autocast."""
-    return _onednn_computes(x.new_empty(0, dtype=autocast_dtype(x)))
+    return not gpu_switches.is_gpu(x.device) and _onednn_computes(x.new_empty(0, dtype=autocast_dtype(x)))
 
 
 def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool = False) -> Tensor:

@@ -14,8 +14,8 @@ from drct.archs.kernels import is_kept
 
 def keeps_weights(qkv: Tensor, bias: Tensor) -> bool:
     """Return whether `attend` computes the attention of such queries, keys and values with such a bias (h, N, N)."""
-    wanted = torch.is_grad_enabled() and qkv.requires_grad and qkv.device.type == "cpu"
-    return wanted and is_kept(bias.numel() * qkv.element_size())
+    wanted = torch.is_grad_enabled() and qkv.requires_grad
+    return wanted and is_kept(bias.numel() * qkv.element_size(), qkv.device)
 
 
 def attend(qkv: Tensor, heads: int, bias: Tensor, mask: Tensor | None) -> Tensor:
