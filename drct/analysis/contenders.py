@@ -34,12 +34,19 @@ class Contender:
     checkpoint: bool = False  # recompute activations in the backward pass
     switch: str = ""  # one of `gpu_switches.Switches` that is on
     recorded: bool = False  # replay forward and backward pass of a training step as CUDA graphs
+    batch: int = 1  # images at a time
+    definition: bool = False  # run the network's definition instead of its execution
 
     @property
     def packages(self) -> list[str]:
         """Packages that must be installed, besides those that this project needs."""
         needed = ["spandrel"] * (self.network in networks.PEERS) + [self.runtime] * (self.runtime != "pytorch")
         return needed + ["triton"] * (self.switch in ("triton", "compiled"))
+
+    @property
+    def needs_cpu(self) -> bool:
+        """Return whether it is measured on the CPU only."""
+        return self.runtime != "pytorch" or self.batch > 1
 
     @property
     def needs_gpu(self) -> bool:
@@ -51,6 +58,16 @@ def _in_precisions(key: str, title: str, network: str, *precisions: str, **optio
     """Return a contender in fp32 and in more precisions."""
     more = [Contender(f"{key}-{precision}", title, network, precision, **options) for precision in precisions]
     return [Contender(key, title, network, **options), *more]
+
+
+def _patches(key: str, title: str, **options: Any) -> list[Contender]:
+    """Return training steps of a small network on four and on eight patches, of which a size is that of one."""
+    return [
+        Contender(
+            f"{key}-{batch}", f"{title}, {batch} patches", "DRCT-XS", "bf16", training=True, batch=batch, **options
+        )
+        for batch in (4, 8)
+    ]
 
 
 _CONTENDERS = (
@@ -70,6 +87,8 @@ _CONTENDERS = (
     *_in_precisions("hat-ours-step", "HAT, this project, training step", "HAT", "bf16", training=True),
     *_in_precisions("ours-step-checkpoint", "the same, use_checkpoint", "DRCT", "bf16", training=True, checkpoint=True),
     *_in_precisions("ours-step-graphs", "the same, CUDA graphs", "DRCT", "bf16", training=True, recorded=True),
+    *_patches("xs-step", "DRCT-XS, training step"),
+    *_patches("xs-definition-step", "the same, definition", definition=True),
 )
 CONTENDERS = {contender.key: contender for contender in _CONTENDERS}
 CPU_DEFAULT = (
@@ -86,7 +105,7 @@ def choose_contenders(keys: Iterable[str], device: str) -> tuple[list[Contender]
             notes.append(f"{contender.key} is left out: {', '.join(missing)} is not installed")
         elif device == "cpu" and contender.needs_gpu:
             notes.append(f"{contender.key} is left out: it is measured on a GPU only")
-        elif device == "cuda" and contender.runtime != "pytorch":
+        elif device == "cuda" and contender.needs_cpu:
             notes.append(f"{contender.key} is left out: it is measured on the CPU only")
         else:
             chosen.append(contender)
@@ -110,6 +129,8 @@ def pytorch_runner(contender: Contender, device: str, network: nn.Module | None 
     if network is None:
         network = make_network(contender.network, **network_options(contender)).to(device)
     network.train(contender.training)
+    if contender.definition:
+        network.conv_first.register_forward_hook(lambda *_: None)  # type: ignore[union-attr]
     return _step(contender, device, network) if contender.training else _inference(contender, device, network)
 
 

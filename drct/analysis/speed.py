@@ -54,7 +54,7 @@ def measure_on_request(
         else:
             runner = exported_runner(contender, threads, folder)
         gc.collect()
-        x = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
+        x = torch.rand(contender.batch, 3, *size, generator=torch.Generator().manual_seed(0))
         connection.send("loaded")
         while connection.recv():
             with peak_memory("cpu") as peak:

@@ -61,7 +61,7 @@ def profile_of(contender: Contender, size: tuple[int, int], threads: int) -> str
     """Return a Markdown table of the seconds of one run of a contender on the CPU by kind of operation."""
     torch.set_num_threads(threads)
     runner = pytorch_runner(contender, "cpu")
-    x = torch.rand(1, 3, *size)
+    x = torch.rand(contender.batch, 3, *size)
     runner(x)
     seconds, *_ = profile_run(lambda: runner(x), "cpu")
     total = sum(seconds.values())

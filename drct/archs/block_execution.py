@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from drct.archs import gpu_switches, gpu_windows, progress
+from drct.archs import gpu_switches, gpu_windows, progress, small_attention
 from drct.archs.gpu_windows import Kinds
 from drct.archs.kernels import attention, linear, linear_of
 from drct.archs.prepared_weights import AttentionWeights, Product
@@ -118,8 +118,12 @@ def windows_at_a_time(tokens: int, w: int, batch: int) -> int:
 def attend(attn: Any, norm: nn.Module, x: Tensor, weights: AttentionWeights, mask: Mask) -> Tensor:
     """Attention of normalized windows by a `WindowAttention`: (B, n, N, C) -> (B, n, N, C)."""
     qkv = linear_of_norm(x, norm, weights.qkv)
+    dropout = attn.attn_drop.p if attn.attn_drop.training else 0.0
+    if not isinstance(mask, Kinds) and not dropout and small_attention.keeps_weights(qkv, weights.bias):
+        out = small_attention.attend(qkv, attn.num_heads, weights.bias, mask)
+        return attn.proj_drop(linear(out, *weights.proj))
     q, k, v = rearrange(qkv, "b n t (three h d) -> three (b n) h t d", three=3, h=attn.num_heads)
-    out = attention(q, k, v, weights.bias, mask, attn.attn_drop.p if attn.attn_drop.training else 0.0)
+    out = attention(q, k, v, weights.bias, mask, dropout)
     out = rearrange(out, "(b n) h t d -> b n t (h d)", b=x.shape[0])
     return attn.proj_drop(linear(out, *weights.proj))
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from drct.archs import gpu_graphs, gpu_switches, progress
+from drct.archs import gpu_graphs, gpu_switches, merged_upsampler, progress
 from drct.archs.block_execution import GroupExecution
 from drct.archs.prepared_weights import forget_stale_weights
 from drct.archs.reconstruction import Reconstruction, shallow_features
@@ -119,7 +119,7 @@ def _run_at_once(network: "Frame", x: Tensor) -> Tensor:
     recompute = network.use_checkpoint and torch.is_grad_enabled()
     for group in progress.each(network.layers):
         features = _execution(group).at_once(group, features, recompute)
-    return network.reconstruct(shallow, features) / network.img_range + network.mean
+    return merged_upsampler.reconstruct(network, shallow, features) / network.img_range + network.mean
 
 
 # ----------------------------------------------------------------------------------------------------------- inference

@@ -10,13 +10,27 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from drct.archs import gpu_switches
 from drct.archs.gpu_attention import attention_by_kind
 from drct.archs.gpu_windows import Kinds
+from drct.archs.regions import autocast_dtype
 
 LOGITS_AT_A_TIME = 2**20  # of a head, for them to stay in the cache
+KEPT_BYTES = 2**16  # of a window's: what takes more is recomputed in the backward pass where that is cheap
 LOG2_E = math.log2(math.e)
 LARGE = 2.0**60  # a sum of powers that is neither larger nor smaller than the inverse has all its digits
 HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+def is_kept(bytes_of_window: int, device: torch.device) -> bool:
+    """Return whether training keeps what takes so many bytes for a window, instead of computing it again.
+
+    Never on a GPU, where that has not been measured.
+
+    Small networks gain time, and large ones, which memory holds up, keep little. The rule does not depend on how many
+    windows there are, so that an image has the same gradients in any batch.
+    """
+    return bytes_of_window <= KEPT_BYTES and not gpu_switches.is_gpu(device)
 
 
 def packed(weight: Tensor, rows: int) -> Tensor:
@@ -37,12 +51,12 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool = False) -
     """Compute x W^T + b, and GELU of it if wanted: (..., i), (o, i), (o,) -> (..., o). `weight` may be `packed`."""
     if weight.is_mkldnn:
         return _onednn(x.to(weight.dtype), weight, None if bias is None else bias.to(weight.dtype), gelu)
-    if not _onednn_is_faster(x):
-        y = F.linear(x, weight, bias)
-    elif torch.is_grad_enabled():
-        y = linear_of(_itself, x, weight, bias)
-    else:
+    if torch.is_grad_enabled() and _onednn_computes_low(x):
+        y = _Linear.apply(x, weight, bias)
+    elif _onednn_is_faster(x):
         return _onednn(x, weight, bias, gelu)
+    else:
+        y = F.linear(x, weight, bias)
     return F.gelu(y) if gelu else y
 
 
@@ -50,14 +64,16 @@ def linear_of(f: Callable[..., Tensor], x: Tensor, weight: Tensor, bias: Tensor 
     """Compute `linear(f(x, *parameters), weight, bias)`, keeping x for the backward pass instead of f(x).
 
     For functions that are cheap to compute again. The result has gradients, but no gradients of gradients.
+
+    Args:
+        f: The function.
+        x: Its input, windows (B, n, N, i).
+        weight, bias: Those of the linear layer.
+        parameters: More arguments of the function.
     """
-    if not torch.is_grad_enabled():
+    if not torch.is_grad_enabled() or is_kept(x.shape[-2:].numel() * x.element_size(), x.device):
         return linear(f(x, *parameters), weight, bias)
     return _LinearOf.apply(f, x, weight, bias, *parameters)
-
-
-def _itself(x: Tensor) -> Tensor:
-    return x
 
 
 def _onednn_computes(x: Tensor) -> bool:
@@ -70,9 +86,34 @@ def _onednn_is_faster(x: Tensor) -> bool:
     return _onednn_computes(x) and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
 
 
+def _onednn_computes_low(x: Tensor) -> bool:
+    """Return whether oneDNN computes the products of a tensor in the dtype of autocast."""
+    return not gpu_switches.is_gpu(x.device) and _onednn_computes(x.new_empty(0, dtype=autocast_dtype(x)))
+
+
 def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool = False) -> Tensor:
     after, exactly = ("gelu", "none") if gelu else ("none", "")
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, after, [], exactly)
+
+
+class _Linear(torch.autograd.Function):
+    """`linear` by oneDNN, in the dtype of autocast, from which the backward pass converts nothing again."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        dtype = autocast_dtype(x)
+        low_x, low_weight = x.to(dtype), weight.to(dtype)
+        ctx.save_for_backward(low_x, low_weight)
+        ctx.dtypes = x.dtype, weight.dtype
+        ctx.has_bias = bias is not None
+        return _onednn(low_x, low_weight, None if bias is None else bias.to(dtype))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        wanted = (*ctx.needs_input_grad[:2], ctx.has_bias and ctx.needs_input_grad[2])
+        return _linear_gradients(x, weight, grad, wanted, *ctx.dtypes)
 
 
 class _LinearOf(torch.autograd.Function):
@@ -98,10 +139,10 @@ class _LinearOf(torch.autograd.Function):
             ]
             y = ctx.f(*inputs)
         for_y, for_weight, for_bias = _linear_gradients(
-            y.detach(), weight, grad, (for_f, wanted[1], wanted[2] and ctx.has_bias)
+            y.detach(), weight, grad, (for_f, wanted[1], wanted[2] and ctx.has_bias), y.dtype, weight.dtype
         )
-        if ctx.f is _itself or not for_f:
-            return None, for_y, for_weight, for_bias, *(None for _ in parameters)
+        if not for_f:
+            return None, None, for_weight, for_bias, *(None for _ in parameters)
         needing = [t for t in inputs if t.requires_grad]
         found = iter(torch.autograd.grad(y, needing, for_y))
         for_x, *for_parameters = (next(found) if t.requires_grad else None for t in inputs)
@@ -122,12 +163,12 @@ def _autocast_of(device: str) -> dict[str, Any]:
 
 
 def _linear_gradients(
-    x: Tensor, weight: Tensor, grad: Tensor, wanted: tuple[bool, bool, bool]
+    x: Tensor, weight: Tensor, grad: Tensor, wanted: tuple[bool, bool, bool], of_x: torch.dtype, of_weight: torch.dtype
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Compute the gradients of a linear layer for its input, weight and bias, in the dtypes of these."""
+    """Compute the gradients of a linear layer for its input, weight and bias, in the dtypes `of_x` and `of_weight`."""
     dtype = grad.dtype  # what autocast computed in
     low_x, low_weight = x.to(dtype), weight.to(dtype)
-    if _onednn_computes(grad):
+    if _onednn_computes(grad) and dtype == torch.float32:  # of bfloat16, PyTorch takes oneDNN for plain products too
         # As of a 1x1 convolution of a channels-last image: the way to oneDNN's products for gradients
         image, grad_image = (t.reshape(1, 1, -1, t.shape[-1]).permute(0, 3, 1, 2) for t in (low_x, grad))
         for_x, for_weight, for_bias = torch.ops.aten.convolution_backward(
@@ -142,9 +183,9 @@ def _linear_gradients(
         for_weight = rows.t() @ low_x.flatten(0, -2) if wanted[1] else None
         for_bias = rows.sum(0) if wanted[2] else None
     return (
-        for_x.to(x.dtype) if wanted[0] else None,
-        for_weight.to(weight.dtype) if wanted[1] else None,
-        for_bias.to(weight.dtype) if wanted[2] else None,
+        for_x.to(of_x) if for_x is not None else None,
+        for_weight.to(of_weight) if for_weight is not None else None,
+        for_bias.to(of_weight) if for_bias is not None and wanted[2] else None,
     )
 
 

@@ -81,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
         raise DRCTError(f"--rounds must be above 0, not {args.rounds}")
     on_gpu = args.device == "cuda" or args.in_process
     contenders, notes = choose_contenders(args.contenders or (CONTENDERS if on_gpu else CPU_DEFAULT), args.device)
-    contenders = [c for c in contenders if c.runtime == "pytorch" or not on_gpu]
+    contenders = [c for c in contenders if not (on_gpu and c.needs_cpu)]
     for note in notes:
         print(note, file=sys.stderr)
     if not contenders:
