@@ -329,6 +329,17 @@ def test_warnings_of_networks_of_spandrel_are_not_shown(workplace, monkeypatch, 
     assert not [each for each in recwarn if "will change" in str(each.message)]
 
 
+@pytest.mark.parametrize("format", ["pt2", "onnx"])
+def test_a_network_that_cannot_be_recorded_says_so_in_one_line(workplace, monkeypatch, capsys, format):
+    torch.save(OF_SPANDREL["SwinIR"]().state_dict(), "w.pth")
+    if format == "onnx":
+        monkeypatch.setattr(torch.onnx, "export", lambda *args, **kwargs: {}["of the kind\nthat PyTorch raises"])
+    assert main(["export", "w.pth", "-o", f"w.{format}"]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2 and said[1].startswith("error: w.pth cannot be recorded for images of all sizes by ")
+    assert not Path(f"w.{format}").exists()
+
+
 def test_a_network_of_the_registry_is_also_known_to_spandrel(workplace):
     """Real-ESRGAN's compact networks, as BasicSR trains them."""
     network = SRVGGNetCompact(num_feat=8, num_conv=2, upscale=2).eval()

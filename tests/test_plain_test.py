@@ -189,9 +189,11 @@ def test_a_training_run_needs_its_network(pairs, capsys):
 
 
 def test_mistakes_in_arguments_that_need_pytorch(photos, capsys):
+    Path("net.yml").write_text("network_g: {type: DRCT}\n")
     arguments = ["--weights", SHIPPED, "--data", str(photos)]
     mistakes = {
         "--scale 2": "drct test: scale is 2, but the network of DRCT-XS_SRx4 upscales by 4",
+        "--network net.yml --force_yml network_g:type=DRCT": "--network and network_g both name the network",
         "--device nonsense": "device nonsense is not there",
         "--device xla": "device xla is not there",
         "--lr mine --lr mine": "--lr is given 2 times, --data 1 time:",

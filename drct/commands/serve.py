@@ -4,7 +4,7 @@ from argparse import ArgumentParser
 
 from drct.commands.common import add_device, add_network, add_precision, command_parser
 from drct.errors import DRCTError, one_line_errors
-from drct.runtime.weight_files import check_weights
+from drct.runtime.weight_files import AUTO, check_weights
 
 
 def argument_parser() -> ArgumentParser:
@@ -30,9 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     args = argument_parser().parse_args(argv)
     if not args.max_megapixels > 0:
         raise DRCTError(f"--max-megapixels must be above 0, not {args.max_megapixels:g}")
-    if args.network and not args.weights:
-        raise DRCTError("--network is that of weights: name these by --weights")
-    for name in args.weights:
+    for name in args.weights or [AUTO] * bool(args.network):
         check_weights(name, args.network, may_be_auto=True)
 
     from drct.web.server import serve  # PyTorch takes seconds, --help should not

@@ -5,7 +5,8 @@ import io
 import json
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from inspect import signature
 from pathlib import Path
@@ -111,8 +112,7 @@ def onnx_graph(loaded: LoadedNetwork, fp16: bool, opset: int, check: bool | None
     upscaled_axes = {0: "batch", 2: "upscaled_height", 3: "upscaled_width"}
     # PyTorch's newer way needs another package; before 2.5 there was no choice
     by_tracing: Any = {"dynamo": False} if "dynamo" in signature(torch.onnx.export).parameters else {}
-    print("recording the network ...", file=sys.stderr)
-    with TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
+    with _recording(loaded, "ONNX"), TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
         file = str(Path(folder, "network.onnx"))
         warnings.simplefilter("ignore")  # about what becomes constant, as it should; the results are compared
         torch.onnx.export(
@@ -141,6 +141,19 @@ def onnx_graph(loaded: LoadedNetwork, fp16: bool, opset: int, check: bool | None
     # Less than a window, windows with all neighbours, and two images
     sizes = [(1, w // 2 + 1, w + 1), (1, 3 * w - 1, 2 * w), (2, w, w)]
     return content, f"{notes}, {_compare(run, of_any_size, traits, sizes, fp16, 'ONNX Runtime')}"
+
+
+@contextmanager
+def _recording(loaded: LoadedNetwork, format: str) -> Iterator[None]:
+    """Turn what PyTorch raises while it records a network, which may be anything, into a `DRCTError`."""
+    print("recording the network ...", file=sys.stderr)
+    try:
+        yield
+    except Exception as error:
+        reason = first_line(error).rstrip(".")
+        raise DRCTError(
+            f"{loaded.source} cannot be recorded for images of all sizes by {format}: {reason}; not written"
+        ) from error
 
 
 def _onnxruntime() -> Any:
@@ -184,9 +197,8 @@ def exported_program(loaded: LoadedNetwork, fp16: bool, check: bool | None) -> t
     example = torch.rand(2, traits.channels, *traits.fitting(2 * w, 3 * w), dtype=dtype)
     fewest = max(2, -(-traits.minimum // w))
     sides = {0: Dim("batch"), 2: w * Dim("rows", min=fewest), 3: w * Dim("columns", min=fewest)}
-    print("recording the network ...", file=sys.stderr)
-    with torch.no_grad():
-        recorded = _half(loaded) if fp16 else network
+    recorded = _half(loaded) if fp16 else network
+    with _recording(loaded, "torch.export"), torch.no_grad():
         program = torch.export.export(recorded, (example,), dynamic_shapes=(sides,), strict=False)
     torch.export.save(program, file, extra_files={"drct.json": json.dumps(metadata(loaded, fp16))})
     notes = f"sides that are multiples of {w} from {fewest * w} on"

@@ -26,6 +26,8 @@ def network_of_weights(given: dict[str, Any], file: str, network: str | None = N
     """
     hints = {key: did_you_mean(key, given.keys() - known_keys()) for key in ("network_g", "scale")}
     if given.get("network_g") is not None:
+        if network is not None:
+            raise DRCTError(f"{file}: --network and network_g both name the network: leave out one of them")
         if given.get("scale") is None:
             raise DRCTError(f"{file} has no 'scale'{hints['scale']}")
         return None
