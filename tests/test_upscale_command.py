@@ -81,7 +81,7 @@ def test_one_line_tells_which_weights_were_taken(workplace, capfd):
     lines = capfd.readouterr().out.splitlines()
     assert len(lines) == 2
     assert lines[0].startswith("weights: 2 images by Real-DRCT-XS_SRx4, for compressed photographs (WebP, AVIF, JPEG")
-    assert "; 1 image by DRCT-XS_SRx4, for clean images (lossless, or JPEG of quality 90 or above)." in lines[0]
+    assert "; 1 image by DRCT-XS_SRx4, for clean images (lossless, or JPEG of quality 92 or above)." in lines[0]
     assert drct_main(["upscale", "in", "-o", "one", "--weights", "DRCT-XS_SRx4", "--device", "cpu"]) == 0
     assert "weights" not in capfd.readouterr().out
 

@@ -11,7 +11,7 @@ from drct.files import expanded
 
 DEFAULT_WEIGHTS = "DRCT-XS_SRx4"  # comes with the project, for clean images
 PHOTO_WEIGHTS = "Real-DRCT-XS_SRx4"  # comes with the project, for photographs that were compressed
-CLEAN_QUALITY = 90  # of a JPEG, from which the weights for clean images are the better ones, see docs/real-photos.md
+CLEAN_QUALITY = 92  # of a JPEG, from which the weights for clean images are the better ones, see docs/real-photos.md
 AUTO = "auto"  # in place of a name: chosen by the image
 WEIGHT_SUFFIXES = (".pth", ".safetensors", ".pt", ".onnx")
 _PRETRAINED = Path("experiments", "pretrained_models")
