@@ -15,7 +15,7 @@ from test_report import Page
 
 from drct.commands import test as test_run
 from drct.commands import train as train_run
-from drct.commands.run_arguments import argument_parser
+from drct.commands.run_arguments import options_parser
 from drct.data.prepare import reduce_image
 from drct.evaluation.protocols import Protocol, ProtocolMeter, mean_psnr, protocol_rows, protocol_text, psnr_of_mean
 from drct.images.bgr import read_image, write_png
@@ -147,6 +147,6 @@ def test_training_has_no_protocols(pairs, capfd):
 )
 def test_arguments_that_change_options_add_up(arguments):
     for _ in range(2):
-        changes = argument_parser().parse_args(["-opt", "x.yml", *arguments]).force_yml
+        changes = options_parser().parse_args(["-opt", "x.yml", *arguments]).force_yml
         assert sorted(changes) == ["a=1", "b=2", "val:protocols=true"]
-    assert argument_parser().parse_args(["-opt", "x.yml"]).force_yml == []
+    assert options_parser().parse_args(["-opt", "x.yml"]).force_yml == []

@@ -89,6 +89,8 @@ def test_pictures_are_loaded_when_they_are_looked_at(tmp_path, opened):
     page = opened(write_report(tmp_path, 120, {5, 60, 119}), DESKTOP)
     asked = []
     page.on("request", lambda request: asked.append(request.url.rsplit("/", 1)[1]))
+    page.wait_for_load_state("networkidle")  # thumbnails
+    asked.clear()
     page.click("text=119 <b>")
     loaded = "[...document.querySelectorAll('#viewer img')].every((image) => image.complete && image.naturalWidth)"
     page.wait_for_function(loaded)

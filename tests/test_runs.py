@@ -102,7 +102,7 @@ def test_tiles_are_taken_where_memory_does_not_suffice(weights, pairs, monkeypat
     assert run_test(test_options(weights, name="whole", tile="auto")) == 0
     monkeypatch.setattr(runner, "free_memory", lambda device: 1)
     assert run_test(test_options(weights, name="tiled", tile="auto")) == 0
-    assert re.search(r"pixels need about 0\.\d\d GB, 0\.00 GB are free: tiles of 4 pixels", capfd.readouterr().err)
+    assert re.search(r"pixels need about 0\.\d\d GB, 0\.00 GB are free: tiles of 8 pixels", capfd.readouterr().err)
     for path in Path("results/whole/visualization/set").iterdir():
         tiled = read_image(Path("results/tiled/visualization/set", path.name.replace("_whole", "_tiled")))
         whole = read_image(path)
@@ -335,7 +335,7 @@ def test_training_validates_and_saves(pairs):
         table = json.loads((folder / "metrics" / f"metrics_set_{iteration}.json").read_text())
         assert set(table["images"]) == {"colour", "gray", "odd"}
     content = torch.load(folder / "models" / "net_g_4.pth", weights_only=True)
-    assert set(content) == {"params", "params_ema"}
+    assert set(content) == {"params", "params_ema", "metadata"}
     assert not torch.equal(content["params"]["conv_first.weight"], content["params_ema"]["conv_first.weight"])
     log = next(folder.glob("train_run_*.log")).read_text()
     assert "iter:       4" in log

@@ -785,7 +785,7 @@ def test_every_option_file_trains_validates_saves_and_resumes(workplace, capfd, 
     name = opt["name"]
     first = torch.load(f"experiments/{name}/models/net_g_1.pth", weights_only=True)
     second = torch.load(f"experiments/{name}/models/net_g_2.pth", weights_only=True)
-    assert {"params", "params_ema"} == first.keys()
+    assert {"params", "params_ema", "metadata"} == first.keys()
     assert not torch.equal(first["params"]["conv_first.weight"], second["params"]["conv_first.weight"])
     validated = [dataset["name"] for phase, dataset in opt["datasets"].items() if phase != "train"]
     tags = {row[1] for row in scalars(name)}
@@ -846,7 +846,7 @@ def test_two_processes_measure_what_one_does(images):
     files = sorted(
         path.relative_to("results/one") for path in Path("results/one").rglob("*.*") if path.suffix != ".log"
     )
-    assert len(files) == 6 + 5 + 6 * 6  # images, tables and the like, and six pictures of each image
+    assert len(files) == 6 + 6 + 6 * 6  # images, tables, certificate and the like, and six pictures of each image
     for file in files:
         one, two = (Path("results", name, file).read_bytes() for name in ("one", "two"))
         if file.name == "report.html":

@@ -137,8 +137,9 @@ class RealDRCTGANModel(RealDRCTMSEModel):
             target = self._target(part, "percep_gt_usm")
             losses["l_g_percep"], losses["l_g_style"] = self.cri_perceptual(output, target)
         if self.cri_ldl:
-            with torch.no_grad():
-                average = self._run(self.net_g_ema, part["lq"])
+            # As `net_g` is run: where both are the same, rounding should not decide which is nearer to the truth
+            with torch.enable_grad():
+                average = self._run(self.net_g_ema, part["lq"]).detach()
             artifacts = get_refined_artifact_map(part["gt"], output, average, 7)
             losses["l_g_ldl"] = self.cri_ldl(artifacts * output, artifacts * part["gt"])
         # Without DDP, which waits for gradients of the discriminator

@@ -177,7 +177,12 @@ def silent_fault(ended: Ended, command: str, options: dict[str, Any], original: 
                 "wrong", "not the iterations asked for", f"{wanted} wanted, {trained and trained[1]} trained"
             )
         weights = torch.load(f"experiments/{name}/models/net_g_latest.pth", weights_only=True)
-        if not all(tensor.isfinite().all() for state in weights.values() for tensor in state.values()):
+        if not all(
+            tensor.isfinite().all()
+            for entry, state in weights.items()
+            if entry != "metadata"
+            for tensor in state.values()
+        ):
             return Verdict("wrong", "trained weights are not finite", output[-1500:])
     else:
         pictures = [path for path in Path("results", name).rglob("*.png") if "visualization" in path.parts]
