@@ -3,6 +3,7 @@
 import doctest
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import cv2
@@ -200,6 +201,8 @@ def users_folder(workplace, monkeypatch):
         (weights / name).symlink_to(ROOT / "experiments/pretrained_models" / name)
     (workplace / "card.yml").write_text("licence: CC0\n")
     torch.save({"params_ema": DRCT().state_dict()}, weights / "DRCT_SRx4_ImageNet-pretrain.pth")
+    for name in (f"{which}_seed{number}" for which in ("old", "new") for number in range(3)):
+        shutil.copytree(ROOT / "figures/results/DRCT-XS_SRx4", workplace / "results" / name)
     for name in ("a", "b"):
         (workplace / "experiments" / name).mkdir()
         scalars = "iteration,tag,value\n100,losses/l_pix,0.1\n200,losses/l_pix,0.05\n"

@@ -72,7 +72,7 @@ def _choices(weights: Sequence[str]) -> list[tuple[str, str]]:
     """Return the weights to choose from, each as label and name: those given, the project's, and others found."""
     found = available()
     labels = {
-        AUTO: "automatic: photograph if it was compressed",
+        AUTO: "automatic: by the kind of file",
         PHOTO_WEIGHTS: f"photograph ({PHOTO_WEIGHTS})",
         DEFAULT_WEIGHTS: f"clean image ({DEFAULT_WEIGHTS})",
     }
