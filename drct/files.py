@@ -1,5 +1,6 @@
 """Files and folders: writing them so that they appear whole or not at all, archiving them, paths with ~."""
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -161,6 +162,15 @@ def _is_abandoned(path: Path) -> bool:
         if is_free is not None:
             return is_free and age > 1  # a file is created before it is locked
     return age > ABANDONED
+
+
+def sha256_of_file(path: str | os.PathLike) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal digits. Raises `OSError` if it cannot be read."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while part := file.read(2**20):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def make_folder(path: str | os.PathLike) -> Path:

@@ -8,6 +8,7 @@ from basicsr.metrics.metric_util import to_y_channel
 from PIL import Image, ImageDraw, ImageFont
 
 from drct.evaluation.metric_table import MetricTable
+from drct.evaluation.protocols import psnr_of_error
 from drct.images.bgr import write_png
 from drct.runtime import distributed
 
@@ -105,8 +106,7 @@ def _squared_error(image: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def _psnr(image: np.ndarray, truth: np.ndarray) -> float:
-    error = _squared_error(image, truth).mean()
-    return 10 * np.log10(255**2 / error) if error else np.inf
+    return psnr_of_error(float(_squared_error(image, truth).mean()))
 
 
 def _overview(image: np.ndarray, areas: dict[str, tuple[int, int]], size: int) -> np.ndarray:

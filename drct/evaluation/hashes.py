@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from drct.files import sha256_of_file
+
 # Options that say where things are, not what is computed
 LOCATIONS = frozenset(
     ("pretrain_network_g", "dataroot_gt", "dataroot_lq", "meta_info_file", "meta_info", "io_backend", "num_gpu")
@@ -45,13 +47,7 @@ def _bytes_of(tensor: Tensor) -> memoryview:
 
 def hash_of_file(path: Path) -> str | None:
     """Hash a file; None if there is none."""
-    if not path.is_file():
-        return None
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while part := file.read(1 << 20):
-            digest.update(part)
-    return digest.hexdigest()
+    return sha256_of_file(path) if path.is_file() else None
 
 
 def hashes_of_options(options: Mapping[str, Any]) -> dict[str, str]:

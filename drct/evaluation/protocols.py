@@ -101,18 +101,19 @@ def _squared_errors(image: np.ndarray, truth: np.ndarray, border: int) -> Iterat
         yield channel, border, float(squares[border:-border, border:-border].mean())
 
 
-def _psnr(error: float) -> float:
+def psnr_of_error(error: float) -> float:
+    """Return the PSNR, in dB, of a mean squared error in gray levels of 255."""
     return 10 * math.log10(255**2 / error) if error else math.inf
 
 
 def mean_psnr(errors: Errors, protocol: Protocol) -> float:
     """Return the mean over images of PSNR, as tables publish it."""
-    return sum(_psnr(of_image[protocol]) for of_image in errors.values()) / len(errors)
+    return sum(psnr_of_error(of_image[protocol]) for of_image in errors.values()) / len(errors)
 
 
 def psnr_of_mean(errors: Errors, protocol: Protocol) -> float:
     """Return the PSNR of the mean squared error over images, to which bad images contribute more."""
-    return _psnr(sum(of_image[protocol] for of_image in errors.values()) / len(errors))
+    return psnr_of_error(sum(of_image[protocol] for of_image in errors.values()) / len(errors))
 
 
 def protocol_rows(errors: Errors, scale: int) -> list[ProtocolRow]:

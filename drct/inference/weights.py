@@ -53,8 +53,8 @@ def read_network(
         return _saved_network(file, file.joinpath) if file.is_dir() else onnx_files.read(file)
     options = run_folders.options_of_run(file) if network is None else registry_networks.network_options(network)
     content = checkpoint.load(file)
-    loaded = _network_from(content, file, options)
-    return replace(loaded, name=title, card=card_in(checkpoint.metadata_of(content, file)))
+    metadata = checkpoint.metadata_of(content, file)
+    return replace(_network_from(content, metadata, file, options), name=title, card=card_in(metadata))
 
 
 def needs_no_options(network: object, name: object) -> None:
@@ -69,10 +69,11 @@ def weights_in(content: Any, path: Path) -> tuple[dict[str, Tensor], str]:
     return without_prefix(weights), entry
 
 
-def _network_from(content: Any, path: Path, options: registry_networks.NetworkOptions | None) -> LoadedNetwork:
+def _network_from(
+    content: Any, metadata: Mapping[str, str], path: Path, options: registry_networks.NetworkOptions | None
+) -> LoadedNetwork:
     """Make the network of a weight file, by its options if there are any."""
     weights, entry = weights_in(content, path)
-    metadata = checkpoint.metadata_of(content, path)
     if options is not None:
         return registry_networks.read(options, weights, path, entry)
     try:

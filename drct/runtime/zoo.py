@@ -3,12 +3,12 @@
 To add weights, add a row to `RELEASES`.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from drct.errors import DRCTError
+from drct.files import sha256_of_file
 from drct.runtime.weight_files import WEIGHT_SUFFIXES, folders
 
 BENCHMARKS = ("Set5", "Set14", "BSD100", "Urban100", "Manga109")
@@ -281,11 +281,7 @@ def _found(
 
 
 def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
     try:
-        with open(path, "rb") as file:
-            while part := file.read(2**20):
-                digest.update(part)
+        return sha256_of_file(path)
     except OSError as error:
         raise DRCTError(f"cannot read {path}: {error.strerror or error}") from error
-    return digest.hexdigest()
