@@ -76,9 +76,10 @@ def linear_of(f: Callable[..., Tensor], x: Tensor, weight: Tensor, bias: Tensor 
     return _LinearOf.apply(f, x, weight, bias, *parameters)
 
 
-def _onednn_computes(x: Tensor) -> bool:
+def _onednn_computes(x: Tensor, dtype: torch.dtype | None = None) -> bool:
+    """Return whether oneDNN computes the products of a tensor, in a dtype or in its own."""
     kinds = (torch.float32, torch.bfloat16)
-    return HAS_ONEDNN and x.device.type == "cpu" and x.dtype in kinds and bool(torch.backends.mkldnn.enabled)
+    return HAS_ONEDNN and x.device.type == "cpu" and (dtype or x.dtype) in kinds and bool(torch.backends.mkldnn.enabled)
 
 
 def _onednn_is_faster(x: Tensor) -> bool:
@@ -88,7 +89,7 @@ def _onednn_is_faster(x: Tensor) -> bool:
 
 def _onednn_computes_low(x: Tensor) -> bool:
     """Return whether oneDNN computes the products of a tensor in the dtype of autocast."""
-    return not gpu_switches.is_gpu(x.device) and _onednn_computes(x.new_empty(0, dtype=autocast_dtype(x)))
+    return not gpu_switches.is_gpu(x.device) and _onednn_computes(x, autocast_dtype(x))
 
 
 def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool = False) -> Tensor:
