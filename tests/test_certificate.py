@@ -57,7 +57,7 @@ def test_changes_of_images_weights_and_versions_are_named(certified, weights, ca
         image = cv2.imread(path)
         image[5, 7, 1] ^= value
         cv2.imwrite(path, image)
-    content = torch.load(weights)
+    content = torch.load(weights, weights_only=True)
     content["params_ema"]["layers.1.adjust1.bias"][0] += 1e-3
     torch.save(content, weights)
     edit(lambda content: content["versions"].update(torch="1.0"))
@@ -72,7 +72,8 @@ def test_changes_of_images_weights_and_versions_are_named(certified, weights, ca
 
 
 def test_another_file_with_the_same_weights_and_pixels_elsewhere_is_the_same(certified, weights, capsys):
-    torch.save({"params_ema": torch.load(weights)["params_ema"], "note": torch.zeros(3)}, "other.pth")
+    content = torch.load(weights, weights_only=True)
+    torch.save({"params_ema": content["params_ema"], "note": torch.zeros(3)}, "other.pth")
     weights.unlink()
     shutil.move("gt", "truth")
     for path in Path("truth").iterdir():

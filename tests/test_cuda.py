@@ -3,6 +3,7 @@
 pytest --noconftest -m cuda tests/test_cuda.py
 """
 
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -106,15 +107,22 @@ def of_groups(network: Any, dtype: torch.dtype, size: tuple[int, int]) -> Any:
     return run
 
 
+@contextmanager
+def without_waits():
+    """Within the block, let whatever waits for the GPU raise an error."""
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_no_block_waits_for_the_gpu(name):
     run = of_groups(made(name).cuda(), torch.bfloat16, (64, 96))
     run()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with without_waits():
         run()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_training_does_not_wait_for_the_gpu():
@@ -126,11 +134,8 @@ def test_training_does_not_wait_for_the_gpu():
         loss.backward()
 
     step()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with without_waits():
         step()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_a_block_starts_few_kernels():

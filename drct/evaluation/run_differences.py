@@ -10,7 +10,7 @@ from drct.evaluation.metric_table import decimals, format_number
 from drct.evaluation.significance import FEWEST_IMAGES, Difference, over_images, over_seeds
 
 SEED = re.compile(r"(?P<name>.+)_seed\d+")  # names of runs that differ in nothing but their seed
-MANY = 1_000_000  # images or runs of which no number is told
+MANY = 1_000_000  # images or runs; a larger number is not given
 
 
 @dataclass
