@@ -339,7 +339,7 @@ def test_no_other_file_of_the_machine_is_served_or_upscaled(url, tmp_path):
     with httpx.Client(base_url=f"{url}gradio_api", trust_env=False, timeout=60) as client:
         assert client.get(f"/file={outside}").status_code == 403
         for more in ({}, {"meta": {"_type": "gradio.FileData"}}):
-            call = {"data": [{"path": outside, **more}, "DRCT-XS_SRx4", False, False]}
+            call = {"data": [{"path": outside, **more}, "DRCT-XS_SRx4", False, False, "2 times"]}
             event = client.post("/call/upscale", json=call).json()["event_id"]
             answer = client.get(f"/call/upscale/{event}").text
             assert "event: error" in answer
@@ -364,7 +364,7 @@ def test_users_wait_their_turn_and_no_more_than_a_few(workplace, monkeypatch):
     monkeypatch.setattr(web_page, "QUEUE", 1)
     page = web_page.build_page(Slow(workplace, 1), [("any", "weights")], [])
     Image.new("L", (8, 8)).save("photo.png")
-    call = {"data": [{"path": str(workplace / "photo.png")}, "weights", False, False]}
+    call = {"data": [{"path": str(workplace / "photo.png")}, "weights", False, False, "2 times"]}
     _, url, _ = page.launch(quiet=True, prevent_thread_lock=True, ssr_mode=False)
     try:
         with httpx.Client(base_url=f"{url}gradio_api", trust_env=False, timeout=60) as client:
