@@ -355,8 +355,11 @@ def test_users_wait_their_turn_and_no_more_than_a_few(workplace, monkeypatch):
 
     going_on, entered = threading.Event(), threading.Semaphore(0)
 
+    factors = []
+
     class Slow(Service):
         def upscale(self, path, *more):
+            factors.append(more[-1])
             entered.release()
             assert going_on.wait(60)
             raise DRCTError(f"so much for {path.name}")
@@ -378,6 +381,11 @@ def test_users_wait_their_turn_and_no_more_than_a_few(workplace, monkeypatch):
             for response in (first, second):
                 answer = client.get(f"/call/upscale/{response.json()['event_id']}").text
                 assert "so much for photo.png" in answer
+            assert factors == [2, 2]
+            other = {"data": [*call["data"][:-1], "9 times"]}
+            event = client.post("/call/upscale", json=other).json()["event_id"]
+            assert "event: error" in client.get(f"/call/upscale/{event}").text
+            assert factors == [2, 2]
     finally:
         going_on.set()
         page.close(verbose=False)
