@@ -126,7 +126,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the script. Returns 0, or 2 if nothing could be drawn."""
     args = argument_parser().parse_args(argv)
     plotting.check_png(args.output, "training.png")
-    folders = args.folders or sorted(path for path in WEIGHTS.glob("DRCT-XS_SRx*") if path.is_dir())
+    folders = args.folders or sorted(path for path in WEIGHTS.glob("DRCT-XS_SRx*") if any(path.rglob(FILE_NAME)))
     plotting.save_png(args.output, draw_training({folder.name: read_stages(folder) for folder in folders}))
     print(f"training of {', '.join(folder.name for folder in folders)}: {args.output}")
     return 0
