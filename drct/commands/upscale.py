@@ -33,7 +33,7 @@ EXAMPLES = """examples:
   %(prog)s photo.jpg --weights DRCT_SRx4.pth --precision fp32 --self-ensemble
   %(prog)s photo.jpg --weights experiments/mine   the best or newest weights of a training run
   %(prog)s photo.jpg --weights model.onnx     also SwinIR.pth, RealESRGAN_x4plus.pth, ... with pip install spandrel
-  %(prog)s photo.png --outscale 2             by the weights for this factor; 1.5: then reduced
+  %(prog)s photo.png --outscale 2             twice the size, by the weights for this factor
   torchrun --nproc_per_node=4 -m drct upscale holidays/ -o larger    shared by four processes
 """
 
