@@ -4,6 +4,8 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 root = Path(__file__).parent
+shipped = ("DRCT-XS_SRx2", "DRCT-XS_SRx3", "DRCT-XS_SRx4", "Real-DRCT-XS_SRx4")  # see drct/runtime/weight_files.py
+weights = [f"experiments/pretrained_models/{name}.pth" for name in shipped]
 version = re.search(r'__version__ = "(.+?)"', (root / "drct" / "version.py").read_text(encoding="utf-8"))
 
 setup(
@@ -18,9 +20,7 @@ setup(
     python_requires=">=3.10,<3.13",  # BasicSR does not install on 3.13
     install_requires=(root / "requirements.txt").read_text(encoding="utf-8").split(),
     entry_points={"console_scripts": ["drct=drct.cli:entry_point"]},
-    data_files=[  # see drct/runtime/weight_files.py
-        ("share/drct", [f"experiments/pretrained_models/{name}_SRx4.pth" for name in ("DRCT-XS", "Real-DRCT-XS")])
-    ],
+    data_files=[("share/drct", [path for path in weights if (root / path).is_file()])],
     extras_require={
         "bench": ["matplotlib>=3.7", "onnx>=1.15", "onnxruntime>=1.17", "openvino>=2024.0", "spandrel>=0.4.1"],
         "curves": ["matplotlib>=3.7"],

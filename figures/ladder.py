@@ -13,6 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from measured import read_measured, rounded
+
 from drct.commands import prepare
 from drct.commands import test as test_run
 from drct.errors import DRCTError, one_line_errors
@@ -46,23 +48,16 @@ def measure(name: str, option_file: Path) -> dict[str, dict[str, Means]]:
     rungs = [dataset["name"] for dataset in options["datasets"].values()]  # in the order of the option file
     return {
         rung.removeprefix(f"{name}_"): {
-            "bicubic": _rounded(run.datasets[rung].mean_bicubic()),
-            network: _rounded(run.datasets[rung].mean()),
+            "bicubic": rounded(run.datasets[rung].mean_bicubic()),
+            network: rounded(run.datasets[rung].mean()),
         }
         for rung in rungs
     }
 
 
-def _rounded(means: Means) -> Means:
-    return {metric: round(value, 5) for metric, value in means.items()}
-
-
 def read_ladder(path: Path) -> Ladder:
     """Read what this script has written. Raises `DRCTError` if it cannot be read."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DRCTError(f"cannot read {path}: {error}. python figures/ladder.py makes it") from error
+    return read_measured(path, "ladder.py")
 
 
 def ladder_table(ladder: Ladder, metrics: list[str]) -> str:

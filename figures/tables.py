@@ -13,12 +13,14 @@ A table stands between the lines <!-- table: NAME --> and <!-- end -->; nothing 
   kills          runs that were killed: robustness.json, by make torture
   ladder         gains over bicubic interpolation on degraded images: ladder.json, by figures/ladder.py
   ladder-psnr    the same, PSNR only
+  outscale       weights at factors that are not their own: outscale.json, by figures/outscale.py
   mutants        inputs that were damaged: robustness.json, by make fuzz
   results        means of test runs: results/RUN/metrics_DATASET.json, copied there by --results
   speed          speed.json, by drct bench --json
   speed-gpu      images on a GPU: speed_gpu.json
   steps-gpu      training steps on a GPU: speed_gpu.json
   training-step  training_step.json, by drct bench --json
+  weights        weights in fp32, bf16, with self-ensemble and in tiles: weights.json, by figures/weights_table.py
 
 The figures are read from the folder figures of the working directory.
 """
@@ -34,7 +36,10 @@ from typing import Any
 
 import torch
 from ladder import TITLES, ladder_table, read_ladder
+from measured import read_measured
+from outscale import outscale_table
 from published import DRCT_PAPER, published_as
+from weights_table import weights_table
 
 from drct.analysis.complexity import complexity_table, read_complexity
 from drct.analysis.feature_tables import cell, read_features
@@ -177,14 +182,18 @@ def _gan(figures: Path) -> str:
     return markdown_table(["iterations", *columns, "its accuracy"], rows)
 
 
-def _on_gpu(table: Callable[[SpeedReport], str]) -> Callable[[Path], str]:
-    """Return what makes a table from the benchmark of a GPU, or says that there is none yet."""
+def _if_measured(name: str, table: Callable[[Path], str]) -> Callable[[Path], str]:
+    """Return what makes a table from a file of figures, or says that there is none yet."""
 
     def make(figures: Path) -> str:
-        path = figures / "speed_gpu.json"
-        return table(read_speed(path)) if path.exists() else "Not measured yet.\n"
+        path = figures / name
+        return table(path) if path.exists() else "Not measured yet.\n"
 
     return make
+
+
+def _on_gpu(table: Callable[[SpeedReport], str]) -> Callable[[Path], str]:
+    return _if_measured("speed_gpu.json", lambda path: table(read_speed(path)))
 
 
 TABLES: dict[str, Callable[[Path], str]] = {
@@ -197,6 +206,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "ladder": lambda figures: ladder_table(read_ladder(figures / "ladder.json"), list(TITLES)),
     "ladder-psnr": lambda figures: ladder_table(read_ladder(figures / "ladder.json"), ["psnr"]),
     "mutants": _mutants,
+    "outscale": _if_measured("outscale.json", lambda path: outscale_table(read_measured(path, "outscale.py"))),
     "parameters": _parameters,
     "parity-gpu": _on_gpu(parity_table),
     "published": _published,
@@ -205,6 +215,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "speed-gpu": _on_gpu(partial(gpu_table, training=False)),
     "steps-gpu": _on_gpu(partial(gpu_table, training=True)),
     "training-step": lambda figures: speed_table(read_speed(figures / "training_step.json")),
+    "weights": _if_measured("weights.json", lambda path: weights_table(read_measured(path, "weights_table.py"))),
 }
 
 

@@ -55,6 +55,15 @@ ELSEWHERE = {
     "python figures/ladder.py Set14=datasets/Set14/GTmod12 photographs=~/photographs": (
         "test_ladder.py::test_the_script_measures_networks_on_sets"
     ),
+    "python figures/outscale.py ~/photographs": (
+        "test_weight_figures.py::test_factors_of_the_networks_are_measured_as_by_drct_test"
+    ),
+    "python figures/weights_table.py --data datasets/Set5/GTmod12 datasets/Set14/GTmod12": (
+        "test_weight_figures.py::test_the_modes_of_a_test_stand_beside_each_other"
+    ),
+    "python options/train_in_background.py start options/train/train_DRCT-XS_SRx4.yml": (
+        "test_background.py::test_a_run_is_paused_goes_on_and_is_stopped"
+    ),
     "python figures/architecture.py DRCT -o DRCT.png": (
         "test_figures.py::test_the_script_draws_named_networks_and_weight_files"
     ),

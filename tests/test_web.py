@@ -339,7 +339,7 @@ def test_no_other_file_of_the_machine_is_served_or_upscaled(url, tmp_path):
     with httpx.Client(base_url=f"{url}gradio_api", trust_env=False, timeout=60) as client:
         assert client.get(f"/file={outside}").status_code == 403
         for more in ({}, {"meta": {"_type": "gradio.FileData"}}):
-            call = {"data": [{"path": outside, **more}, "DRCT-XS_SRx4", False, False]}
+            call = {"data": [{"path": outside, **more}, "DRCT-XS_SRx4", False, False, "2 times"]}
             event = client.post("/call/upscale", json=call).json()["event_id"]
             answer = client.get(f"/call/upscale/{event}").text
             assert "event: error" in answer
@@ -355,8 +355,11 @@ def test_users_wait_their_turn_and_no_more_than_a_few(workplace, monkeypatch):
 
     going_on, entered = threading.Event(), threading.Semaphore(0)
 
+    factors = []
+
     class Slow(Service):
         def upscale(self, path, *more):
+            factors.append(more[-1])
             entered.release()
             assert going_on.wait(60)
             raise DRCTError(f"so much for {path.name}")
@@ -364,7 +367,7 @@ def test_users_wait_their_turn_and_no_more_than_a_few(workplace, monkeypatch):
     monkeypatch.setattr(web_page, "QUEUE", 1)
     page = web_page.build_page(Slow(workplace, 1), [("any", "weights")], [])
     Image.new("L", (8, 8)).save("photo.png")
-    call = {"data": [{"path": str(workplace / "photo.png")}, "weights", False, False]}
+    call = {"data": [{"path": str(workplace / "photo.png")}, "weights", False, False, "2 times"]}
     _, url, _ = page.launch(quiet=True, prevent_thread_lock=True, ssr_mode=False)
     try:
         with httpx.Client(base_url=f"{url}gradio_api", trust_env=False, timeout=60) as client:
@@ -378,6 +381,11 @@ def test_users_wait_their_turn_and_no_more_than_a_few(workplace, monkeypatch):
             for response in (first, second):
                 answer = client.get(f"/call/upscale/{response.json()['event_id']}").text
                 assert "so much for photo.png" in answer
+            assert factors == [2, 2]
+            other = {"data": [*call["data"][:-1], "9 times"]}
+            event = client.post("/call/upscale", json=other).json()["event_id"]
+            assert "event: error" in client.get(f"/call/upscale/{event}").text
+            assert factors == [2, 2]
     finally:
         going_on.set()
         page.close(verbose=False)

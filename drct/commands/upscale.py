@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 from drct.commands.common import add_device, add_network, add_precision, add_tile, command_parser, print_failures
 from drct.errors import one_line_errors
 from drct.files import expanded
-from drct.runtime.weight_files import AUTO, CLEAN_QUALITY, DEFAULT_WEIGHTS, PHOTO_WEIGHTS, check_weights
+from drct.runtime.weight_files import (
+    AUTO,
+    CLEAN_QUALITY,
+    CLEAN_WEIGHTS,
+    DEFAULT_WEIGHTS,
+    PHOTO_WEIGHTS,
+    check_weights,
+)
 from drct.text import count
 
 if TYPE_CHECKING:
@@ -26,7 +33,7 @@ EXAMPLES = """examples:
   %(prog)s photo.jpg --weights DRCT_SRx4.pth --precision fp32 --self-ensemble
   %(prog)s photo.jpg --weights experiments/mine   the best or newest weights of a training run
   %(prog)s photo.jpg --weights model.onnx     also SwinIR.pth, RealESRGAN_x4plus.pth, ... with pip install spandrel
-  %(prog)s photo.jpg --outscale 2             four times larger, then reduced to twice the size
+  %(prog)s photo.png --outscale 2             twice the size, by the weights for this factor
   torchrun --nproc_per_node=4 -m drct upscale holidays/ -o larger    shared by four processes
 """
 
@@ -39,12 +46,12 @@ def argument_parser() -> ArgumentParser:
     parser.add_argument("-o", "--output", type=Path, default=Path("upscaled"), help=output)
     weights = (
         "file, name, or folder of a training run; default: auto, which takes "
-        f"{PHOTO_WEIGHTS} for images that were compressed with loss, {DEFAULT_WEIGHTS} for others; "
-        "both come with the project"
+        f"{PHOTO_WEIGHTS} for images that were compressed with loss, and for others {DEFAULT_WEIGHTS}, or those of the "
+        "scale that --outscale needs; all come with the project"
     )
     parser.add_argument("--weights", default=AUTO, help=weights)
     add_network(parser)
-    outscale = "resize results to this factor; default: the network's"
+    outscale = "enlarge by this factor, to which results are resized; default: the network's"
     parser.add_argument("--outscale", type=_factor, metavar="FACTOR", help=outscale)
     parser.add_argument("--suffix", default="", help="add this to the names of results, such as _x4")
     parser.add_argument("--format", choices=RESULT_FORMATS, default="auto", help="default: the input's, or png")
@@ -119,9 +126,9 @@ def _upscale(args: Namespace, results: "ResultOptions") -> int:
 
 def _choice(taken: Counter[str]) -> str:
     """Tell which weights were taken for how many images."""
-    why = {
-        DEFAULT_WEIGHTS: f"for clean images (lossless, or JPEG of quality {CLEAN_QUALITY} or above)",
-        PHOTO_WEIGHTS: f"for compressed photographs (WebP, AVIF, JPEG of quality below {CLEAN_QUALITY})",
-    }
+    clean = f"for clean images (lossless, or JPEG of quality {CLEAN_QUALITY} or above)"
+    why = {name: f"{clean} and factors up to {scale}" for name, scale in CLEAN_WEIGHTS.items()}
+    why[DEFAULT_WEIGHTS] = clean
+    why[PHOTO_WEIGHTS] = f"for compressed photographs (WebP, AVIF, JPEG of quality below {CLEAN_QUALITY})"
     words = [f"{count(number, 'image')} by {name}, {why[name]}" for name, number in taken.most_common()]
     return f"weights: {'; '.join(words)}. --weights NAME takes one for all"

@@ -110,10 +110,10 @@ def _upscale_file(job: Job, upscaler: Upscaler, options: ResultOptions) -> tuple
     if job.target.exists() and not replace:
         raise AlreadyExistsError(f"{job.target} exists")
     picture = read_picture(job.source)
-    upscaler = upscaler.for_picture(picture)
     height, width = picture.pixels.shape[:2]
     check_size(job.target, *upscaler.size(height, width, options.outscale))
     with notes.collected() as found:
+        upscaler = upscaler.for_picture(picture, options.outscale)
         result = upscaler.upscale_picture(picture, options.outscale, options.wrap)
     lost = write_picture(job.target, result, options.quality, replace)
     told = [note for note in (result.note, *found, lost) if note]

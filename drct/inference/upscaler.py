@@ -15,12 +15,21 @@ from torch.nn import functional as F
 from drct.archs import progress
 from drct.errors import DRCTError
 from drct.images.pictures import Picture, from_pil, read_picture, to_pil
+from drct.inference import notes
 from drct.inference.alpha import fill_invisible, settle
 from drct.inference.memory import TILE_PAD
 from drct.inference.runner import NetworkRunner, Tile
 from drct.inference.tiling import continue_periodically, whole_windows
 from drct.inference.weights import read_network
-from drct.runtime.weight_files import AUTO, CLEAN_QUALITY, DEFAULT_WEIGHTS, PHOTO_WEIGHTS
+from drct.runtime.weight_files import (
+    AUTO,
+    CLEAN_QUALITY,
+    CLEAN_WEIGHTS,
+    DEFAULT_WEIGHTS,
+    PHOTO_WEIGHTS,
+    available,
+    clean_weights,
+)
 
 LARGEST_OUTSCALE = 1000  # times the sides of the image
 CONTEXT = 4  # windows of a texture's repetition around it; a change of what lies beyond them is lost in rounding
@@ -41,7 +50,7 @@ def load(
     Args:
         weights: A file, also of another network or an ONNX model, a name such as 'DRCT-XS_SRx4', a folder of a training
             run or of `save_pretrained`, or a model on the Hugging Face Hub: see `drct.inference.weights.read_network`.
-            'auto' takes those that come with the project: `AutomaticUpscaler` chooses by the image.
+            'auto' takes those that come with the project: `AutomaticUpscaler` chooses by image and `outscale`.
         device, precision, tile, self_ensemble: See `drct.inference.runner.NetworkRunner`.
         network: Option file, or mapping of the same content, whose `network_g` is the architecture of the weights,
             where that does not follow from them.
@@ -80,8 +89,8 @@ class Upscaler(NetworkRunner):
 
     name = ""  # of its weights
 
-    def for_picture(self, picture: Picture) -> "Upscaler":
-        """Return the upscaler that a picture gets: this one, unless it is chosen by the picture."""
+    def for_picture(self, picture: Picture, outscale: float | None = None) -> "Upscaler":
+        """Return the upscaler that a picture gets: this one, unless it is chosen by the picture and the factor."""
         return self
 
     def upscale(self, image: ImageT, outscale: float | None = None, wrap: bool = False) -> Any:
@@ -113,16 +122,7 @@ class Upscaler(NetworkRunner):
         (64, 48)
         """
         if isinstance(image, Tensor):
-            c = self.traits.channels
-            fits = image.ndim in (3, 4) and image.shape[-3] == c and image.numel()
-            dense = image.layout is torch.strided and image.device.type != "meta"
-            if not fits or not dense or not image.is_floating_point():
-                found = f"{image.dtype} {tuple(image.shape)}".removeprefix("torch.")
-                raise DRCTError(f"tensors are (B, {c}, H, W) or ({c}, H, W), floats in [0, 1], not {found}")
-            self.size(image.shape[-2], image.shape[-1], outscale)  # refuses what is no factor before computing
-            batch = image[None] if image.ndim == 3 else image
-            result = self._enlarged(self.run, batch.to(self.device, torch.float32), outscale, wrap).clamp_(0, 1)
-            return (result[0] if image.ndim == 3 else result).to(image.device, image.dtype)
+            return self.upscale_tensor(image, outscale, wrap)
         if isinstance(image, np.ndarray):
             pixels = image[..., None] if image.ndim == 2 else image
             array = self.upscale_pixels(pixels, outscale, wrap)
@@ -137,10 +137,15 @@ class Upscaler(NetworkRunner):
 
     def size(self, height: int, width: int, outscale: float | None = None) -> tuple[int, int]:
         """Return the height and width of the result for an image of this size."""
+        factor = self.factor(outscale)
+        return max(1, round(height * factor)), max(1, round(width * factor))
+
+    def factor(self, outscale: float | None = None) -> float:
+        """Return the factor of enlargement, which is the network's scale if None is given."""
         factor = self.scale if outscale is None else outscale
         if not isinstance(factor, Real) or isinstance(factor, bool) or not 0 < factor <= LARGEST_OUTSCALE:
             raise DRCTError(f"outscale must be a number above 0, at most {LARGEST_OUTSCALE}, not {outscale!r}")
-        return max(1, round(height * float(factor))), max(1, round(width * float(factor)))
+        return float(factor)
 
     def check_pictures(self) -> None:
         """Raise `DRCTError` if the network upscales no pictures."""
@@ -148,6 +153,19 @@ class Upscaler(NetworkRunner):
             raise DRCTError("these weights are of a network without a reconstruction head, which upscales nothing")
         if self.traits.channels not in (1, 3):
             raise DRCTError(f"the network takes {self.traits.channels} channels, pictures have 3")
+
+    def upscale_tensor(self, image: Tensor, outscale: float | None = None, wrap: bool = False) -> Tensor:
+        """Upscale images as in `upscale`: (C, H, W) or (B, C, H, W) of floats in [0, 1] with the network's channels."""
+        c = self.traits.channels
+        fits = image.ndim in (3, 4) and image.shape[-3] == c and image.numel()
+        dense = image.layout is torch.strided and image.device.type != "meta"
+        if not fits or not dense or not image.is_floating_point():
+            found = f"{image.dtype} {tuple(image.shape)}".removeprefix("torch.")
+            raise DRCTError(f"tensors are (B, {c}, H, W) or ({c}, H, W), floats in [0, 1], not {found}")
+        self.size(image.shape[-2], image.shape[-1], outscale)  # refuses what is no factor before computing
+        batch = image[None] if image.ndim == 3 else image
+        result = self._enlarged(self.run, batch.to(self.device, torch.float32), outscale, wrap).clamp_(0, 1)
+        return (result[0] if image.ndim == 3 else result).to(image.device, image.dtype)
 
     def upscale_picture(self, picture: Picture, outscale: float | None = None, wrap: bool = False) -> Picture:
         """Upscale a picture, which keeps its depth and metadata, and its printed size. See `upscale`."""
@@ -215,20 +233,30 @@ class Upscaler(NetworkRunner):
         return result if result.shape[-2:] == size else _resized(result, size, wrap)
 
 
-def weights_for(picture: Picture) -> str:
-    """Choose, of the weights that come with the project, those that suit a picture.
+def weights_for(picture: Picture, factor: float) -> str:
+    """Choose, of the weights that come with the project, those that suit a picture and the factor of its enlargement.
 
     Pictures that were compressed with loss get `PHOTO_WEIGHTS`, which do not take the traces of compression for
-    details: JPEG of a quality below `CLEAN_QUALITY`, WebP and AVIF. All others get `DEFAULT_WEIGHTS`.
+    details: JPEG of a quality below `CLEAN_QUALITY`, WebP and AVIF. All others get `clean_weights`.
     """
-    return PHOTO_WEIGHTS if picture.lossy and (picture.quality or 0) < CLEAN_QUALITY else DEFAULT_WEIGHTS
+    lossy = picture.lossy and (picture.quality or 0) < CLEAN_QUALITY
+    return PHOTO_WEIGHTS if lossy else clean_weights(factor)
+
+
+def installed(name: str) -> str:
+    """Return weights chosen by `weights_for`, or `DEFAULT_WEIGHTS` and a note if there is no file for their scale."""
+    if name not in CLEAN_WEIGHTS or name in available():
+        return name
+    notes.note(f"{name} is not installed: {DEFAULT_WEIGHTS} takes its place, whose results are reduced")
+    return DEFAULT_WEIGHTS
 
 
 class AutomaticUpscaler(Upscaler):
-    """Upscales with the weights that come with the project, those that suit the picture better.
+    """Upscales with the weights that come with the project, those that suit the picture and its result better.
 
-    `weights_for` chooses for pictures. Arrays and tensors, which do not tell where they come from, get
-    `DEFAULT_WEIGHTS`. Settings are those of `load`.
+    `weights_for` chooses for pictures. Arrays and tensors, which do not tell where they come from, are taken for clean
+    images. Networks other than that of `DEFAULT_WEIGHTS` are loaded when they are first needed. Settings are those of
+    `load`.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -236,22 +264,41 @@ class AutomaticUpscaler(Upscaler):
         super().__init__(loaded.network, **settings, traits=loaded.traits)
         self.name = loaded.name
         self._settings = settings
-        self._for_photographs: Upscaler | None = None
+        self._others: dict[str, Upscaler | None] = {DEFAULT_WEIGHTS: None}  # by the wanted weights; None: this one
 
-    def for_picture(self, picture: Picture) -> Upscaler:
-        """Return the upscaler with the weights that suit the picture."""
-        if weights_for(picture) == self.name:
-            return self
-        if self._for_photographs is None:
-            self._for_photographs = _load(PHOTO_WEIGHTS, **self._settings)
-        return self._for_photographs
+    def for_picture(self, picture: Picture, outscale: float | None = None) -> Upscaler:
+        """Return the upscaler with the weights that suit the picture and the factor."""
+        return self._with(weights_for(picture, self.factor(outscale)))
+
+    def _for_clean(self, outscale: float | None) -> Upscaler:
+        return self._with(clean_weights(self.factor(outscale)))
+
+    def _with(self, wanted: str) -> Upscaler:
+        if wanted not in self._others:
+            name = installed(wanted)
+            self._others[wanted] = None if name == DEFAULT_WEIGHTS else _load(name, **self._settings)
+        return self._others[wanted] or self
 
     def upscale_picture(self, picture: Picture, outscale: float | None = None, wrap: bool = False) -> Picture:
         """Upscale a picture as `Upscaler.upscale_picture` does, with the weights that suit it."""
-        chosen = self.for_picture(picture)
+        chosen = self.for_picture(picture, outscale)
         if chosen is not self:
             return chosen.upscale_picture(picture, outscale, wrap)
         return super().upscale_picture(picture, outscale, wrap)
+
+    def upscale_pixels(self, pixels: np.ndarray, outscale: float | None = None, wrap: bool = False) -> np.ndarray:
+        """Upscale an array as `Upscaler.upscale_pixels` does, with the weights that suit the factor."""
+        chosen = self._for_clean(outscale)
+        if chosen is not self:
+            return chosen.upscale_pixels(pixels, outscale, wrap)
+        return super().upscale_pixels(pixels, outscale, wrap)
+
+    def upscale_tensor(self, image: Tensor, outscale: float | None = None, wrap: bool = False) -> Tensor:
+        """Upscale images as `Upscaler.upscale_tensor` does, with the weights that suit the factor."""
+        chosen = self._for_clean(outscale)
+        if chosen is not self:
+            return chosen.upscale_tensor(image, outscale, wrap)
+        return super().upscale_tensor(image, outscale, wrap)
 
 
 def _resized(x: Tensor, size: tuple[int, int], wrap: bool) -> Tensor:

@@ -10,9 +10,10 @@ from drct.errors import DRCTError, did_you_mean
 from drct.files import expanded
 
 DEFAULT_WEIGHTS = "DRCT-XS_SRx4"  # comes with the project, for clean images
+CLEAN_WEIGHTS = {"DRCT-XS_SRx2": 2, "DRCT-XS_SRx3": 3, DEFAULT_WEIGHTS: 4}  # for clean images, with their scale
 PHOTO_WEIGHTS = "Real-DRCT-XS_SRx4"  # comes with the project, for photographs that were compressed
 CLEAN_QUALITY = 92  # of a JPEG, from which the weights for clean images are the better ones, see docs/real-photos.md
-AUTO = "auto"  # in place of a name: chosen by the image
+AUTO = "auto"  # in place of a name: chosen by the image and the size of its result
 WEIGHT_SUFFIXES = (".pth", ".safetensors", ".pt", ".onnx")
 _PRETRAINED = Path("experiments", "pretrained_models")
 
@@ -53,10 +54,15 @@ def find_weights(name: str | os.PathLike) -> Path:
     )
 
 
+def clean_weights(factor: float) -> str:
+    """Name the weights for clean images that are enlarged by a factor: those of the smallest scale that reaches it."""
+    return next((name for name, scale in CLEAN_WEIGHTS.items() if factor <= scale), DEFAULT_WEIGHTS)
+
+
 def check_weights(name: str | os.PathLike, network: str | os.PathLike | None = None, may_be_auto: bool = False) -> None:
     """Raise `DRCTError` if there are no weights of this name, here or on the Hugging Face Hub, or no option file.
 
-    The name `AUTO` stands for the weights that it chooses from if `may_be_auto`; otherwise, there are none of it.
+    The name `AUTO` stands for the weights that it needs if `may_be_auto`; otherwise, there are none of it.
     """
     automatic = may_be_auto and name == AUTO
     if automatic and network is not None:

@@ -84,9 +84,13 @@ def _psnr(*values: float) -> dict[str, float]:
 
 
 _DF2K, _IMAGENET = "DF2K", "ImageNet, DF2K"
-# PSNR: README of the DRCT project and arXiv:2404.00722, README of the HAT project. SHA-256 of others' files: those on
-# which at least two independent sources agree, such as OpenModelDB and copies on the Hugging Face Hub.
+# Of this project's own files, SHA-256 and PSNR are those of the file in experiments/pretrained_models and of its test
+# run in figures/results, which the tests compare. Of others' files: PSNR from the README of the DRCT project and
+# arXiv:2404.00722, and from the README of the HAT project; those SHA-256 on which at least two independent sources
+# agree, such as OpenModelDB and copies on the Hugging Face Hub.
 RELEASES = (
+    Release("DRCT-XS_SRx2.pth", "DRCT-XS", 2, 1_206_467, HERE, "BSDS500, photographs", "", _psnr(), measured=True),
+    Release("DRCT-XS_SRx3.pth", "DRCT-XS", 3, 1_391_107, HERE, "BSDS500, photographs", "", _psnr(), measured=True),
     Release(
         "DRCT-XS_SRx4.pth",
         "DRCT-XS",

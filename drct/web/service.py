@@ -15,9 +15,9 @@ from drct.archs import progress as progress_of
 from drct.errors import DRCTError
 from drct.images.pictures import READABLE, Picture, read_picture, to_pil, write_picture
 from drct.inference import notes
-from drct.inference.upscaler import Upscaler, weights_for
+from drct.inference.upscaler import Upscaler, installed, weights_for
 from drct.inference.weights import read_network
-from drct.runtime.weight_files import AUTO
+from drct.runtime.weight_files import AUTO, CLEAN_WEIGHTS, DEFAULT_WEIGHTS
 
 PREVIEW_SIDE = 2048  # pixels; larger results are reduced to be shown, not in the file to download
 
@@ -67,8 +67,9 @@ class Service:
         self_ensemble: bool = False,
         wrap: bool = False,
         progress: Callable[[float], object] = lambda _: None,
+        outscale: float | None = None,
     ) -> UpscaledFile:
-        """Upscale a picture file, with weights and self-ensemble as in `drct.load`, and wrap as in `Upscaler.upscale`.
+        """Upscale a picture file, as `drct.load` and `Upscaler.upscale` do with arguments of the same names.
 
         The summary names the weights that 'auto' takes. `progress` is called with the share of the work that is done,
         from 0 to 1. Error messages contain the file's name without its folder.
@@ -88,14 +89,19 @@ class Service:
 
         with self._computing:
             report(0)
-            chosen = weights_for(picture) if weights == AUTO else weights
-            upscaler, kind = self.upscaler(chosen, self_ensemble), self._network(chosen).kind
-            start = time.perf_counter()
             with progress_of.watched(report), notes.collected() as found:
-                result = upscaler.upscale_picture(picture, wrap=wrap)
+                chosen = self._chosen(picture, outscale) if weights == AUTO else weights
+                upscaler, kind = self.upscaler(chosen, self_ensemble), self._network(chosen).kind
+                start = time.perf_counter()
+                result = upscaler.upscale_picture(picture, outscale, wrap)
             seconds = time.perf_counter() - start
         found = [*[f"automatic choice: {chosen}"] * (weights == AUTO), *[f"by {kind}"] * bool(kind), *found]
-        return self._write(f"{path.stem}_x{upscaler.scale}", picture, result, seconds, found)
+        return self._write(f"{path.stem}_x{upscaler.factor(outscale):g}", picture, result, seconds, found)
+
+    def _chosen(self, picture: Picture, outscale: float | None) -> str:
+        """Name the weights that suit a picture, as `AutomaticUpscaler` takes them."""
+        factor = CLEAN_WEIGHTS[DEFAULT_WEIGHTS] if outscale is None else outscale
+        return installed(weights_for(picture, factor))
 
     def stop(self) -> None:
         """Abort the computation in progress: Python crashes if a thread computes while it exits."""
