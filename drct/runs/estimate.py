@@ -287,10 +287,9 @@ def _validation_time(model: DRCTModel, dataset: Any) -> float:
             item = default_collate([read_item(dataset, index)])
             image = tensor2img(model.upscale(item["lq"]))
             model.validator.metrics.measure(image, tensor2img(item["gt"]) if "gt" in item else None)
-        except torch.cuda.OutOfMemoryError:
-            raise
-        except Exception:  # training reports the image, whatever is wrong with it, and leaves it out
-            continue
+        except Exception as error:  # training reports the image, whatever is wrong with it, and leaves it out
+            if isinstance(error, torch.cuda.OutOfMemoryError):
+                raise
     return (time.perf_counter() - start) / len(shown) * count
 
 
