@@ -197,6 +197,15 @@ def test_a_folder_of_results_is_taken_and_one_difference_is_one(certified, capsy
     assert f"cannot read certificate {Path('gt/certificate.json')}: No such file" in capsys.readouterr().err
 
 
+def test_another_number_of_threads_is_noted_where_figures_differ(certified, capsys):
+    """They may add up numbers in another order."""
+    edit(lambda content: content.update(threads=1000))
+    assert said(capsys) == (0, ["the same to the digit: 3 images, weights and options"])
+    edit(lambda content: content["datasets"]["set"]["images"]["odd"]["metrics"].update(psnr=20.0))
+    status, lines = said(capsys)
+    assert (status, lines[-2]) == (1, f"note: threads: {torch.get_num_threads()}, was 1000")
+
+
 def test_options_of_any_kind_of_yaml_are_certified(weights, pairs, capsys):
     """Dates are not what JSON holds, nor are sections in lists with numbers as keys beside names."""
     remarks = [{1: "one", "two": 2}, datetime(2026, 1, 2, 3, 4, 5)]

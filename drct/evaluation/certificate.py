@@ -136,6 +136,8 @@ def compare_certificates(
             _compare_datasets(name, old.datasets[name], new.datasets[name], tolerance, found)
         else:
             found.differences.append(f"dataset {name}: {_missing(name in old.datasets)}")
+    if any(found.largest.values()) and new.threads != old.threads:  # which may be why
+        found.notes.append(f"threads: {new.threads}, was {old.threads}")
     return found
 
 
