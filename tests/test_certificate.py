@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import cv2
@@ -176,6 +177,41 @@ def test_what_cannot_be_repeated_ends_with_2(certified, capsys):
     edit(lambda content: content.update(certificate=1, threads="many"))
     assert verify([str(CERTIFICATE)]) == 2
     assert "certificate.json is damaged: threads: " in capsys.readouterr().err
+
+
+def test_wrong_arguments_and_sections_are_one_line(certified, capsys):
+    assert verify([str(CERTIFICATE), "--tolerance", "psn=0.1"]) == 2
+    assert "--tolerance psn: the certificate has no such metric (did you mean 'psnr'?)" in capsys.readouterr().err
+    edit(lambda content: content["options"].update(val="psnr"))
+    assert verify([str(CERTIFICATE)]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: the run cannot be repeated: ") and message.count("\n") == 1
+    assert "val" in message
+
+
+def test_a_folder_of_results_is_taken_and_one_difference_is_one(certified, capsys):
+    edit(lambda content: content["versions"].update(torch="1.0"))
+    assert verify([str(CERTIFICATE.parent)]) == 1
+    assert capsys.readouterr().out.splitlines()[-1] == "not the same: 1 difference"
+    assert verify(["gt"]) == 2
+    assert f"cannot read certificate {Path('gt/certificate.json')}: No such file" in capsys.readouterr().err
+
+
+def test_another_number_of_threads_is_noted_where_figures_differ(certified, capsys):
+    """They may add up numbers in another order."""
+    edit(lambda content: content.update(threads=1000))
+    assert said(capsys) == (0, ["the same to the digit: 3 images, weights and options"])
+    edit(lambda content: content["datasets"]["set"]["images"]["odd"]["metrics"].update(psnr=20.0))
+    status, lines = said(capsys)
+    assert (status, lines[-2]) == (1, f"note: threads: {torch.get_num_threads()}, was 1000")
+
+
+def test_options_of_any_kind_of_yaml_are_certified(weights, pairs, capsys):
+    """Dates are not what JSON holds, nor are sections in lists with numbers as keys beside names."""
+    remarks = [{1: "one", "two": 2}, datetime(2026, 1, 2, 3, 4, 5)]
+    options = test_options(weights, remarks=remarks)
+    assert test_run.main(["-opt", write_options(Path("test.yml"), options)]) == 0
+    assert said(capsys)[0] == 0
 
 
 def test_a_run_whose_certificate_cannot_be_written_keeps_its_results(weights, pairs, monkeypatch, capfd):

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from drct.inference.waiting import duration
 from drct.models import training_memory
 from drct.models.training_memory import StepMemory, optimizer_bytes, step_memory
 from drct.runs import estimate as estimates
-from drct.runs.build import make_model
+from drct.runs.build import evaluation_loaders, make_model
 from drct.runs.estimate import Cost, Estimate, _times, _variants, estimate
 from drct.runs.estimate_text import estimate_text, size_text
 from drct.runs.options import read_options
@@ -139,6 +140,19 @@ def test_an_estimate_says_all_and_writes_nothing(pairs, quick, capsys):
         "network_g.use_checkpoint: true",
     ]
     assert "to the end" in lines[4] and lines[-1].endswith("docs/train.md#cost-before-the-start")
+
+
+def test_validation_images_that_training_would_leave_out_do_not_end_the_estimate(pairs):
+    """One that is not an image, and one whose ground truth has another size."""
+    shutil.copytree("gt", "gt_val")
+    shutil.copytree("lr", "lr_val")
+    shutil.copy("gt/colour.png", "gt_val/odd.png")
+    Path("lr_val/gray.png").write_bytes(b"broken")
+    options = train_options()
+    options["datasets"]["val"] |= {"dataroot_gt": "gt_val", "dataroot_lq": "lr_val"}
+    opt, _ = read_options(Path.cwd(), True, write_options(Path("train.yml"), options))
+    (loader,) = evaluation_loaders(opt, "val")
+    assert estimates._validation_time(make_model(opt), loader.dataset) > 0
 
 
 def test_missing_images_and_weights_have_stand_ins_that_are_told(workplace, quick, capsys):

@@ -21,6 +21,7 @@ from drct.analysis.speed_report import AttentionTime, Parity, SpeedReport, read_
 from drct.archs import gpu_switches
 from drct.archs.drct_arch import DRCT
 from drct.archs.hat_arch import HAT
+from drct.commands import bench
 from drct.commands.bench import main
 
 SOME = ("ours", "ours-bf16", "original-bf16", "hat-ours-bf16", "ours-step-bf16")
@@ -118,6 +119,13 @@ def test_a_difference_beyond_its_bound_is_a_failure(workplace, tiny, monkeypatch
     monkeypatch.setattr(gpu_speed, "FP32_BOUND", -1.0)
     assert main(["--in-process", "--sizes", "16x16", "--rounds", "1", "--contenders", "ours"]) == 1
     assert not Parity("DRCT", "fp32", "16x16", math.nan, 1e-4).holds
+
+
+@pytest.mark.parametrize(("option", "value"), [("minutes", "nan"), ("minutes", "0"), ("rounds", "0"), ("threads", "0")])
+def test_amounts_that_are_not_above_0_are_refused(option, value, tiny, monkeypatch, capsys):
+    monkeypatch.setattr(bench, "_of_gpu", None)
+    assert main(["--in-process", "--sizes", "16x16", "--contenders", "ours", f"--{option}", value]) == 2
+    assert capsys.readouterr().err.startswith(f"error: --{option} must be above 0, not {value}")
 
 
 def test_contenders_of_a_gpu_are_left_out_of_the_cpu_by_name(monkeypatch):

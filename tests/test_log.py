@@ -19,6 +19,14 @@ def test_the_log_file_has_what_was_said_before_it_was_there(tmp_path):
     assert [line.split(": ", 1)[1] for line in lines] == ["before", "after"]
 
 
+def test_names_of_files_that_are_no_text_are_logged(tmp_path, capsys):
+    with RunLog() as log:
+        log.write_to(tmp_path / "run.log")
+        logging.getLogger("basicsr").debug("caf\udce9.png was left out")
+    assert (tmp_path / "run.log").read_text(encoding="utf-8").endswith(": caf\\udce9.png was left out\n")
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a file that is always full")
 def test_a_log_on_a_full_disk_is_told_in_one_line(capsys):
     with RunLog() as log:

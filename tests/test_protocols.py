@@ -11,7 +11,7 @@ import pytest
 import torch
 from basicsr.metrics import calculate_psnr
 from conftest import photo, test_options, train_options, write_options
-from test_report import Page
+from test_report import Page, without_truth
 
 from drct.commands import test as test_run
 from drct.commands import train as train_run
@@ -130,6 +130,13 @@ def test_images_too_small_for_protocols_are_left_out_and_told(weights, pairs, ca
     log = capfd.readouterr().err
     assert "lr/tiny.png is left out of the protocols: the protocols need a colour image" in " ".join(log.split())
     assert "PSNR of 3 images by other protocols" in log
+
+
+def test_protocols_without_ground_truth_are_not_dropped_in_silence(weights, pairs, capfd):
+    options = without_truth(test_options(weights), "lr") | {"val": {"protocols": True}}
+    assert test_run.main(["-opt", write_options(Path("test.yml"), options)]) == 0
+    told = "photos: no image has a ground truth that other protocols can measure it by"
+    assert told in " ".join(capfd.readouterr().err.split())
 
 
 def test_training_has_no_protocols(pairs, capfd):

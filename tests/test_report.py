@@ -570,8 +570,6 @@ def test_runs_are_compared_in_one_page_and_one_markdown_table(workplace, capsys)
         "| --- | --- | --- | ---: | ---: | ---: | ---: |",
         "| Set5 | psnr | two − one, 2 images | +0.750 | – | – | too few images to tell: at least 6 are needed |",
         "| Set5 | lpips | two − one, 2 images | −0.10000 | – | – | too few images to tell: at least 6 are needed |",
-        "",
-        "Of 2 comparisons between equally good runs, hardly any would seem more than chance.",
     ]
     assert Path("table.md").read_text(encoding="utf-8") == table
     page = Page("all.html")

@@ -85,6 +85,16 @@ def test_images_are_sorted_searched_and_shown_page_by_page(tmp_path, opened):
     assert names_shown(page) == []
 
 
+def test_accents_are_found_however_they_are_written(workplace, opened):
+    """A file system may keep an accent as a character of its own, which nobody types."""
+    images = {name: {"psnr": 30.0} for name in ("cafe\u0301", "caf\u00e9 2", "cafe 3")}
+    assert report_command.main([write_results("one", images)]) == 0
+    page = opened("comparison.html", DESKTOP)
+    for typed in ("caf\u00e9", "CAFE\u0301"):
+        page.fill("[type=search]", typed)
+        assert page.inner_text(".found") == "2 of 3 images"
+
+
 def test_pictures_are_loaded_when_they_are_looked_at(tmp_path, opened):
     page = opened(write_report(tmp_path, 120, {5, 60, 119}), DESKTOP)
     asked = []

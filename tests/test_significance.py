@@ -1,6 +1,9 @@
 """Which differences between runs are more than chance: checked by simulation, and in the words of the report."""
 
+import math
 import re
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +12,8 @@ from test_report import write_results
 
 from drct.commands import report as report_command
 from drct.evaluation import significance
-from drct.evaluation.run_differences import by_chance, differences
-from drct.evaluation.significance import interval, over_images, over_seeds, p_value
+from drct.evaluation.run_differences import RunDifference, by_chance, differences, spread_of_seeds
+from drct.evaluation.significance import Difference, interval, over_images, over_seeds, p_value
 
 DRAWS = {  # of a distribution whose mean is 0
     "normal": lambda rng, shape: rng.normal(0, 1, shape),
@@ -45,13 +48,28 @@ def test_plain_percentiles_would_cover_too_little():
     assert np.all(high - low > plain_high - plain_low)
 
 
-@pytest.mark.parametrize("images", [8, 14, 50])
-def test_where_there_is_no_difference_one_is_found_in_five_percent_of_cases(images):
-    draws = DRAWS["with outliers"](np.random.default_rng(3), (1500, images))
+@pytest.mark.parametrize(
+    ("kind", "images", "most"),
+    [
+        *(("with outliers", images, 0.06) for images in (8, 14, 50)),
+        ("skewed", 8, 0.11),  # docs/evaluate.md says so
+        ("skewed", 14, 0.095),
+        ("skewed", 100, 0.065),
+    ],
+)
+def test_where_there_is_no_difference_one_is_found_in_five_percent_of_cases(kind, images, most):
+    draws = DRAWS[kind](np.random.default_rng(3), (1500, images))
     low, high = interval(draws, resamples=499)
     p = p_value(draws, resamples=499)
-    assert 0.03 <= np.mean(p < 0.05) <= 0.07
-    assert 0.03 <= np.mean((p < 0.05) & ((low > 0) | (high < 0))) <= 0.06
+    assert 0.03 <= np.mean(p < 0.05) <= most + 0.01
+    assert 0.03 <= np.mean((p < 0.05) & ((low > 0) | (high < 0))) <= most
+
+
+def test_for_few_images_p_is_the_share_of_all_exchanges():
+    differences = np.random.default_rng(8).normal(0.4, 1, 10).round(1)  # some are equal
+    means = np.array(list(product((-1, 1), repeat=10))) @ differences / 10
+    share = np.mean(np.abs(means) >= np.abs(differences.mean()) - 1e-12)
+    assert p_value(differences) == pytest.approx(share, abs=1e-12)
 
 
 def test_the_number_of_images_that_would_be_needed_suffices_in_four_of_five_cases():
@@ -100,10 +118,13 @@ def test_verdicts():
     noise -= noise.mean()
     (unclear,) = verdict({"a": truth}, {"b": truth + 0.005 + noise})
     assert unclear[3] == "+0.005"
-    assert unclear[-1].startswith("cannot be told from chance; about 2,")
-    assert unclear[-1].endswith(" images would be needed")
+    assert re.fullmatch("cannot be told from chance; about [23],[0-9]00 images would be needed", unclear[-1])
     (equal,) = verdict({"a": truth}, {"b": truth})
     assert equal[3:] == ("+0.000", "+0.000 to +0.000", "1.000", "equal on average")
+    (tiny,) = verdict({"a": truth}, {"b": truth + 1e-7})
+    assert (tiny[3], tiny[-1]) == ("+0.000", "b is better, but by less than 0.001")
+    assert verdict({"a": truth}, {"b": truth + 0.0006})[0][3:5] == ("+0.001", "+0.001 to +0.001")
+    assert verdict({"a": truth}, {"b": truth + 0.0006})[0][-1] == "b is better"
     few = verdict({"a": truth[:5]}, {"b": truth[:5] + 1})
     assert few[0][2:] == ("b − a, 5 images", "+1.000", "–", "–", "too few images to tell: at least 6 are needed")
 
@@ -116,6 +137,16 @@ def test_infinite_values_are_judged_where_both_runs_have_them():
     assert verdict({"a": one}, {"b": two})[0][3:] == ("+∞", "–", "–", "cannot be judged: some values are not finite")
     two[4] = -np.inf
     assert verdict({"a": one}, {"b": two})[0][3:] == ("–", "–", "–", "cannot be judged: some values are not finite")
+
+
+@pytest.mark.filterwarnings("error")
+def test_infinite_means_over_seeds_are_not_judged_and_nothing_is_warned():
+    one = {f"a_seed{i}": np.full(8, np.inf) for i in range(2)}
+    two = {f"b_seed{i}": np.arange(8.0) + i for i in range(2)}
+    for runs in ((one, two), (two, one), (one, {f"c{name[1:]}": values for name, values in one.items()})):
+        assert verdict(*runs)[1][4:] == ("–", "–", "cannot be judged: some values are not finite")
+    means = {"a_seed0": math.inf, "a_seed1": math.inf, "b_seed0": 30.0, "b_seed1": 30.006, "c_seed0": None}
+    assert spread_of_seeds("psnr", means) == "b 30.00 ± 0.004 (2)"
 
 
 def test_runs_that_differ_in_their_seed_are_one_method():
@@ -136,10 +167,13 @@ def test_runs_that_differ_in_their_seed_are_one_method():
 
 
 def test_chance_over_several_comparisons_is_told():
-    assert by_chance(1) == ""
-    assert by_chance(2).endswith("hardly any would seem more than chance.")
-    assert by_chance(20) == "Of 20 comparisons between equally good runs, one would seem more than chance."
-    assert by_chance(100) == "Of 100 comparisons between equally good runs, about 5 would seem more than chance."
+    judged = RunDifference("set", "psnr", "a", "b", "images", False, Difference(0.1, 9, -0.1, 0.3, 0.4, 80))
+    unjudged = replace(judged, measured=Difference(0.1, 5))
+    words = "Even if all runs were equally good, one comparison in 20 would look like a real difference"
+    assert by_chance([judged, *[unjudged] * 9]) == ""
+    assert by_chance([judged] * 2) == f"{words}."
+    assert by_chance([judged] * 10 + [unjudged]) == f"{words}: about 1 of these 10."
+    assert by_chance([judged] * 100) == f"{words}: about 5 of these 100."
 
 
 def test_the_command_and_the_page_say_which_differences_are_chance(workplace, capsys):
@@ -157,6 +191,6 @@ def test_the_command_and_the_page_say_which_differences_are_chance(workplace, ca
     for words in ("new − old, 60 images", "new − old, 3 seeds", "new is better", "cannot be told from chance; about"):
         assert words in out
         assert words in page
-    assert re.search(r"\* Urban\\<100\\>: psnr, mean and .* over seeds: old 3\d\.\d\d ± 0\.0\d \(3\), new ", out)
-    assert "Of 4 comparisons between equally good runs, hardly any would seem more than chance." in out
+    assert re.search(r"\* Urban\\<100\\>: psnr, mean and .* over seeds: old 3\d\.\d\d ± 0\.0\d\d \(3\), new ", out)
+    assert "one comparison in 20 would look like a real difference." in out
     assert "docs/evaluate.md" in page

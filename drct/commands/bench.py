@@ -75,10 +75,10 @@ def main(argv: list[str] | None = None) -> int:
             raise DRCTError(f"there is no contender {key!r}{did_you_mean(key, CONTENDERS)}")
     if args.device == "cuda" and not torch.cuda.is_available():
         raise DRCTError("--device cuda: PyTorch finds no GPU")
-    if args.minutes <= 0:
-        raise DRCTError(f"--minutes must be above 0, not {args.minutes}")
-    if args.rounds is not None and args.rounds < 1:
-        raise DRCTError(f"--rounds must be above 0, not {args.rounds}")
+    for name in ("minutes", "rounds", "threads"):
+        value = getattr(args, name)
+        if value is not None and not value > 0:  # as NaN is not
+            raise DRCTError(f"--{name} must be above 0, not {value}")
     on_gpu = args.device == "cuda" or args.in_process
     contenders, notes = choose_contenders(args.contenders or (CONTENDERS if on_gpu else CPU_DEFAULT), args.device)
     contenders = [c for c in contenders if not (on_gpu and c.needs_cpu)]

@@ -9,11 +9,11 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 
 from drct.commands.common import command_parser
-from drct.errors import one_line_errors
+from drct.errors import DRCTError, did_you_mean, one_line_errors
 from drct.schema.certificate import Certificate, read_certificate
 
 EXAMPLES = """examples:
-  %(prog)s results/DRCT-XS_SRx4/certificate.json
+  %(prog)s results/DRCT-XS_SRx4
   %(prog)s certificate.json --tolerance 0.01 ssim=0.0001
   %(prog)s certificate.json --force_yml path:pretrain_network_g=here.pth datasets:test_1:dataroot_gt=Set5/GT
 """
@@ -22,7 +22,8 @@ EXAMPLES = """examples:
 def argument_parser() -> ArgumentParser:
     """Return the parser of `drct verify`."""
     parser = command_parser(__doc__, EXAMPLES)
-    parser.add_argument("certificate", type=Path, metavar="FILE", help="certificate.json of a test run's results")
+    file = "certificate.json of a test run's results, or the folder that it is in"
+    parser.add_argument("certificate", type=Path, metavar="FILE", help=file)
     tolerance = "largest difference of a metric that counts as none, for all metrics or those that are named"
     parser.add_argument("--tolerance", nargs="+", type=_tolerance, metavar="[METRIC=]VALUE", help=tolerance)
     changes = "replace options: where images and weights are now; any other change counts as a difference"
@@ -36,10 +37,19 @@ def main(argv: list[str] | None = None) -> int:
     """Entry point of `drct verify`. Returns 0 if all is the same, 1 if something differs, 2 without a repetition."""
     args = argument_parser().parse_args(argv)
     certificate = read_certificate(args.certificate)
+    _check(args.tolerance or [], certificate)
 
     from drct.runtime.distributed import reported_once  # PyTorch takes seconds, mistakes should not
 
     return reported_once(_verify)(args, certificate)
+
+
+def _check(tolerances: list[tuple[str, float]], certificate: Certificate) -> None:
+    """Raise `DRCTError` for a tolerance of a metric that was not measured."""
+    known = {metric for dataset in certificate.datasets.values() for metric in dataset.mean}
+    for metric, _ in tolerances:
+        if metric and metric not in known:
+            raise DRCTError(f"--tolerance {metric}: the certificate has no such metric{did_you_mean(metric, known)}")
 
 
 def _verify(args: Namespace, certificate: Certificate) -> int:

@@ -15,10 +15,8 @@ from drct.evaluation.metric_table import MetricTable, finite
 from drct.evaluation.run_settings import device_name
 from drct.files import write_text
 from drct.runtime import distributed
-from drct.schema.certificate import Certificate, CertifiedDataset, CertifiedImage, Hashes
-
-FILE_NAME = "certificate.json"
-
+from drct.schema.certificate import FILE_NAME, Certificate, CertifiedDataset, CertifiedImage, Hashes
+from drct.text import count
 
 # -------------------------------------------------------------------------------------------------------------- making
 
@@ -42,6 +40,7 @@ def certify(
     opt = settings["options"]
     weights = opt["path"].get("pretrain_network_g")
     options = {**given, "manual_seed": opt["manual_seed"]}  # which random weights follow from
+    options = json.loads(json.dumps(options, default=str))  # as they come back from the file: dates of YAML are text
     hashes = Hashes(
         options=hashes_of_options(options),
         weights=hashes_of_weights(network),
@@ -137,6 +136,8 @@ def compare_certificates(
             _compare_datasets(name, old.datasets[name], new.datasets[name], tolerance, found)
         else:
             found.differences.append(f"dataset {name}: {_missing(name in old.datasets)}")
+    if any(found.largest.values()) and new.threads != old.threads:  # which may be why
+        found.notes.append(f"threads: {new.threads}, was {old.threads}")
     return found
 
 
@@ -230,5 +231,5 @@ def summary(found: Comparison, images: int, tolerance: Tolerance | None) -> str:
     largest = ", ".join(f"{metric} {value:.2g}" for metric, value in found.largest.items() if value)
     within = f" within the tolerance; largest differences: {largest}" if tolerance and largest else " to the digit"
     if not found.differences:
-        return f"the same{within}: {images} images, weights and options"
-    return f"not the same: {len(found.differences)} differences{f'; largest: {largest}' if largest else ''}"
+        return f"the same{within}: {count(images, 'image')}, weights and options"
+    return f"not the same: {count(len(found.differences), 'difference')}{f'; largest: {largest}' if largest else ''}"

@@ -81,7 +81,7 @@ def _compare_metric(
     lower = is_lower_better(metric, next(iter(options.values()), {}))
     means = {name: _mean(values, images) for name, values in values_by_run.items()}
     bicubic = _mean_of_bicubic(dataset, metric, [run for run in runs if run.name in means], images, notes)
-    if spread := spread_of_seeds(means, lambda value: format_metric(metric, value)):
+    if spread := spread_of_seeds(metric, means):
         notes.append(f"{dataset}: {metric}, mean and standard deviation over seeds: {spread}")
     if not comparable:
         return ComparisonRow(dataset, metric, lower, means, bicubic, set(), [])
@@ -181,7 +181,7 @@ def differences_markdown(found: list[RunDifference]) -> str:
     if not found:
         return ""
     table = markdown_table(HEADER, [[_escaped(cell) for cell in each.cells()] for each in found], left=3)
-    chance = by_chance(len(found))
+    chance = by_chance(found)
     return f"\n{table}" + f"\n{chance}\n" * bool(chance)
 
 

@@ -55,8 +55,9 @@ def over_seeds(one: np.ndarray, two: np.ndarray) -> Difference:
     """
     from scipy import stats
 
-    mean, count = float(two.mean() - one.mean()), min(len(one), len(two))
-    spread = math.sqrt((one.var(ddof=1) + two.var(ddof=1)) / 2)
+    with np.errstate(invalid="ignore"):  # of means that are infinite
+        mean, count = float(two.mean() - one.mean()), min(len(one), len(two))
+        spread = math.sqrt((one.var(ddof=1) + two.var(ddof=1)) / 2)
     if not math.isfinite(mean) or spread <= 1e-12 * max(abs(one.mean()), abs(two.mean())):
         return Difference(mean, count)  # copies of a run, of which chance says nothing
     test = stats.ttest_ind(two, one, equal_var=False)

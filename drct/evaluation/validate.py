@@ -170,6 +170,8 @@ class Validator:
             logger.info(f"{table.dataset}\n{table.text()}")
         if table.protocols:
             self._report_protocols(table)
+        elif self.options.get("protocols") and not self.opt["is_train"]:
+            logger.warning(f"{table.dataset}: no image has a ground truth that other protocols can measure it by")
         for metric, value in mean.items():
             best = self._update_best(table.dataset, metric, value, table.iteration)
             if self.opt["is_train"]:

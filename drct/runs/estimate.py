@@ -283,9 +283,13 @@ def _validation_time(model: DRCTModel, dataset: Any) -> float:
     shown = sorted({count * i // VALIDATION_IMAGES for i in range(VALIDATION_IMAGES)})
     start = time.perf_counter()
     for index in shown:
-        item = default_collate([read_item(dataset, index)])
-        image = tensor2img(model.upscale(item["lq"]))
-        model.validator.metrics.measure(image, tensor2img(item["gt"]) if "gt" in item else None)
+        try:
+            item = default_collate([read_item(dataset, index)])
+            image = tensor2img(model.upscale(item["lq"]))
+            model.validator.metrics.measure(image, tensor2img(item["gt"]) if "gt" in item else None)
+        except Exception as error:  # training reports the image, whatever is wrong with it, and leaves it out
+            if isinstance(error, torch.cuda.OutOfMemoryError):
+                raise
     return (time.perf_counter() - start) / len(shown) * count
 
 

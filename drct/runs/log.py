@@ -82,7 +82,8 @@ class RunLog:
         """Write all messages to a file from now on, starting with those so far; it also gets debug messages."""
         if distributed.rank() != 0:
             return
-        self._file = _LogFile(path, "a", encoding="utf-8")
+        # Names of files may hold what is no text; on the terminal, it looks the same
+        self._file = _LogFile(path, "a", encoding="utf-8", errors="backslashreplace")
         self._file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s: %(message)s"))
         self._buffer.setTarget(self._file)
         self._buffer.flush()

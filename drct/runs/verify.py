@@ -15,7 +15,7 @@ from drct.runtime import distributed
 from drct.schema.certificate import Certificate, read_certificate
 
 # What a run may write besides its certificate
-UNUSED = {"save_img": False, "report": False, "comparison": False, "bicubic": False}
+UNUSED = dict.fromkeys(("save_img", "report", "comparison", "bicubic", "protocols"), False)
 
 
 def verify(
@@ -43,7 +43,9 @@ def verify(
     for entry in changes:
         override(options, entry)
     quiet = deepcopy(options)
-    quiet["val"] = (quiet.get("val") or {}) | UNUSED
+    val = quiet.get("val") or {}
+    if isinstance(val, dict):  # else, it is found to be wrong where options are checked
+        quiet["val"] = val | UNUSED
     with TemporaryDirectory(prefix="drct_verify_") as folder, RunLog() as log:
         for name in LOGGERS:
             logging.getLogger(name).setLevel(logging.WARNING)

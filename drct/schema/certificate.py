@@ -7,8 +7,10 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from drct.errors import DRCTError
+from drct.files import is_folder
 from drct.text import brief
 
+FILE_NAME = "certificate.json"
 FORMAT: Final = 1  # of the file; a later version of the package may write another
 
 
@@ -58,7 +60,9 @@ class Certificate(_Entry):
 
 
 def read_certificate(path: Path) -> Certificate:
-    """Read a certificate. Raises `DRCTError` if the file cannot be read or is something else."""
+    """Read a certificate, or that in a folder. Raises `DRCTError` if it cannot be read or is something else."""
+    if is_folder(path):
+        path = path / FILE_NAME
     try:
         content = json.loads(path.read_bytes())
     except OSError as error:

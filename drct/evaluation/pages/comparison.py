@@ -31,7 +31,7 @@ def write_comparison_page(page: Path, runs: list[RunResults], comparison: Compar
         with_bicubic=any(row.bicubic is not None for row in comparison.rows),
         differences=[difference.cells() for difference in differences],
         header=HEADER,
-        chance=by_chance(len(differences)),
+        chance=by_chance(differences),
         details=details,
         format_metric=format_metric,
     )

@@ -7,6 +7,9 @@ const write = (value, digits, signed = false) => {
   return (signed && !text.startsWith("-") ? "+" : "") + text.replace("-", "−");
 };
 
+// Some file systems store an accent as a character of its own, which is not how it is typed
+const searched = (text) => text.normalize().toLowerCase();
+
 const element = (tag, properties = {}, ...children) => {
   const made = Object.assign(document.createElement(tag), properties);
   made.append(...children);
@@ -89,8 +92,8 @@ const makeList = (root, {names, columns, pictures}, open) => {
     }
   };
   const find = () => {
-    const wanted = search.value.toLowerCase();
-    shown = wanted ? order.filter((i) => names[i].toLowerCase().includes(wanted)) : order;
+    const wanted = searched(search.value);
+    shown = wanted ? order.filter((i) => searched(names[i]).includes(wanted)) : order;
     page = 0;
     draw();
   };
