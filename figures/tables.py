@@ -18,6 +18,7 @@ A table stands between the lines <!-- table: NAME --> and <!-- end -->; nothing 
   speed          speed.json, by drct bench --json
   speed-gpu      images on a GPU: speed_gpu.json
   steps-gpu      training steps on a GPU: speed_gpu.json
+  tile-errors    what tiles change, by their overlap: tile_errors.json, by figures/tile_errors.py
   training-step  training_step.json, by drct bench --json
 
 The figures are read from the folder figures of the working directory.
@@ -35,6 +36,7 @@ from typing import Any
 import torch
 from ladder import TITLES, ladder_table, read_ladder
 from published import DRCT_PAPER, published_as
+from tile_errors import read_tile_errors, tile_error_table
 
 from drct.analysis.complexity import complexity_table, read_complexity
 from drct.analysis.feature_tables import cell, read_features
@@ -204,6 +206,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "speed": lambda figures: speed_table(read_speed(figures / "speed.json")),
     "speed-gpu": _on_gpu(partial(gpu_table, training=False)),
     "steps-gpu": _on_gpu(partial(gpu_table, training=True)),
+    "tile-errors": lambda figures: tile_error_table(read_tile_errors(figures / "tile_errors.json")),
     "training-step": lambda figures: speed_table(read_speed(figures / "training_step.json")),
 }
 

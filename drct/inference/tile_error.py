@@ -122,7 +122,7 @@ class TileOverlaps:
         while errors is None or errors.overlap(allowed) is None:
             half = next((half for half in map(self.fitting, HALVES) if errors is None or half > errors.half), None)
             fits = half is not None and self._fits(2 * half, 2 * half, precision)
-            if half is None or not fits or (errors and errors.is_flat):
+            if half is None or not fits:
                 raise DRCTError(_refusal(self.error, errors, no_memory=half is not None and not fits))
             errors = self.measure(half, precision)
             _write(key, errors)
@@ -157,9 +157,7 @@ class TileOverlaps:
 def _refusal(error: float, errors: TileErrors | None, no_memory: bool) -> str:
     if errors is None:
         return "tile_error: the free memory does not suffice to measure it. Give tiles an overlap instead"
-    why = "a larger one hardly helps"
-    if not errors.is_flat:
-        why = "the memory does not suffice to try larger ones" if no_memory else "larger ones are not tried"
+    why = "the memory does not suffice to try larger ones" if no_memory else "larger ones are not tried"
     least = MARGIN * min(max(errors.rms[k:]) for k in range(len(errors.rms)))
     overlap = (len(errors.rms) - 1) * errors.step
     return (

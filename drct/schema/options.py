@@ -475,7 +475,7 @@ class TrainingOptions(Options):
     """Options of a training run."""
 
     scale: Scale = _as_in(Options, "scale")
-    tile_error: Annotated[None, MustBe("left out in training, which changes what it depends on")] = _as_in(
+    tile_error: Annotated[None, MustBe("a number above 0 in a test, and left out in training")] = _as_in(
         Options, "tile_error", None
     )
     network_g: AnyNetwork = _as_in(Options, "network_g")

@@ -37,8 +37,3 @@ class TileErrors(BaseModel):
         """Return the RMS beside the cuts and the largest difference of any pixel for an overlap."""
         first = overlap // self.step
         return max(self.rms[first:]), max(self.largest[first:])
-
-    @property
-    def is_flat(self) -> bool:
-        """Whether twice the overlap makes the difference no less than half as large."""
-        return self.rms[-1] > self.rms[(len(self.rms) - 1) // 2] / 2
