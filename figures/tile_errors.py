@@ -55,12 +55,13 @@ def pictures(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
 
 def measure(weights: str, folder: Path) -> list[dict[str, Any]]:
     """Return what tiles of a network change, a row for each overlap."""
-    network = drct.load(weights, "cpu", "fp32").network
+    upscaler = drct.load(weights, "cpu", "fp32")
+    network = upscaler.network
 
     def compute(x: Tensor, precision: str, tile: tuple[int, int] | None) -> Tensor:
-        return drct.Upscaler(network, "cpu", precision, tile).run(x)
+        return drct.Upscaler(network, "cpu", precision, tile, traits=upscaler.traits).run(x)
 
-    overlaps = TileOverlaps(1, network, network.traits, torch.device("cpu"), compute, lambda *_: True)
+    overlaps = TileOverlaps(1, network, upscaler.traits, torch.device("cpu"), compute, lambda *_: True)
     errors = overlaps.measure(overlaps.fitting(HALVES[0]), "fp32")
     rows: list[dict[str, Any]] = [
         {"overlap": k * errors.step, "sample": errors.worst(k * errors.step)} for k in range(OVERLAPS)

@@ -156,7 +156,7 @@ def test_a_network_is_measured_once_and_again_if_anything_of_it_changes(cache, m
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"[]", b'{"format": 2}', b"\xff\xfe", "nan", "fewer", "unknown"],
+    [b"", b"{", b"[]", b'{"format": 2}', b"\xff\xfe", "nan", "fewer", "unknown", "steps"],
 )
 def test_a_damaged_file_is_made_again(cache, measured, content):
     x = pictures()[0]
@@ -171,6 +171,7 @@ def test_a_damaged_file_is_made_again(cache, measured, content):
         "nan": good | {"slowdown": float("nan")},
         "fewer": good | {"rms": good["rms"][1:]},
         "unknown": {**good, "a": 1},
+        "steps": good | {"step": 11, "rms": good["rms"][:3], "largest": good["largest"][:3]},
     }
     file.write_bytes(json.dumps(bad[content]).encode() if isinstance(content, str) else content)
     assert (overlap(), len(measured)) == (16, 2)

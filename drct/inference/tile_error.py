@@ -24,6 +24,7 @@ from drct.schema.tile_errors import TileErrors
 MARGIN = 4
 HALVES = (64, 128, 256)  # input pixels; about half of the sides of samples, the next taken where one does not suffice
 STEP = 8  # input pixels, at least, from one overlap to the next
+SHORTEST = 0.1  # seconds that tell how long something takes
 DISCS = 0.1  # per pixel of the sample, so that they cover it
 RADII = 2, 64  # of the discs, in pixels
 
@@ -118,7 +119,7 @@ class TileOverlaps:
         traits = self._traits
         sizes = traits.scale, traits.window, traits.channels, traits.minimum, traits.square
         key = hash_of_network(self._network, precision, self._device.type, *sizes)
-        errors, allowed = _read(key), self.error / MARGIN
+        errors, allowed = _read(key, self.step), self.error / MARGIN
         while errors is None or errors.overlap(allowed) is None:
             half = next((half for half in map(self.fitting, HALVES) if errors is None or half > errors.half), None)
             fits = half is not None and self._fits(2 * half, 2 * half, precision)
@@ -127,6 +128,11 @@ class TileOverlaps:
             errors = self.measure(half, precision)
             _write(key, errors)
         return errors.overlap(allowed) or 0, errors
+
+    @property
+    def step(self) -> int:
+        """Input pixels from one overlap to the next: whole windows."""
+        return -(-STEP // self._traits.window) * self._traits.window
 
     def fitting(self, half: int) -> int:
         """Return a side of at least `half` pixels: windows in an odd number, so that no larger unit divides it."""
@@ -147,11 +153,11 @@ class TileOverlaps:
             results.append(self._compute(x, precision, tile).float().clamp(0, 1).cpu())
             seconds.append(clock() - start)
         whole, tiled = results
-        step = -(-STEP // self._traits.window) * self._traits.window
-        rms, largest = _beside_cuts((whole - tiled) * 255, half, step)
+        rms, largest = _beside_cuts((whole - tiled) * 255, half, self.step)
         if not np.isfinite(rms).all():
             raise DRCTError("tile_error cannot be measured: the network's result is not finite. Try precision fp32")
-        return TileErrors(half=half, step=step, rms=rms, largest=largest, slowdown=seconds[1] / seconds[0])
+        slowdown = seconds[1] / seconds[0] if min(seconds) > SHORTEST else 1.0
+        return TileErrors(half=half, step=self.step, rms=rms, largest=largest, slowdown=slowdown)
 
 
 def _refusal(error: float, errors: TileErrors | None, no_memory: bool) -> str:
@@ -207,12 +213,13 @@ def _beside_cuts(difference: Tensor, half: int, step: int) -> tuple[list[float],
     return [r.square().mean().sqrt().item() for r in rings], [r.abs().max().item() for r in rings]
 
 
-def _read(key: str) -> TileErrors | None:
-    """Return what an earlier run has measured; None if there is none, or the file is damaged."""
+def _read(key: str, step: int) -> TileErrors | None:
+    """Return what an earlier run has measured in such steps; None if there is none, or the file is damaged."""
     folder = cache_folder()
     try:
         content = (folder / "tiles" / f"{key}.json").read_bytes() if folder else b""
-        return TileErrors.model_validate_json(content)
+        errors = TileErrors.model_validate_json(content)
+        return errors if errors.step == step else None
     except (OSError, ValidationError):
         return None
 
