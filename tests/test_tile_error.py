@@ -111,7 +111,7 @@ def test_the_overlap_is_the_smallest_that_the_network_needs():
 @pytest.mark.parametrize("tile", [4, 16])
 def test_the_error_is_kept_to_on_images_that_are_not_the_sample(kind, tile):
     _, network = pair(2, **TINY) if kind == "drct" else hat_pair(2, **TINY_HAT)
-    images = pictures(2 * tile + 12, 3 * tile + 12)
+    images = [pictures(2 * tile + 12, 3 * tile + 12)[k] for k in (0, 2, 4, 5)]
     wholes = [drct.Upscaler(network, "cpu", "fp32", None).run(x) for x in images]
     for error in (20, 2):
         upscaler = drct.Upscaler(network, "cpu", "fp32", tile, tile_error=error)
