@@ -102,7 +102,7 @@ def tile_error_table(found: TileErrorFigures) -> str:
         [
             network,
             str(row["overlap"]),
-            *(", ".join(f"{value:.2g}" for value in row[kind]) for kind in KINDS),
+            *(", ".join(f"{value:.0f}" if value >= 10 else f"{value:.2g}" for value in row[kind]) for kind in KINDS),
             f"{row['pixels']:.2f}",
             f"{row['time']:.2f}",
         ]
