@@ -267,8 +267,8 @@ def test_the_user_is_told_once_what_tiles_change_and_cost():
     assert note.startswith(
         "tiles of 16 pixels with 16 around each, to differ from the whole image by no more than 0.001 "
     )
-    # Rows 0..70 in five tiles, columns 0..90 in six: overlaps at both sides but at the edges of the image
-    rows, columns = 70 + 2 * 4 * 16 - 2 * 10, 90 + 2 * 5 * 16 - 2 * 6
+    # Five rows and six columns of tiles overlap at both sides of each cut, but end with the image
+    rows, columns = 70 + 2 * 4 * 16 - 10, 90 + 2 * 5 * 16 - 6
     assert f"{rows * columns / (70 * 90):.2f} times the pixels are computed" in note
     assert all(0 <= share <= 1 for share in shares)
 
