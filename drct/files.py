@@ -126,6 +126,15 @@ def expanded(path: str | os.PathLike) -> Path:
     return Path(os.path.expanduser(path))  # noqa: PTH111
 
 
+def cache_folder() -> Path | None:
+    """Return the folder of what can be made again, in that of the user's programs; None if the user has none.
+
+    As with PyTorch and the Hugging Face Hub, on all systems, the latter is `XDG_CACHE_HOME`, or else ~/.cache.
+    """
+    folder = expanded(os.environ.get("XDG_CACHE_HOME") or Path("~", ".cache")) / "drct"
+    return folder if folder.is_absolute() else None
+
+
 def is_folder(path: str | os.PathLike) -> bool:
     """Tell whether a folder exists; unlike `Path.is_dir`, also about what cannot be a path, such as one too long."""
     return os.path.isdir(path)  # noqa: PTH112

@@ -19,6 +19,7 @@ A table stands between the lines <!-- table: NAME --> and <!-- end -->; nothing 
   speed          speed.json, by drct bench --json
   speed-gpu      images on a GPU: speed_gpu.json
   steps-gpu      training steps on a GPU: speed_gpu.json
+  tile-errors    what tiles change, by their overlap: tile_errors.json, by figures/tile_errors.py
   training-step  training_step.json, by drct bench --json
   weights        weights in fp32, bf16, with self-ensemble and in tiles: weights.json, by figures/weights_table.py
 
@@ -39,6 +40,7 @@ from ladder import TITLES, ladder_table, read_ladder
 from measured import read_measured
 from outscale import outscale_table
 from published import DRCT_PAPER, published_as
+from tile_errors import read_tile_errors, tile_error_table
 from weights_table import weights_table
 
 from drct.analysis.complexity import complexity_table, read_complexity
@@ -214,6 +216,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "speed": lambda figures: speed_table(read_speed(figures / "speed.json")),
     "speed-gpu": _on_gpu(partial(gpu_table, training=False)),
     "steps-gpu": _on_gpu(partial(gpu_table, training=True)),
+    "tile-errors": lambda figures: tile_error_table(read_tile_errors(figures / "tile_errors.json")),
     "training-step": lambda figures: speed_table(read_speed(figures / "training_step.json")),
     "weights": _if_measured("weights.json", lambda path: weights_table(read_measured(path, "weights_table.py"))),
 }

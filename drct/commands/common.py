@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import math
 import sys
 from collections.abc import Iterable
 
@@ -72,6 +73,12 @@ def add_tile(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--tile", type=_tile_size, default="auto", metavar="SIZE", help=side)
 
 
+def add_tile_error(parser: argparse._ActionsContainer) -> None:
+    """Add --tile-error: how much tiles may change results, from which their overlap follows."""
+    levels = "smallest overlap with which tiles change results by at most this RMS, in levels of 255, such as 0.01"
+    parser.add_argument("--tile-error", type=_positive, metavar="LEVELS", help=levels)
+
+
 def add_size(parser: argparse.ArgumentParser) -> None:
     """Add --size: width and height of the image whose cost is reported."""
     size = "of the image before upscaling; default 64x64, as in published tables"
@@ -84,6 +91,16 @@ def _tile_size(text: str) -> int | str | None:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not auto, off or a number of pixels")
     return int(text)
+
+
+def _positive(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return number
 
 
 def _width_and_height(text: str) -> tuple[int, int]:

@@ -4,7 +4,7 @@ import os
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from drct.commands.common import add_device, add_network, add_tile, print_table
+from drct.commands.common import add_device, add_network, add_tile, add_tile_error, print_table
 from drct.commands.run_arguments import options_parser, read_arguments
 from drct.errors import DRCTError, one_line_errors
 from drct.images.listing import check_folder
@@ -36,6 +36,7 @@ def argument_parser() -> ArgumentParser:
     plain.add_argument("--precision", choices=choices, default="fp32", help=precision)
     plain.add_argument("--self-ensemble", action="store_true", help="average 8 rotations and reflections; 8 x slower")
     add_tile(plain)
+    add_tile_error(plain)
     add_device(plain)
     return parser
 
@@ -58,7 +59,7 @@ def _check(args: Namespace) -> None:
         raise DRCTError("give either an option file, -opt FILE, or --weights NAME and --data FOLDER")
     if args.opt:
         parser = argument_parser()
-        keys = ("network", "data", "lr", "scale", "name", "precision", "self_ensemble", "tile", "device")
+        keys = ("network", "data", "lr", "scale", "name", "precision", "self_ensemble", "tile", "tile_error", "device")
         given = [f"--{key.replace('_', '-')}" for key in keys if getattr(args, key) != parser.get_default(key)]
         if given:
             raise DRCTError(f"{given[0]} goes with --weights: with -opt, --force_yml replaces options of the file")
@@ -82,8 +83,11 @@ def _test(args: Namespace) -> int:
     _check(args)
     given = None
     if args.weights:
-        settings = {key: getattr(args, key) for key in ("scale", "name", "device", "precision", "tile")}
-        given = plain_options(args.weights, args.data, args.lr, **settings, self_ensemble=args.self_ensemble)
+        settings = {
+            key: getattr(args, key)
+            for key in ("scale", "name", "device", "precision", "tile", "tile_error", "self_ensemble")
+        }
+        given = plain_options(args.weights, args.data, args.lr, **settings)
     with RunLog() as log:
         opt, loaded = read_options(
             Path.cwd(),

@@ -8,7 +8,15 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from drct.commands.common import add_device, add_network, add_precision, add_tile, command_parser, print_failures
+from drct.commands.common import (
+    add_device,
+    add_network,
+    add_precision,
+    add_tile,
+    add_tile_error,
+    command_parser,
+    print_failures,
+)
 from drct.errors import one_line_errors
 from drct.files import expanded
 from drct.runtime.weight_files import (
@@ -64,6 +72,7 @@ def argument_parser() -> ArgumentParser:
     parser.add_argument("--tileable", action="store_true", help=tileable)
     parser.add_argument("--self-ensemble", action="store_true", help="average 8 rotations and reflections; 8 x slower")
     add_tile(parser)
+    add_tile_error(parser)
     add_precision(parser)
     add_device(parser)
     return parser
@@ -109,7 +118,7 @@ def _upscale(args: Namespace, results: "ResultOptions") -> int:
     from drct.runtime.distributed import rank
 
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    settings = {key: getattr(args, key) for key in ("precision", "tile", "self_ensemble", "network")}
+    settings = {key: getattr(args, key) for key in ("precision", "tile", "tile_error", "self_ensemble", "network")}
     start = time.monotonic()
     tally = upscale_files(args.inputs, results, args.weights, args.device, **settings)
     if rank() == 0:

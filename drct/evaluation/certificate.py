@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from drct.evaluation.hashes import flat_options, hash_of_file, hashes_of_options, hashes_of_weights
+from drct.evaluation.hashes import flat_options, hash_of_file, hashes_of_options
 from drct.evaluation.metric_table import MetricTable, finite
 from drct.evaluation.run_settings import device_name
 from drct.files import write_text
 from drct.runtime import distributed
+from drct.runtime.weight_hashes import hashes_of_weights
 from drct.schema.certificate import FILE_NAME, Certificate, CertifiedDataset, CertifiedImage, Hashes
 from drct.text import count
 

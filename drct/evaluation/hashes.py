@@ -3,13 +3,10 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from drct.files import sha256_of_file
 
@@ -24,25 +21,6 @@ def hash_of_pixels(image: np.ndarray) -> str:
     digest = hashlib.sha256(f"{image.dtype} {'x'.join(map(str, image.shape))}\n".encode())
     digest.update(np.ascontiguousarray(image).data)
     return digest.hexdigest()
-
-
-def hashes_of_weights(network: nn.Module) -> dict[str, str]:
-    """Hash the parameters and buffers of each part of a network, such as `conv_first` or `layers.0`."""
-    digests: dict[str, Any] = {}
-    for name, tensor in sorted(chain(network.named_parameters(), network.named_buffers()), key=lambda item: item[0]):
-        digest = digests.setdefault(_part(name), hashlib.sha256())
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(_bytes_of(tensor))
-    return {part: digest.hexdigest() for part, digest in digests.items()}
-
-
-def _part(name: str) -> str:
-    first, *rest = name.split(".")
-    return f"{first}.{rest[0]}" if rest and rest[0].isdigit() else first
-
-
-def _bytes_of(tensor: Tensor) -> memoryview:
-    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 def hash_of_file(path: Path) -> str | None:

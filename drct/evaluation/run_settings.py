@@ -66,6 +66,8 @@ def settings_rows(settings: dict[str, Any]) -> list[tuple[str, str]]:
         ("precision", opt.get("precision", "fp32")),
         ("tile", _key_values(opt["tile"]) if isinstance(opt.get("tile"), dict) else opt.get("tile") or "whole images"),
     ]
+    if opt.get("tile_error"):
+        rows.append(("tile_error", f"{opt['tile_error']:g} of 255 levels (RMS) at most, by overlap"))
     for dataset in opt["datasets"].values():
         if dataset["phase"] == "test":
             shown = {key: dataset[key] for key in ("type", "dataroot_gt", "dataroot_lq") if dataset.get(key)}

@@ -3,6 +3,7 @@
 import math
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -46,9 +47,17 @@ def _left_to_this_container() -> float:
 
 
 def choose_tile(
-    traits: NetworkTraits, height: int, width: int, dtype: torch.dtype, device: torch.device, free: float
+    traits: NetworkTraits,
+    height: int,
+    width: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    free: float,
+    overlap: Callable[[], int] = lambda: TILE_PAD,
 ) -> tuple[int, int] | None:
     """Choose the fewest tiles with which an image fits in `free` bytes of memory.
+
+    `overlap` returns the least overlap of tiles in input pixels; it is called only if there are tiles.
 
     Returns:
         Tile size and overlap in input pixels, multiples of the window, for `upscale_tiled`; None for the whole image.
@@ -62,7 +71,7 @@ def choose_tile(
     if traits.memory(height, width, dtype, device) <= SHARE * free:
         return None
     window = traits.window
-    smallest, pad = whole_windows(SMALLEST_TILE, TILE_PAD, window)
+    smallest, pad = whole_windows(SMALLEST_TILE, overlap(), window)
     # The results of the tiles are assembled in the whole one
     result = traits.channels * height * width * (1 + traits.scale**2) * 4
     longest = -(-max(height, width) // window)  # windows

@@ -4,7 +4,8 @@ import logging
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +15,9 @@ from drct.archs.soundness import is_sound
 from drct.archs.traits import NetworkTraits, declared_traits
 from drct.errors import DRCTError
 from drct.inference.measured_memory import MeasuredMemory
-from drct.inference.memory import TILE_PAD, choose_tile, free_memory
+from drct.inference.memory import SHARE, TILE_PAD, choose_tile, free_memory
 from drct.inference.notes import note
+from drct.inference.tile_error import TileOverlaps, check_tile_error
 from drct.inference.tiling import pad_to, upscale, upscale_in_equal_tiles, upscale_tiled, whole_windows
 from drct.runtime.device import PRECISIONS, accelerator, fastest_precision
 from drct.text import first_line
@@ -37,6 +39,9 @@ class NetworkRunner:
             rounded up to whole windows. A network that takes images of one size always gets tiles of that size.
         self_ensemble: Average the results of all 8 rotations and reflections: slightly better, 8 times slower.
         traits: Requirements of the network; None for networks that declare them.
+        tile_error: Choose the overlap of tiles: the smallest with which the result differs from that of the whole image
+            by no more than this root mean square, in levels of 255. It is measured for the first image that needs
+            tiles, with the network, in the precision in use, and kept: see `drct.inference.tile_error`.
 
     Raises:
         DRCTError: if the device or precision is not there, or an argument makes no sense.
@@ -50,6 +55,7 @@ class NetworkRunner:
         tile: Tile | int | str | None = "auto",
         self_ensemble: bool = False,
         traits: NetworkTraits | None = None,
+        tile_error: float | None = None,
     ) -> None:
         self.traits = traits or declared_traits(network)
         self.device = self.traits.place(device) if self.traits.place else _device(device)
@@ -60,6 +66,11 @@ class NetworkRunner:
             raise DRCTError(f"precision must be auto, {', '.join(PRECISIONS)}, not {precision!r}")
         if self.traits.place and self.precision != self.traits.precision:
             raise DRCTError(f"the model computes in {self.traits.precision} only, not in {precision}: take auto")
+        self._overlaps: TileOverlaps | None = None
+        if tile_error is not None:
+            check_tile_error(tile_error, tile, self.traits)
+            parts = self.network, self.traits, self.device
+            self._overlaps = TileOverlaps(tile_error, *parts, self._computed, self._fits)
         self.tile = self._whole_windows(tile)
         self.self_ensemble = self_ensemble
 
@@ -135,12 +146,19 @@ class NetworkRunner:
         return total / 8
 
     def _run(self, x: Tensor, precision: str) -> Tensor:
-        dtype = None if self.traits.place else PRECISIONS[precision]
         height, width = x.shape[-2:]
-        tile: Any = self._tile_as_needed(height, width, dtype or torch.float32) if self.tile == "auto" else self.tile
-        progress.describe(lambda: self._words(height, width, dtype or torch.float32, tile))
+        tile = self._tile_for(height, width, precision)
+        progress.describe(lambda: self._words(height, width, self._dtype(precision) or torch.float32, tile))
+        return self._computed(x, precision, tile)
+
+    def _computed(self, x: Tensor, precision: str, tile: Tile | None) -> Tensor:
+        dtype = self._dtype(precision)
         with torch.autocast(self.device.type, dtype) if dtype else nullcontext():
             return self._in_tiles(x, tile) if tile else self._whole(x)
+
+    def _dtype(self, precision: str) -> torch.dtype | None:
+        """Return the dtype for `torch.autocast`; None without it."""
+        return None if self.traits.place else PRECISIONS[precision]
 
     @property
     def _forward(self) -> Callable[[Tensor], Tensor]:
@@ -170,21 +188,43 @@ class NetworkRunner:
             words += f", about {needed / 1e9:.1f} GB"
         return words + (f", in tiles of {tile[0]} pixels" if tile else "")
 
-    def _tile_as_needed(self, height: int, width: int, dtype: torch.dtype) -> Tile | None:
+    def _tile_for(self, height: int, width: int, precision: str) -> Tile | None:
+        """Return the tiles for an image, if it gets any, with the overlap that `tile_error` asks for."""
+        overlaps, tile = self._overlaps, cast(Tile | None, None if self.tile == "auto" else self.tile)
+        if self.tile == "auto":
+            tile = self._tile_as_needed(height, width, precision)
+        elif overlaps and tile and max(height, width) > tile[0]:
+            tile = tile[0], overlaps.smallest(precision)
+        if overlaps and tile and max(height, width) > tile[0]:  # one tile has no error
+            overlaps.tell(height, width, tile, precision)
+        return tile
+
+    def _tile_as_needed(self, height: int, width: int, precision: str) -> Tile | None:
         """Choose tiles if the image is too large for the memory that is free."""
-        memory = self.traits.memory or MeasuredMemory(self._forward, self.traits)
-        self.traits = replace(self.traits, memory=memory)  # the next image needs no other measurement
+        memory, dtype = self._memory, self._dtype(precision) or torch.float32
         if isinstance(memory, MeasuredMemory) and height * width <= memory.larger:
             return None  # to measure would take longer, and as much memory
         free = free_memory(self.device)
         needed = memory(height, width, dtype, self.device)
-        tile = choose_tile(self.traits, height, width, dtype, self.device, free)
+        overlap = partial(self._overlaps.smallest, precision) if self._overlaps else lambda: TILE_PAD
+        tile = choose_tile(self.traits, height, width, dtype, self.device, free, overlap)
         how = f"tiles of {tile[0]} pixels" if tile else "as a whole"
         logger.log(
             logging.INFO if tile else logging.DEBUG,
             f"{width}x{height} pixels need about {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free: {how}",
         )
         return tile
+
+    def _fits(self, height: int, width: int, precision: str) -> bool:
+        """Return whether the free memory suffices for a whole image of this size."""
+        needed = self._memory(height, width, self._dtype(precision) or torch.float32, self.device)
+        return needed <= SHARE * free_memory(self.device)
+
+    @property
+    def _memory(self) -> Callable[[int, int, torch.dtype, torch.device], int]:
+        memory = self.traits.memory or MeasuredMemory(self._forward, self.traits)
+        self.traits = replace(self.traits, memory=memory)  # the next image needs no other measurement
+        return memory
 
 
 def _device(device: str | torch.device | None) -> torch.device:

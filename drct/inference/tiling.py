@@ -131,6 +131,14 @@ def _spans(length: int, tile_size: int, tile_pad: int) -> Iterator[Span]:
         yield start, end, max(start - tile_pad, 0), min(end + tile_pad, length)
 
 
+def computed_pixels(height: int, width: int, tile_size: int, tile_pad: int) -> int:
+    """Return the number of pixels that `upscale_tiled` computes for an image of this size, overlaps included."""
+    rows, columns = (
+        sum(bottom - top for _, _, top, bottom in _spans(side, tile_size, tile_pad)) for side in (height, width)
+    )
+    return rows * columns
+
+
 def _equal_spans(length: int, size: int, overlap: int) -> list[Span]:
     """Return the start and end of each of the fewest tiles along one axis, without and with its overlap."""
     count = 1 + max(0, -(-(length - size) // (size - overlap)))

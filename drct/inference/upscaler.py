@@ -44,6 +44,7 @@ def load(
     tile: Tile | int | str | None = "auto",
     self_ensemble: bool = False,
     network: str | os.PathLike | Mapping[str, Any] | None = None,
+    tile_error: float | None = None,
 ) -> "Upscaler":
     """Load weights, ready to upscale images.
 
@@ -51,7 +52,7 @@ def load(
         weights: A file, also of another network or an ONNX model, a name such as 'DRCT-XS_SRx4', a folder of a training
             run or of `save_pretrained`, or a model on the Hugging Face Hub: see `drct.inference.weights.read_network`.
             'auto' takes those that come with the project: `AutomaticUpscaler` chooses by image and `outscale`.
-        device, precision, tile, self_ensemble: See `drct.inference.runner.NetworkRunner`.
+        device, precision, tile, self_ensemble, tile_error: See `drct.inference.runner.NetworkRunner`.
         network: Option file, or mapping of the same content, whose `network_g` is the architecture of the weights,
             where that does not follow from them.
 
@@ -67,7 +68,13 @@ def load(
     >>> upscaler.upscale("photo.png").size  # which has 16x12 pixels
     (64, 48)
     """
-    settings = {"device": device, "precision": precision, "tile": tile, "self_ensemble": self_ensemble}
+    settings = {
+        "device": device,
+        "precision": precision,
+        "tile": tile,
+        "self_ensemble": self_ensemble,
+        "tile_error": tile_error,
+    }
     if weights != AUTO:
         return _load(weights, network, **settings)
     if network is not None:

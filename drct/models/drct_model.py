@@ -117,9 +117,12 @@ class DRCTModel(SRModel):
         """Build the runner of validation, with the EMA weights if there are any."""
         network = self.net_g_ema if hasattr(self, "net_g_ema") else self.get_bare_model(self.net_g)
         options = self.options
-        tile = (options.tile.tile_size, options.tile.tile_pad) if isinstance(options.tile, Tile) else options.tile
+        error = options.tile_error
+        tile: Any = options.tile
+        if isinstance(options.tile, Tile):
+            tile = options.tile.tile_size if error else (options.tile.tile_size, options.tile.tile_pad)
         traits = self.loaded.traits if self.loaded else traits_of(network, options.scale, self.opt["network_g"])
-        return NetworkRunner(network, self.device, options.precision, tile, options.self_ensemble, traits)
+        return NetworkRunner(network, self.device, options.precision, tile, options.self_ensemble, traits, error)
 
     def feed_data(self, data: dict[str, Any]) -> None:
         """Take a batch: `lq` and perhaps `gt`, (B, C, H, W), RGB in [0, 1]."""

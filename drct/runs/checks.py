@@ -17,7 +17,17 @@ from drct.files import expanded, is_file, is_folder
 from drct.models.optimizers import OPTIMIZERS, SCHEDULES
 from drct.runs.first_check import NEED_FOLDERS, PREPARE_HINT, WEIGHTS_HINTS
 from drct.runtime.registry import names_in
-from drct.schema.options import Arguments, Dataset, FrameNetwork, Metric, Options, Section, TrainingOptions, known_keys
+from drct.schema.options import (
+    Arguments,
+    Dataset,
+    FrameNetwork,
+    Metric,
+    Options,
+    Section,
+    Tile,
+    TrainingOptions,
+    known_keys,
+)
 from drct.text import brief
 
 # The original projects carry their lists of files there
@@ -192,6 +202,7 @@ def _contradictions(options: Options) -> Iterator[str]:
         yield f"scale is {options.scale}, but network_g.upscale is {options.network_g.upscale} if not given"
     if isinstance(options.network_g, FrameNetwork) and not options.network_g.upsampler:
         yield "network_g.upsampler '' is a network that makes no images: set pixelshuffle"
+    yield from _contradictions_in_tiles(options)
     yield from _contradictions_in_channels(options)
     for name, metric in options.metrics().items():
         if metric.type in NEED_BORDER and metric.crop_border is None:
@@ -214,6 +225,17 @@ def _too_large(options: Options) -> Iterator[str]:
                 f"datasets.train: a batch of batch_size_per_gpu {data.batch_size_per_gpu} patches of gt_size "
                 f"{data.gt_size} takes {size / 2**30:,.0f} GB, more than this machine's memory"
             )
+
+
+def _contradictions_in_tiles(options: Options) -> Iterator[str]:
+    if options.tile_error is not None and options.tile is None:
+        yield "tile_error is about tiles, but there are none: set tile: auto, or tile: {tile_size: 256}"
+    if (
+        options.tile_error is not None
+        and isinstance(options.tile, Tile)
+        and "tile_pad" in options.tile.model_fields_set
+    ):
+        yield "tile_error chooses the overlap of tiles, and tile.tile_pad is one: leave out one of them"
 
 
 def _contradictions_in_channels(options: Options) -> Iterator[str]:

@@ -27,6 +27,7 @@ def plain_options(
     precision: str = "fp32",
     tile: int | str | None = "auto",
     self_ensemble: bool = False,
+    tile_error: float | None = None,
 ) -> dict[str, Any]:
     """Return options for `read_options`: PSNR and SSIM on Y without a border of `scale` pixels, beside bicubic.
 
@@ -40,6 +41,7 @@ def plain_options(
         precision: 'fp32', 'bf16', 'fp16', or 'auto', the fastest on the device.
         tile: Side of tiles in input pixels; 'auto' for tiles only if memory needs them; None for none.
         self_ensemble: Average the results of the 8 rotations and reflections.
+        tile_error: Choose the overlap of tiles by this error, see `drct.inference.runner.NetworkRunner`.
 
     Raises:
         DRCTError: if the device is not there, or the numbers of folders differ.
@@ -56,7 +58,7 @@ def plain_options(
         "manual_seed": 0,
         "precision": fastest_precision(kind) if precision == "auto" else precision,
         "self_ensemble": self_ensemble,
-        "tile": {"tile_size": tile, "tile_pad": TILE_PAD} if isinstance(tile, int) else tile,
+        **_tiles(tile, tile_error),
         "datasets": _datasets(data, lr),
         "path": {"pretrain_network_g": weights},
         "val": {
@@ -65,6 +67,12 @@ def plain_options(
             "metrics": {kind: {"type": f"calculate_{kind}", "test_y_channel": True} for kind in ("psnr", "ssim")},
         },
     }
+
+
+def _tiles(tile: int | str | None, error: float | None) -> dict[str, Any]:
+    if error is None:
+        return {"tile": {"tile_size": tile, "tile_pad": TILE_PAD} if isinstance(tile, int) else tile}
+    return {"tile": {"tile_size": tile} if isinstance(tile, int) else tile, "tile_error": error}
 
 
 def _device(device: str | None) -> tuple[int, torch.device]:

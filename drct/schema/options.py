@@ -447,6 +447,10 @@ class GeneralOptions(Section):
     tile: Tile | Literal["auto"] | None = _key(
         "Tiles for limited memory; auto takes tiles only where the free memory does not suffice."
     )
+    tile_error: PositiveNumber | None = _key(
+        "Chooses the overlap of tiles in place of `tile_pad`: the smallest with which results differ from those of "
+        "whole images by no more than this root mean square, in levels of 255."
+    )
     datasets: Datasets = _required("Images to train, validate or test on, by name.")
     network_g: AnyNetwork = _key("Network and its arguments; a test reads them from `path.pretrain_network_g`.")
     network_d: Discriminator | None = _key("Discriminator of RealDRCTGANModel.")
@@ -471,6 +475,9 @@ class TrainingOptions(Options):
     """Options of a training run."""
 
     scale: Scale = _as_in(Options, "scale")
+    tile_error: Annotated[None, MustBe("a number above 0 in a test, and left out in training")] = _as_in(
+        Options, "tile_error", None
+    )
     network_g: AnyNetwork = _as_in(Options, "network_g")
     datasets: TrainingDatasets = _as_in(Options, "datasets")
     train: Train = _as_in(Options, "train")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from drct.archs.traits import NetworkTraits
 from drct.errors import DRCTError
+from drct.files import sha256_of_file
 from drct.inference.loaded import LoadedNetwork, enlargement
 from drct.inference.notes import note
 from drct.runtime.device import accelerator
@@ -52,6 +53,7 @@ class OnnxModel(nn.Module):
         except ImportError as error:
             raise DRCTError(f"{path} is an ONNX model, which needs onnxruntime: {INSTALL}") from error
         self.path = path
+        self.sha256 = sha256_of_file(path)  # in place of that of tensors, which it does not hold
         self.provider = CPU
         self._session = self._make_session([CPU])
         self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
