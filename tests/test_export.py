@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -193,6 +194,30 @@ def test_compact_files_hold_the_parameters_and_nothing_else(small):
     parameters = dict(small.named_parameters())
     assert weights.keys() == parameters.keys()
     assert all(torch.equal(weights[name], p) for name, p in parameters.items())
+
+
+def test_the_mean_of_weights_is_written(workplace):
+    states = [pair(2, **SMALL)[1].state_dict() for _ in range(3)]
+    for number, state in enumerate(states):
+        torch.save({"params_ema": state}, f"run{number}.pth")
+    assert export(["run0.pth", "--average", "run1.pth", "run2.pth", "-o", "mean.pth"]) == 0
+    content = torch.load("mean.pth", weights_only=True)
+    assert content["metadata"]["made_from"] == "run0.pth + run1.pth + run2.pth"
+    assert content["params_ema"].keys() == states[0].keys()
+    for name, value in content["params_ema"].items():
+        mean = torch.stack([state[name].double() for state in states]).mean(0)
+        assert torch.equal(value, mean.to(value.dtype)), name
+
+
+def test_weights_of_different_networks_are_not_averaged(small, capsys):
+    torch.save({"params": DRCT(upscale=2, **SMALL | {"gc": 6}).state_dict()}, "wide.pth")
+    export(["small.pth", "-o", "small.safetensors"])
+    capsys.readouterr()
+    assert export(["small.safetensors", "--average", "wide.pth", "-o", "mean.pth"]) == 2
+    assert "wide.pth is not the network of small.safetensors" in capsys.readouterr().err
+    assert export(["small.pth", "--average", "missing.pth", "-o", "mean.pth"]) == 2
+    assert "missing.pth" in capsys.readouterr().err
+    assert not Path("mean.pth").exists()
 
 
 @pytest.mark.parametrize("entry", ["params", "params_ema", None])

@@ -34,6 +34,7 @@ EXAMPLES = """examples:
   %(prog)s drct.safetensors -o DRCT_SRx4.pth                     for the original implementation
   %(prog)s DRCT_SRx4.pth -o small.pth --format compact --fp16
   %(prog)s experiments/mine/models/net_g_90000.pth -o Mine_SRx4.pth --metadata card.yml      to publish it
+  %(prog)s run1.pth --average run2.pth run3.pth -o mean.pth      the mean of runs from the same start
 """
 
 
@@ -52,6 +53,8 @@ def argument_parser() -> ArgumentParser:
     check = "run the onnx or torch-export result and compare it with the network; default: "
     check += "for onnx if ONNX Runtime is installed"
     parser.add_argument("--check", action=BooleanOptionalAction, help=check)
+    average = "write the mean of these weights and the first ones; pays for runs that started from the same weights"
+    parser.add_argument("--average", nargs="+", default=[], metavar="WEIGHTS", help=average)
     card = "YAML file of entries for the metadata, such as licence, data and results; they replace those of the weights"
     parser.add_argument("--metadata", type=Path, metavar="FILE", help=card)
     parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
@@ -69,13 +72,15 @@ def main(argv: list[str] | None = None) -> int:
         )
     if args.output.exists() and not args.overwrite:
         raise DRCTError(f"{args.output} exists: --overwrite replaces it")
-    check_weights(args.weights, args.network)
+    for weights in (args.weights, *args.average):
+        check_weights(weights, args.network)
     card = checked_card(load_yaml(args.metadata, "metadata file"), args.metadata) if args.metadata else {}
 
     from drct.inference import export as formats  # PyTorch takes seconds, --help should not
+    from drct.inference.averaging import average
     from drct.inference.weights import read_network
 
-    loaded = read_network(args.weights, args.network)
+    loaded = average([read_network(weights, args.network) for weights in (args.weights, *args.average)])
     loaded = replace(loaded, card={**loaded.card, **card})
     if kind == "onnx":
         content, notes = formats.onnx_graph(loaded, args.fp16, args.opset, args.check)
