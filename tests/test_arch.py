@@ -269,11 +269,12 @@ def test_attention_is_that_of_the_definition_whatever_the_size_of_the_logits(mon
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_linear_has_the_gradients_of_linear(bias):
+@pytest.mark.parametrize("width", [1, 4, 6])
+def test_linear_has_the_gradients_of_linear(bias, width):
     torch.manual_seed(0)
-    x, weight = torch.randn(2, 3, 7, 5, requires_grad=True), torch.randn(6, 5, requires_grad=True)
-    inputs = (x, weight, torch.randn(6, requires_grad=True)) if bias else (x, weight)
-    seed = torch.randn(2, 3, 7, 6)
+    x, weight = torch.randn(2, 3, 7, 5, requires_grad=True), torch.randn(width, 5, requires_grad=True)
+    inputs = (x, weight, torch.randn(width, requires_grad=True)) if bias else (x, weight)
+    seed = torch.randn(2, 3, 7, width)
     result = kernels.linear(*inputs) if bias else kernels.linear(*inputs, None)
     expected = F.linear(*inputs)
     assert (result - expected).abs().max() <= 1e-5

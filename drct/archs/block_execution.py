@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from drct.archs import gpu_switches, gpu_windows, progress, small_attention
 from drct.archs.gpu_windows import Kinds
-from drct.archs.kernels import attention, linear, linear_of
+from drct.archs.kernels import linear, linear_of, self_attention
 from drct.archs.prepared_weights import AttentionWeights, Product
 from drct.archs.windows import (
     read_windows,
@@ -122,8 +122,8 @@ def attend(attn: Any, norm: nn.Module, x: Tensor, weights: AttentionWeights, mas
     if not isinstance(mask, Kinds) and not dropout and small_attention.keeps_weights(qkv, weights.bias):
         out = small_attention.attend(qkv, attn.num_heads, weights.bias, mask)
         return attn.proj_drop(linear(out, *weights.proj))
-    q, k, v = rearrange(qkv, "b n t (three h d) -> three (b n) h t d", three=3, h=attn.num_heads)
-    out = attention(q, k, v, weights.bias, mask, dropout)
+    by_head = rearrange(qkv, "b n t (three h d) -> three (b n) h t d", three=3, h=attn.num_heads)
+    out = self_attention(by_head, weights.bias, mask, dropout)
     out = rearrange(out, "(b n) h t d -> b n t (h d)", b=x.shape[0])
     return attn.proj_drop(linear(out, *weights.proj))
 

@@ -1,7 +1,7 @@
 """Linear layers and window attention, computed in the fastest way that the device has."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -170,24 +170,26 @@ def _linear_gradients(
     dtype = grad.dtype  # what autocast computed in
     low_x, low_weight = x.to(dtype), weight.to(dtype)
     if _onednn_computes(grad) and dtype == torch.float32:  # of bfloat16, PyTorch takes oneDNN for plain products too
-        # As of a 1x1 convolution of a channels-last image: the way to oneDNN's products for gradients
-        image, grad_image = (t.reshape(1, 1, -1, t.shape[-1]).permute(0, 3, 1, 2) for t in (low_x, grad))
-        for_x, for_weight, for_bias = torch.ops.aten.convolution_backward(
-            grad_image, image, low_weight[:, :, None, None], [len(weight)], [1, 1], [0, 0], [1, 1], False, [0, 0], 1,
-            list(wanted),
-        )  # fmt: skip
-        for_x = for_x.permute(0, 2, 3, 1).reshape(x.shape) if wanted[0] else None
-        for_weight = for_weight.flatten(1) if wanted[1] else None
+        for_x = _onednn(grad, low_weight.t(), None) if wanted[0] else None
+        for_weight = _product_of_rows(grad.flatten(0, -2), low_x.flatten(0, -2)) if wanted[1] else None
+        for_bias = grad.flatten(0, -2).sum(0) if wanted[2] else None
     else:
         rows = grad.flatten(0, -2)
         for_x = grad @ low_weight if wanted[0] else None
-        for_weight = rows.t() @ low_x.flatten(0, -2) if wanted[1] else None
+        for_weight = (low_x.flatten(0, -2).t() @ rows).t() if wanted[1] else None  # faster than the other order
         for_bias = rows.sum(0) if wanted[2] else None
     return (
         for_x.to(of_x) if for_x is not None else None,
         for_weight.to(of_weight) if for_weight is not None else None,
         for_bias.to(of_weight) if for_bias is not None and wanted[2] else None,
     )
+
+
+def _product_of_rows(a: Tensor, b: Tensor) -> Tensor:
+    """Compute a^T b by oneDNN: (T, i), (T, j) -> (i, j)."""
+    if a.shape[1] > b.shape[1]:  # the first one is copied in another order, and the fewer columns the better
+        return _product_of_rows(b, a).t()
+    return _onednn(a.t(), b.t(), None)
 
 
 def attention(
@@ -211,15 +213,26 @@ def attention(
     on_cpu = q.device.type == "cpu"
     if on_cpu and dropout:
         return F.dropout(_weights(q, k, bias, mask), dropout) @ v
-    if on_cpu and torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v, bias)):
+    if on_cpu and _has_gradient(q, k, v, bias):
         # Fused attention on the CPU has no gradient for a bias
-        low_mask = None if mask is None else mask.to(q.dtype)
-        return _RecomputedAttention.apply(q, k, v, bias.to(q.dtype), low_mask)
+        return _recomputed_attention(bias, mask, q, k, v)
     if on_cpu and q.dtype == torch.float32 and type(q) is Tensor:  # no stand-in without values
         return _attention_by_heads(q, k, v, bias, mask)
     if on_cpu and q.dtype == torch.bfloat16:  # the fused one converts all to float32
         return _weights(q, k, bias, mask) @ v
     return F.scaled_dot_product_attention(q, k, v, _full_bias(bias, mask, len(q)).to(q.dtype), dropout, scale=1.0)
+
+
+def self_attention(qkv: Tensor, bias: Tensor, mask: Tensor | Kinds | None, dropout: float = 0.0) -> Tensor:
+    """Compute `attention` of queries, keys and values in one tensor, (3, n, h, N, d), which has one gradient."""
+    if not isinstance(mask, Kinds) and qkv.device.type == "cpu" and not dropout and _has_gradient(qkv, bias):
+        return _recomputed_attention(bias, mask, qkv)
+    q, k, v = qkv
+    return attention(q, k, v, bias, mask, dropout)
+
+
+def _has_gradient(*tensors: Tensor) -> bool:
+    return torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
 
 
 def _attention_by_heads(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:
@@ -277,27 +290,87 @@ def _weights(q: Tensor, k: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:
     return logits.add_(_full_bias(bias, mask, len(q))).softmax(-1)  # the product's gradient does not need its result
 
 
-class _RecomputedAttention(torch.autograd.Function):
-    """Attention whose backward pass computes the attention weights again, a few windows at a time."""
+def _recomputed_attention(bias: Tensor, mask: Tensor | None, *qkv: Tensor) -> Tensor:
+    """Attention whose backward pass computes the attention weights again. Three tensors, or one of all."""
+    low_mask = None if mask is None else mask.to(qkv[0].dtype)
+    return _RecomputedAttention.apply(bias.to(qkv[0].dtype), low_mask, *qkv)
 
+
+class _RecomputedAttention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:
-        ctx.save_for_backward(q, k, v, bias, *([] if mask is None else [mask]))
-        return attention(q, k, v, bias.detach(), mask)  # with a bias that requires a gradient, SDPA would be slow
+    def forward(ctx: Any, bias: Tensor, mask: Tensor | None, *qkv: Tensor) -> Tensor:
+        q, k, v = qkv if len(qkv) == 3 else qkv[0]
+        out = attention(q, k, v, bias.detach(), mask)  # with a bias that requires a gradient, SDPA would be slow
+        ctx.has_mask = mask is not None
+        ctx.save_for_backward(out, bias, *([] if mask is None else [mask]), *qkv)
+        return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, bias, *masks = ctx.saved_tensors
-        grads = [torch.empty_like(t) for t in (q, k, v)]
-        for_bias = torch.zeros_like(bias, dtype=torch.promote_types(bias.dtype, torch.float32))  # a sum of many
-        for part, added in _parts(len(q), bias, masks[0] if masks else None):
-            q_part, k_part, v_part, grad_part = (t[part] for t in (q, k, v, grad))
-            weights = torch.baddbmm(added, q_part, k_part.mT).softmax(-1)
-            for_weights = torch.bmm(grad_part, v_part.mT)
-            grads[2][part] = torch.bmm(weights.mT, grad_part)
-            for_logits = torch._softmax_backward_data(for_weights, weights, -1, weights.dtype)
-            for_bias[part[1]] += for_logits.sum(0)
-            grads[0][part] = torch.bmm(for_logits, k_part)
-            grads[1][part] = torch.bmm(for_logits.mT, q_part)
-        return *grads, for_bias.to(bias.dtype), None
+        out, bias, *others = ctx.saved_tensors
+        mask, qkv = (others[0], others[1:]) if ctx.has_mask else (None, others)
+        grads = [torch.empty_like(t) for t in qkv]
+        parts, inputs = (grads, qkv) if len(qkv) == 3 else (grads[0].unbind(), qkv[0].unbind())
+        for_bias = None
+        if grad.dtype == torch.float32:
+            for_bias = _gradients_by_powers(parts, grad, out, inputs, bias, mask)
+        if for_bias is None:
+            for_bias = _gradients_by_softmax(parts, grad, inputs, bias, mask)
+        return for_bias, None, *grads
+
+
+def _gradients_by_powers(
+    grads: Sequence[Tensor],
+    grad: Tensor,
+    out: Tensor,
+    qkv: Sequence[Tensor],
+    bias: Tensor,
+    mask: Tensor | None,
+) -> Tensor | None:
+    """Compute the gradients of attention without its softmax: what that divides by is left to smaller matrices.
+
+    Args:
+        grads: Where to write those of queries, keys and values.
+        grad: That of the result, (n, h, N, d).
+        out: The result, (n, h, N, d).
+        qkv: Queries, keys and values.
+        bias, mask: See `attention`.
+
+    Returns:
+        That of the bias; None, and wrong gradients, if logits are too large or too small for plain powers.
+    """
+    q, k, v = qkv
+    transposed = bias.mT.contiguous()  # (h, M, N): so are all large matrices
+    for_bias = torch.zeros_like(transposed)
+    totals = grad.new_empty(grad.shape[:3])
+    for part, added in _parts(len(q), transposed, None if mask is None else mask.mT.contiguous()):
+        q_part, k_part, v_part, grad_part, out_part, total = (t[part] for t in (q, k, v, grad, out, totals))
+        powers = torch.baddbmm(added, k_part, q_part.mT, beta=LOG2_E, alpha=LOG2_E).exp2_()
+        torch.sum(powers, 1, out=total)
+        grad_part = grad_part / total[..., None]
+        grads[2][part] = torch.bmm(powers, grad_part)
+        through_total = (grad_part * out_part).sum(-1)[:, None]
+        for_logits = powers.mul_(torch.baddbmm(through_total, v_part, grad_part.mT, beta=-1))
+        for_bias[part[1]] += for_logits.sum(0)
+        grads[1][part] = torch.bmm(for_logits, q_part)
+        grads[0][part] = torch.bmm(for_logits.mT, k_part)
+    return for_bias.mT if bool(((totals > 1 / LARGE) & (totals < LARGE)).all()) else None
+
+
+def _gradients_by_softmax(
+    grads: Sequence[Tensor], grad: Tensor, qkv: Sequence[Tensor], bias: Tensor, mask: Tensor | None
+) -> Tensor:
+    """See `_gradients_by_powers`; for all logits and precisions."""
+    q, k, v = qkv
+    for_bias = torch.zeros_like(bias, dtype=torch.promote_types(bias.dtype, torch.float32))  # a sum of many
+    for part, added in _parts(len(q), bias, mask):
+        q_part, k_part, v_part, grad_part = (t[part] for t in (q, k, v, grad))
+        weights = torch.baddbmm(added, q_part, k_part.mT).softmax(-1)
+        for_weights = torch.bmm(grad_part, v_part.mT)
+        grads[2][part] = torch.bmm(weights.mT, grad_part)
+        for_logits = torch._softmax_backward_data(for_weights, weights, -1, weights.dtype)
+        for_bias[part[1]] += for_logits.sum(0)
+        grads[0][part] = torch.bmm(for_logits, k_part)
+        grads[1][part] = torch.bmm(for_logits.mT, q_part)
+    return for_bias.to(bias.dtype)
