@@ -16,18 +16,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from drct.archs import gpu_switches, progress
+from drct.archs import cpu_attention, gpu_switches, progress
 from drct.archs.block_execution import (
     GroupExecution,
     Mask,
     attend,
     in_all_windows,
-    in_few_windows,
     two_layers,
     windows_at_a_time,
 )
 from drct.archs.gpu_blocks import dense_block_in_place
-from drct.archs.gpu_windows import Kinds
+from drct.archs.gpu_windows import Kinds, in_few_windows
 from drct.archs.kernels import in_full_precision, linear
 from drct.archs.prepared_weights import (
     AttentionWeights,
@@ -79,7 +78,7 @@ class DenseExecution(GroupExecution):
                     dense_block_in_place(group, k, features[..., :end], target, at_most)
                 continue
             layers = (block.mlp.fc1, block.mlp.fc2, getattr(group, f"adjust{k}"))
-            rows, make = at_most * w * w * len(features), partial(_block_weights, group, k)
+            rows, make = at_most * w * w * len(features), partial(_block_weights, group, k, factor=cpu_attention.FACTOR)
             weights = prepared_weights(group, k, block.attn, layers, features, rows, make)
 
             def run(windows: Tensor, mask: Mask, k: int = k, weights: BlockWeights = weights) -> Tensor:
@@ -96,15 +95,15 @@ class DenseExecution(GroupExecution):
 EXECUTION = DenseExecution()
 
 
-def _block_weights(group: "DenseGroup", k: int, dtype: torch.dtype) -> BlockWeights:
-    """Prepare the weights of block k of a group. They are the same for all windows."""
+def _block_weights(group: "DenseGroup", k: int, dtype: torch.dtype, factor: float = 1.0) -> BlockWeights:
+    """Prepare the weights of block k of a group, with a factor of the attention logits, for all windows."""
     block: SwinBlock = getattr(group, f"swin{k}")
     adjust = product_of(getattr(group, f"adjust{k}"))
     fc2 = block.mlp.fc2
     with in_full_precision(adjust.weight.device.type):
         adjusted_weight = adjust.weight @ fc2.weight
         adjusted_fc2 = Product(adjusted_weight, None if fc2.bias is None else adjust.weight @ fc2.bias)
-    attention, fc1 = attention_weights(block.attn, dtype), product_of(block.mlp.fc1)
+    attention, fc1 = attention_weights(block.attn, dtype, factor), product_of(block.mlp.fc1)
     return BlockWeights(attention, fc1.to(dtype), adjust.to(dtype), adjusted_fc2.to(dtype))
 
 

@@ -16,11 +16,12 @@ from torch import Tensor, nn
 
 from drct.archs import gpu_graphs, gpu_switches, merged_upsampler, progress
 from drct.archs.block_execution import GroupExecution
-from drct.archs.prepared_weights import forget_stale_weights
+from drct.archs.prepared_weights import forget_stale_weights, kept_weights, weights_of
 from drct.archs.reconstruction import Reconstruction, shallow_features
 from drct.archs.regions import TILE_HALO, autocast_dtype, tile_side, tiles
 from drct.archs.swin import Attention
 from drct.archs.tracing import is_traced, is_transformed
+from drct.archs.upsampler_kernels import FEWEST, UpsamplerKernels, upsampler_kernels
 
 if TYPE_CHECKING:
     from drct.archs.frame import Frame
@@ -153,14 +154,24 @@ def _compute_in_place(network: "Frame", tokens: int, x: Tensor) -> Tensor:
         with progress.span(in_body * (i / len(groups)), in_body * ((i + 1) / len(groups))):
             _execution(group).in_place(group, features, tokens)
     result = x.new_empty((batch, channels, height * network.upscale, width * network.upscale))
-    reconstruction = Reconstruction(network, centred, body)
+    reconstruction = Reconstruction(network, centred, body, _upsampler_kernels(network, body))
     for i, tile in enumerate(whole):
         progress.report(in_body + (1 - in_body) * i / len(whole))
         inside = tile.clip(height, width).enlarge(network.upscale)
-        part = reconstruction.image(tile.enlarge(network.upscale))[..., : inside.height, : inside.width]
+        part = reconstruction.image(tile)[..., : inside.height, : inside.width]
         inside.of(result).copy_(part / network.img_range + network.mean)
     progress.report(1)
     return result
+
+
+def _upsampler_kernels(network: "Frame", body: Tensor) -> UpsamplerKernels | None:
+    """Return the kernels by which to compute the upsampler at once; None where it is to be computed by its layers."""
+    upsample: Any = network.upsample
+    if not len(upsample) or min(body.shape[1:3]) < FEWEST or gpu_switches.is_gpu(body.device):
+        return None
+    layers = [*upsample[::2], network.conv_last]
+    make = partial(upsampler_kernels, upsample, network.conv_last, body.dtype)
+    return kept_weights(network, "upsampler", weights_of(layers), None, body, make)
 
 
 def _channels_last(x: Tensor) -> Tensor:
