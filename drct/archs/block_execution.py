@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from drct.archs import cpu_attention, gpu_switches, gpu_windows, small_attention
 from drct.archs.gpu_windows import Kinds
-from drct.archs.kernels import attention, linear, linear_of
+from drct.archs.kernels import attention, linear, linear_of, linear_plus
 from drct.archs.prepared_weights import AttentionWeights, Product
 from drct.archs.windows import window_masks, window_merge, window_partition
 
@@ -85,8 +85,6 @@ def windows_at_a_time(tokens: int, w: int, batch: int) -> int:
 def attend(attn: Any, norm: nn.Module, x: Tensor, weights: AttentionWeights, mask: Mask) -> Tensor:
     """Attention of normalized windows by a `WindowAttention`: (B, n, N, C) -> (B, n, N, C)."""
     qkv = linear_of_norm(x, norm, weights.qkv)
-    if isinstance(mask, Kinds) and not gpu_switches.is_gpu(x.device):
-        return linear(cpu_attention.attend(qkv, attn.num_heads, weights.bias, mask), *weights.proj)
     dropout = attn.attn_drop.p if attn.attn_drop.training else 0.0
     if not isinstance(mask, Kinds) and not dropout and small_attention.keeps_weights(qkv, weights.bias):
         out = small_attention.attend(qkv, attn.num_heads, weights.bias, mask)
@@ -95,6 +93,12 @@ def attend(attn: Any, norm: nn.Module, x: Tensor, weights: AttentionWeights, mas
     out = attention(q, k, v, weights.bias, mask, dropout)
     out = rearrange(out, "(b n) h t d -> b n t (h d)", b=x.shape[0])
     return attn.proj_drop(linear(out, *weights.proj))
+
+
+def attended(attn: Any, norm: nn.Module, x: Tensor, weights: AttentionWeights, kinds: Kinds) -> Tensor:
+    """Add attention to windows in inference on the CPU, by weights with its factor: (n, B, N, C) -> (n, B, N, C)."""
+    out = cpu_attention.attend(linear_of_norm(x, norm, weights.qkv), attn.num_heads, weights.bias, kinds)
+    return linear_plus(out, *weights.proj, x)
 
 
 def two_layers(x: Tensor, norm: nn.Module, fc1: Product, fc2: Product) -> Tensor:

@@ -19,6 +19,7 @@ from drct.archs.kernels import HAS_ONEDNN
 FACTOR = math.log2(math.e)  # of the logits
 LARGE = 2.0**60  # a sum of powers that is neither larger nor smaller than the inverse has all its digits
 LOGITS_AT_A_TIME = 2**19  # of a head, for them to stay in the cache
+MANY_LOGITS = 2**15  # of a window and head, which take longer than to start the operations for them
 FEW_THREADS = 4  # which are kept busy by the product of a single window and head
 
 Part = tuple[slice, Tensor]  # windows of a kind, and what to add to their logits: (h, N, M)
@@ -59,7 +60,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, parts: list[Part]) -> Tensor:
     heads, windows, tokens, d = q.shape
     out = q.new_empty(windows, tokens, heads, d)
     totals = q.new_empty(heads, windows, tokens, 1)
-    compute = _window_by_window if _onednn_is_faster(q) else _head_by_head
+    compute = _window_by_window if _onednn_is_faster(q, k) else _head_by_head
     for part, added in parts:
         compute(q[:, part], k[:, part], v[:, part], added, out[part], totals[:, part])
     if type(q) is not Tensor:  # a stand-in without values
@@ -74,13 +75,14 @@ def attention(q: Tensor, k: Tensor, v: Tensor, parts: list[Part]) -> Tensor:
     return out
 
 
-def _onednn_is_faster(q: Tensor) -> bool:
+def _onednn_is_faster(q: Tensor, k: Tensor) -> bool:
     """Return whether to multiply one by one with oneDNN.
 
     In float32 PyTorch takes MKL for all windows at a time, which is slow on processors not made by Intel.
     """
-    usable = HAS_ONEDNN and type(q) is Tensor and bool(torch.backends.mkldnn.enabled)
-    return usable and q.dtype == torch.float32 and q.device.type == "cpu" and torch.get_num_threads() <= FEW_THREADS
+    if not HAS_ONEDNN or not torch.backends.mkldnn.enabled or type(q) is not Tensor or q.dtype != torch.float32:
+        return False
+    return q.shape[2] * k.shape[2] >= MANY_LOGITS and torch.get_num_threads() <= FEW_THREADS
 
 
 def _window_by_window(q: Tensor, k: Tensor, v: Tensor, added: Tensor, out: Tensor, totals: Tensor) -> None:

@@ -21,13 +21,14 @@ from drct.archs.block_execution import (
     GroupExecution,
     Mask,
     attend,
+    attended,
     in_all_windows,
     two_layers,
     windows_at_a_time,
 )
 from drct.archs.gpu_blocks import dense_block_in_place
 from drct.archs.gpu_windows import Kinds, in_few_windows
-from drct.archs.kernels import in_full_precision, linear
+from drct.archs.kernels import in_full_precision, linear, linear_plus
 from drct.archs.prepared_weights import (
     AttentionWeights,
     Product,
@@ -111,8 +112,8 @@ def _run_block(x: Tensor, mask: Mask, group: "DenseGroup", k: int, weights: Bloc
     """Run block k of a group and what follows it on windows: (B, n, N, C + (k-1) gc) -> (B, n, N, gc or C).
 
     Args:
-        x: Windows; (n, B, N, C + (k-1) gc) on a GPU.
-        mask: (1 or n, N, N), added to the logits, or None; on a GPU, the kinds of the windows.
+        x: Windows; (n, B, N, C + (k-1) gc) in the order of `gpu_windows`.
+        mask: (1 or n, N, N), added to the logits, or None; in the order of `gpu_windows`, the kinds of the windows.
         group: The group.
         k: Number of the block, from 1.
         weights: Prepared weights of the block.
@@ -129,8 +130,11 @@ def _run_block(x: Tensor, mask: Mask, group: "DenseGroup", k: int, weights: Bloc
             return block.drop_path(added.transpose(0, 1)).transpose(0, 1)
         return block.drop_path(added)
 
-    attended = x + drop_path(attend(block.attn, block.norm1, x, weights.attention, mask))
-    new = _adjusted_mlp(block, attended, weights, drop_path)
+    if isinstance(mask, Kinds) and not gpu_switches.is_gpu(x.device):
+        x_attended = attended(block.attn, block.norm1, x, weights.attention, mask)
+    else:
+        x_attended = x + drop_path(attend(block.attn, block.norm1, x, weights.attention, mask))
+    new = _adjusted_mlp(block, x_attended, weights, drop_path)
     return F.leaky_relu(new, DENSE_SLOPE) if k < 5 else new * DENSE_SCALE + x[..., : group.dim]
 
 
@@ -141,4 +145,4 @@ def _adjusted_mlp(
     if block.mlp.drop.training and block.mlp.drop.p:  # dropout comes between the two layers that make one product
         return linear(x + drop_path(block.mlp(block.norm2(x))), *weights.adjust)
     through_mlp = two_layers(x, block.norm2, weights.fc1, weights.adjusted_fc2)
-    return linear(x, *weights.adjust) + drop_path(through_mlp)
+    return linear_plus(x, *weights.adjust, drop_path(through_mlp))

@@ -54,17 +54,22 @@ def takes_over(network: "Frame") -> bool:
         return False
     if _overrides_parts(network) or _layers_are_patched() or nn.modules.module._has_any_global_hook():
         return False
-    _, *submodules = network.modules()
+    _, *submodules = modules = list(network.modules())  # once, which takes a few milliseconds
+    parameters = (p for module in modules for p in module._parameters.values() if p is not None)
     return (
-        structure(network) == network.built_structure
+        _structure(submodules) == network.built_structure
         and not any(map(_is_watched, submodules))
-        and all(type(p) in (Tensor, nn.Parameter) for p in network.parameters())
+        and all(type(p) in (Tensor, nn.Parameter) for p in parameters)
     )
 
 
 def structure(network: nn.Module) -> list[Any]:
     """Return the classes of all submodules, and the settings of convolutions."""
     _, *submodules = network.modules()
+    return _structure(submodules)
+
+
+def _structure(submodules: list[nn.Module]) -> list[Any]:
     return [
         (m.kernel_size, m.stride, m.padding, m.dilation, m.groups, m.padding_mode) if type(m) is nn.Conv2d else type(m)
         for m in submodules
@@ -104,8 +109,8 @@ def _is_watched(module: nn.Module) -> bool:
 
 def run(network: "Frame", x: Tensor) -> Tensor:
     """Compute what `Frame.forward` returns."""
-    training = any(module.training for module in network.modules())
-    if torch.is_grad_enabled() or training or network.absolute_pos_embed is not None:
+    at_once = torch.is_grad_enabled() or network.absolute_pos_embed is not None
+    if at_once or any(module.training for module in network.modules()):
         return _run_at_once(network, x)
     return _run_in_place(network, x)
 

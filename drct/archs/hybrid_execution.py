@@ -24,6 +24,7 @@ from drct.archs.block_execution import (
     GroupExecution,
     Mask,
     attend,
+    attended,
     in_all_windows,
     linear_of_norm,
     two_layers,
@@ -158,7 +159,7 @@ def _hybrid_in_place(block: "HybridBlock", x: Tensor, other: Tensor, tokens: int
     def run(windows: Tensor, mask: Mask) -> Tensor:
         if isinstance(weights, gpu_blocks.HybridWeights):
             return gpu_blocks.attended(windows, cast(Kinds, mask), weights.attention, block.attn.num_heads)
-        return windows + attend(block.attn, block.norm1, windows, weights.attention, mask)
+        return attended(block.attn, block.norm1, windows, weights.attention, cast(Kinds, mask))
 
     at_most = windows_at_a_time(tokens, block.window_size, len(x))
     with progress.part(1, 3):

@@ -5,8 +5,8 @@ operations, and none of the memory for the many channels between them. Near the 
 convolutions sees zeros beyond its image, and not what the one before would compute there. That is different for the
 first and last pixel of each row and column only.
 
-Letters in shapes: see `drct.archs.frame`; f is the factor of a stage, C' are the channels of the enlarged image, and k
-kinds of places along an axis: the first pixel, those between, the last one.
+Letters in shapes: see `drct.archs.frame`; f is the factor of a stage, and C' are the channels of the enlarged image. Of
+k = 3 kinds are the places along an axis: the first one, those between, the last one.
 """
 
 from typing import Any, NamedTuple
@@ -101,15 +101,18 @@ def _places(factor: int, side: int, like: Tensor) -> Tensor:
 
 
 def _in_shuffled_order(x: Tensor, channels: int, upsample: Any) -> Tensor:
-    """Bring channels (k, k, C' * (f * f of the last stage) * ... of the first, ...) into the order of a pixel shuffle."""
-    factors = [layer.upscale_factor for layer in upsample[1::2]][::-1]
-    sides = [factor for factor in factors for _ in range(2)]
-    n = len(factors)
-    # Rows of the first stage are the coarsest
-    order = [3 + 2 * i for i in range(n)][::-1] + [4 + 2 * i for i in range(n)][::-1]
+    """Bring the places that stages have added to channels into the order of a single pixel shuffle.
+
+    Args:
+        x: (k, k, C' * f * f of the last stage * ... * f * f of the first stage, ...).
+        channels: C'.
+        upsample: The stages.
+    """
+    sides = [layer.upscale_factor for layer in upsample[-1::-2] for _ in range(2)]
     x = x.unflatten(2, (channels, *sides))
-    rest = range(3 + 2 * n, x.ndim)
-    return x.permute(0, 1, 2, *order, *rest).flatten(2, 2 + 2 * n)
+    rows, columns = (range(start + len(sides), start, -2) for start in (1, 2))  # the first stage is the coarsest
+    rest = range(3 + len(sides), x.ndim)
+    return x.permute(0, 1, 2, *rows, *columns, *rest).flatten(2, 2 + len(sides))
 
 
 def enlarged(x: Tensor, region: Region, size: tuple[int, int], kernels: UpsamplerKernels) -> Tensor:
@@ -125,14 +128,18 @@ def enlarged(x: Tensor, region: Region, size: tuple[int, int], kernels: Upsample
         (B, C', region.height * upscale, region.width * upscale). Beyond the image it is undefined.
     """
     y = F.conv2d(x, kernels.weight[INNER, INNER], kernels.bias[INNER, INNER])
-    rows, columns = (
-        [(INNER, 0, length), *((kind, at - start, 1) for kind, at in ((FIRST, 0), (LAST, end - 1)) if 0 <= at - start < length)]
-        for start, length, end in ((region.top, region.height, size[0]), (region.left, region.width, size[1]))
-    )
+    rows = _spans(region.top, region.height, size[0])
+    columns = _spans(region.left, region.width, size[1])
     for row, top, height in rows:
-        for column, left, width in columns:  # corners after the sides that they are part of
+        for column, left, width in columns:  # the corners come after the sides that they are part of
             if (row, column) != (INNER, INNER):
                 part = x[:, :, top : top + height + 2 * RADIUS, left : left + width + 2 * RADIUS]
                 values = F.conv2d(part, kernels.weight[row, column], kernels.bias[row, column])
                 y[:, :, top : top + height, left : left + width] = values
     return F.pixel_shuffle(y, kernels.upscale)
+
+
+def _spans(start: int, length: int, end: int) -> list[tuple[int, int, int]]:
+    """Return kinds of places in a stretch of an axis, which ends at `end`: kind, first place and number of places."""
+    ends = [(kind, at - start, 1) for kind, at in ((FIRST, 0), (LAST, end - 1)) if 0 <= at - start < length]
+    return [(INNER, 0, length), *ends]
