@@ -18,7 +18,7 @@ from drct.archs.kernels import HAS_ONEDNN
 
 FACTOR = math.log2(math.e)  # of the logits
 LARGE = 2.0**60  # a sum of powers that is neither larger nor smaller than the inverse has all its digits
-LOGITS_AT_A_TIME = 2**19  # of a head, for them to stay in the cache
+LOGITS_AT_A_TIME = 2**20  # of a head, for them to stay in the cache
 MANY_LOGITS = 2**15  # of a window and head, which take longer than to start the operations for them
 FEW_THREADS = 4  # which are kept busy by the product of a single window and head
 
