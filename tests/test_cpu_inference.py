@@ -4,7 +4,6 @@ import pytest
 import torch
 from conftest import HAT_TINY, TINY, definition, rescale_
 from torch import nn
-from torch.nn import functional as F
 
 from drct.archs import cpu_attention, gpu_windows, windows
 from drct.archs.drct_arch import DRCT
@@ -105,14 +104,3 @@ def test_pieces_are_of_powers_of_two_windows():
         assert [piece.windows for piece in pieces] == [8, 8, 8, 8, 2, 1]
         assert [sum(end - start for _, start, end in piece.kinds.runs) for piece in pieces] == [8, 8, 8, 8, 2, 1]
         assert torch.cat([piece.tokens for piece in pieces]).sort().values.equal(torch.arange(20 * 28))
-
-
-def test_linear_layers_add_what_comes_after_them():
-    from drct.archs.kernels import linear_plus, packed
-
-    torch.manual_seed(0)
-    x, weight, bias, other = torch.randn(2, 3, 8), torch.randn(6, 8), torch.randn(6), torch.randn(2, 3, 6)
-    expected = F.linear(x, weight, bias) + other
-    with torch.no_grad():
-        for given in (weight, packed(weight, 6)):
-            assert (linear_plus(x, given, bias, other) - expected).abs().max() <= 1e-5

@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from drct.archs import cpu_attention, gpu_switches, gpu_windows, small_attention
 from drct.archs.gpu_windows import Kinds
-from drct.archs.kernels import attention, linear, linear_of, linear_plus
+from drct.archs.kernels import attention, linear, linear_of
 from drct.archs.prepared_weights import AttentionWeights, Product
 from drct.archs.windows import window_masks, window_merge, window_partition
 
@@ -98,7 +98,7 @@ def attend(attn: Any, norm: nn.Module, x: Tensor, weights: AttentionWeights, mas
 def attended(attn: Any, norm: nn.Module, x: Tensor, weights: AttentionWeights, kinds: Kinds) -> Tensor:
     """Add attention to windows in inference on the CPU, by weights with its factor: (n, B, N, C) -> (n, B, N, C)."""
     out = cpu_attention.attend(linear_of_norm(x, norm, weights.qkv), attn.num_heads, weights.bias, kinds)
-    return linear_plus(out, *weights.proj, x)
+    return linear(out, *weights.proj).add_(x)
 
 
 def two_layers(x: Tensor, norm: nn.Module, fc1: Product, fc2: Product) -> Tensor:

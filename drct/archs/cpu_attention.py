@@ -40,8 +40,7 @@ def attend(qkv: Tensor, heads: int, bias: Tensor, kinds: Kinds) -> Tensor:
     windows, images, tokens, width = qkv.shape
     dtype = torch.float32 if qkv.dtype == torch.float16 else qkv.dtype  # whose powers soon overflow
     by_token = qkv.reshape(windows * images, tokens, 3, heads, width // (3 * heads))
-    by_head = by_token.permute(2, 3, 0, 1, 4).to(dtype, memory_format=torch.contiguous_format, copy=True)
-    q, k, v = by_head.contiguous()
+    q, k, v = by_token.permute(2, 3, 0, 1, 4).to(dtype)
     out = attention(q, k, v, list(_parts(bias.to(dtype), kinds, images)))
     return out.view(windows, images, tokens, width // 3).to(qkv.dtype)
 
@@ -50,8 +49,8 @@ def attention(q: Tensor, k: Tensor, v: Tensor, parts: list[Part]) -> Tensor:
     """Compute the attention of windows, part by part.
 
     Args:
-        q: (h, m, N, d), contiguous.
-        k, v: (h, m, M, d), contiguous.
+        q: (h, m, N, d).
+        k, v: (h, m, M, d).
         parts: Windows, which together are all.
 
     Returns:
@@ -60,7 +59,10 @@ def attention(q: Tensor, k: Tensor, v: Tensor, parts: list[Part]) -> Tensor:
     heads, windows, tokens, d = q.shape
     out = q.new_empty(windows, tokens, heads, d)
     totals = q.new_empty(heads, windows, tokens, 1)
-    compute = _window_by_window if _onednn_is_faster(q, k) else _head_by_head
+    compute = _window_by_window
+    if not _onednn_is_faster(q, k):
+        compute = _head_by_head
+        q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
     for part, added in parts:
         compute(q[:, part], k[:, part], v[:, part], added, out[part], totals[:, part])
     if type(q) is not Tensor:  # a stand-in without values
@@ -89,11 +91,12 @@ def _window_by_window(q: Tensor, k: Tensor, v: Tensor, added: Tensor, out: Tenso
     """Compute `out` and the sums of powers, a window and a head at a time."""
     product = torch.ops.mkldnn._linear_pointwise
     for window in range(q.shape[1]):
+        queries, keys, values = (t[:, window].contiguous() for t in (q, k, v))  # which stay in the cache
         for head in range(len(q)):
-            weights = product.binary(q[head, window], added[head], k[head, window], None, "add").exp2_()
+            weights = product.binary(queries[head], added[head], keys[head], None, "add").exp2_()
             total = torch.sum(weights, -1, keepdim=True, out=totals[head, window])
-            values = product(weights, v[head, window].t(), None, "none", [], "")
-            torch.div(values, total, out=out[window, :, head])
+            result = product(weights, values[head].t(), None, "none", [], "")
+            torch.div(result, total, out=out[window, :, head])
 
 
 def _head_by_head(q: Tensor, k: Tensor, v: Tensor, added: Tensor, out: Tensor, totals: Tensor) -> None:
@@ -116,5 +119,7 @@ def _parts(bias: Tensor, kinds: Kinds, images: int) -> Iterator[Part]:
     """Yield the windows of each kind, and what to add to their logits."""
     for kind, start, end in kinds.runs:
         windows = slice(start * images, end * images)
-        masked = kinds.masks is not None and kind > 0
-        yield windows, torch.add(bias, kinds.masks[kind], alpha=FACTOR) if masked else bias
+        if kinds.masks is None or not kind:
+            yield windows, bias
+        else:
+            yield windows, torch.add(bias, kinds.masks[kind], alpha=FACTOR)

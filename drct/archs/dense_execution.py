@@ -28,7 +28,7 @@ from drct.archs.block_execution import (
 )
 from drct.archs.gpu_blocks import dense_block_in_place
 from drct.archs.gpu_windows import Kinds, in_few_windows
-from drct.archs.kernels import in_full_precision, linear, linear_plus
+from drct.archs.kernels import in_full_precision, linear
 from drct.archs.prepared_weights import (
     AttentionWeights,
     Product,
@@ -145,4 +145,4 @@ def _adjusted_mlp(
     if block.mlp.drop.training and block.mlp.drop.p:  # dropout comes between the two layers that make one product
         return linear(x + drop_path(block.mlp(block.norm2(x))), *weights.adjust)
     through_mlp = two_layers(x, block.norm2, weights.fc1, weights.adjusted_fc2)
-    return linear_plus(x, *weights.adjust, drop_path(through_mlp))
+    return linear(x, *weights.adjust) + drop_path(through_mlp)

@@ -154,12 +154,13 @@ def _compute_in_place(network: "Frame", tokens: int, x: Tensor) -> Tensor:
         shallow = shallow_features(network, centred, tile)[..., : inside.height, : inside.width]
         inside.of_tokens(body).copy_(network.embed(shallow))
     groups: Any = network.layers
-    in_body = 1 - _reconstruction_share(network) if progress.is_watched() else 1.0
+    kernels = _upsampler_kernels(network, body)
+    in_body = 1 - _reconstruction_share(network, kernels) if progress.is_watched() else 1.0
     for i, group in enumerate(groups):
         with progress.span(in_body * (i / len(groups)), in_body * ((i + 1) / len(groups))):
             _execution(group).in_place(group, features, tokens)
     result = x.new_empty((batch, channels, height * network.upscale, width * network.upscale))
-    reconstruction = Reconstruction(network, centred, body, _upsampler_kernels(network, body))
+    reconstruction = Reconstruction(network, centred, body, kernels)
     for i, tile in enumerate(whole):
         progress.report(in_body + (1 - in_body) * i / len(whole))
         inside = tile.clip(height, width).enlarge(network.upscale)
@@ -261,9 +262,9 @@ def memory_needed(network: "Frame", height: int, width: int, dtype: torch.dtype,
     image = network.in_chans * height * width * 4
     tensors = (height * width * channels + max(block, tile)) * dtype.itemsize + image * (2 + network.upscale**2)
     prepared = sum(p.nbytes for p in network.parameters())  # padded by a few percent
-    if device.type != "cpu":  # a bias for each kind of windows; the order of tokens, with and without a shift
+    prepared += 32 * height * width  # the order of tokens, with and without a shift
+    if device.type != "cpu":  # a bias for each kind of windows
         prepared += 4 * dtype.itemsize * sum(a.num_heads * window**2 * a.keys for a in attentions(network))
-        prepared += 32 * height * width
     # Not all memory that is freed is used again
     return int(1.3 * tensors + 1.2 * prepared) + 64 * 2**20
 
@@ -297,8 +298,11 @@ def _operations_by_part(network: "Frame", height: int, width: int) -> Counter[st
     return counts
 
 
-def _reconstruction_share(network: "Frame") -> float:
-    """Estimate the share of the time that the layers after the body take."""
+def _reconstruction_share(network: "Frame", kernels: UpsamplerKernels | None) -> float:
+    """Estimate the share of the time that the layers after the body take, with or without kernels of the upsampler."""
     counts = _operations_by_part(network, network.window_size, network.window_size)
+    if kernels is not None:
+        counts["upsample"] = 2 * network.window_size**2 * kernels.weight[0, 0].numel()
+        del counts["conv_last"]
     body = counts["layers"] * BLOCK_COST
     return 1 - body / (counts.total() - counts["layers"] + body)

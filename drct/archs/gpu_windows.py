@@ -1,8 +1,8 @@
-"""Windows of a feature map in the order in which GPUs compute them: those of one kind beside each other.
+"""Windows of a feature map in the order in which GPUs, and inference on the CPU, compute them: by kind.
 
-A GPU waits for the start of every operation and for every byte. So windows are read with a single operation, whatever
-the shift; those of a kind lie in one piece, which attention takes with one mask; and the images of a batch come last:
-windows are (n, B, N, C), and the masks of n windows are four at most.
+A GPU waits for the start of every operation and for every byte, and so does a CPU where images are small. So windows
+are read with a single operation, whatever the shift; those of a kind lie in one piece, which attention takes with one
+mask; and the images of a batch come last: windows are (n, B, N, C), and the masks of n windows are four at most.
 
 Letters in shapes: see `drct.archs.frame`.
 """

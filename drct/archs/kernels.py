@@ -60,14 +60,6 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool = False) -
     return F.gelu(y) if gelu else y
 
 
-def linear_plus(x: Tensor, weight: Tensor, bias: Tensor | None, other: Tensor) -> Tensor:
-    """Compute `linear` and add another tensor of the shape of the result."""
-    if not weight.is_mkldnn or other.dtype != weight.dtype:
-        return other + linear(x, weight, bias)
-    low_bias = None if bias is None else bias.to(weight.dtype)
-    return torch.ops.mkldnn._linear_pointwise.binary(x.to(weight.dtype), other, weight, low_bias, "add")
-
-
 def linear_of(f: Callable[..., Tensor], x: Tensor, weight: Tensor, bias: Tensor | None, *parameters: Tensor) -> Tensor:
     """Compute `linear(f(x, *parameters), weight, bias)`, keeping x for the backward pass instead of f(x).
 
