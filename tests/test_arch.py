@@ -196,29 +196,6 @@ def test_windows_are_cut_and_merged_in_row_major_order():
     assert torch.equal(geometry.window_merge(windows, 4, 8, 12), x)
 
 
-@pytest.mark.parametrize("at_most", [1, 3, 100])
-@pytest.mark.parametrize("grid", [(1, 1), (1, 3), (4, 1), (3, 5)])
-@pytest.mark.parametrize("shift", [0, 2])
-def test_areas_are_the_windows_of_a_shifted_image(grid, shift, at_most):
-    w, (rows, columns) = 4, grid
-    x = torch.arange(2 * rows * columns * w * w * 3.0).view(2, rows * w, columns * w, 3)
-    every = geometry.window_partition(torch.roll(x, (-shift, -shift), (1, 2)), w).unflatten(0, (2, *grid))
-    kinds = geometry.window_kinds(rows, columns, x.device).view(grid)
-    seen, copy = torch.zeros(grid), torch.full_like(x, -1)
-    for area in geometry.window_areas(rows, columns, shift > 0, at_most):
-        part = (slice(area.row, area.row + area.rows), slice(area.column, area.column + area.columns))
-        n = area.rows * area.columns
-        assert n <= at_most
-        assert n & (n - 1) == 0
-        assert (kinds[part] == area.kind).all() or not shift
-        seen[part] += 1
-        windows = geometry.read_windows(x, area, w, shift)
-        assert torch.equal(windows, every[:, part[0], part[1]].flatten(1, 2))
-        geometry.write_windows(copy, windows, area, w, shift)
-    assert (seen == 1).all()
-    assert torch.equal(copy, x)
-
-
 @pytest.mark.parametrize("masks", [0, 1, 3])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_recomputed_attention_has_the_gradients_of_attention(masks, dtype):

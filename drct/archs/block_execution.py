@@ -17,22 +17,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from drct.archs import gpu_switches, gpu_windows, progress, small_attention
+from drct.archs import cpu_attention, gpu_switches, gpu_windows, small_attention
 from drct.archs.gpu_windows import Kinds
 from drct.archs.kernels import linear, linear_of, self_attention
 from drct.archs.prepared_weights import AttentionWeights, Product
-from drct.archs.windows import (
-    read_windows,
-    shift_masks,
-    window_areas,
-    window_masks,
-    window_merge,
-    window_partition,
-    write_windows,
-)
+from drct.archs.windows import window_masks, window_merge, window_partition
 
-Mask = Tensor | Kinds | None  # of windows: (1 or n, N, N); on a GPU, their kinds
-OfWindows = Callable[[Tensor, Mask], Tensor]  # of windows (B, n, N, C) and their mask; on a GPU they are (n, B, N, C)
+Mask = Tensor | Kinds | None  # of windows: (1 or n, N, N); of windows in the order of `gpu_windows`, their kinds
 
 
 class GroupExecution(ABC):
@@ -86,30 +77,6 @@ def in_all_windows(x: Tensor, w: int, shift: int, recompute: bool, run: Callable
     return torch.roll(new, (shift, shift), dims=(1, 2)) if shift else new
 
 
-def in_few_windows(source: Tensor, target: Tensor, w: int, shift: int, at_most: int, run: OfWindows) -> None:
-    """Compute `run` of all windows of a feature map, a few of one mask at a time, and report the progress.
-
-    Args:
-        source: (B, H, W, C).
-        target: (B, H, W, C'), which may be the same.
-        w: Side of a window.
-        shift: Cyclic shift of the feature map before it is cut into windows.
-        at_most: Largest number of windows of an image to compute at a time.
-        run: What to compute.
-    """
-    if gpu_switches.is_gpu(source.device):
-        gpu_windows.in_few_windows(source, target, w, shift, at_most, run)
-        return
-    rows, columns = source.shape[1] // w, source.shape[2] // w
-    masks = shift_masks(w, shift, source.device, source.dtype) if shift else None
-    done = 0
-    for area in window_areas(rows, columns, shift > 0, at_most):
-        mask = masks[area.kind, None] if masks is not None and area.kind else None
-        write_windows(target, run(read_windows(source, area, w, shift), mask), area, w, shift)
-        done += area.rows * area.columns
-        progress.report(done / (rows * columns))
-
-
 def windows_at_a_time(tokens: int, w: int, batch: int) -> int:
     """Return how many windows of each image of a batch to compute at a time, for about so many tokens."""
     return max(1, tokens // (w * w * max(1, batch)))
@@ -126,6 +93,12 @@ def attend(attn: Any, norm: nn.Module, x: Tensor, weights: AttentionWeights, mas
     out = self_attention(by_head, weights.bias, mask, dropout)
     out = rearrange(out, "(b n) h t d -> b n t (h d)", b=x.shape[0])
     return attn.proj_drop(linear(out, *weights.proj))
+
+
+def attended(attn: Any, norm: nn.Module, x: Tensor, weights: AttentionWeights, kinds: Kinds) -> Tensor:
+    """Add attention to windows in inference on the CPU, by weights with its factor: (n, B, N, C) -> (n, B, N, C)."""
+    out = cpu_attention.attend(linear_of_norm(x, norm, weights.qkv), attn.num_heads, weights.bias, kinds)
+    return linear(out, *weights.proj).add_(x)
 
 
 def two_layers(x: Tensor, norm: nn.Module, fc1: Product, fc2: Product) -> Tensor:

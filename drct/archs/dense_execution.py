@@ -16,18 +16,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from drct.archs import gpu_switches, progress
+from drct.archs import cpu_attention, gpu_switches, progress
 from drct.archs.block_execution import (
     GroupExecution,
     Mask,
     attend,
+    attended,
     in_all_windows,
-    in_few_windows,
     two_layers,
     windows_at_a_time,
 )
 from drct.archs.gpu_blocks import dense_block_in_place
-from drct.archs.gpu_windows import Kinds
+from drct.archs.gpu_windows import Kinds, in_few_windows
 from drct.archs.kernels import in_full_precision, linear
 from drct.archs.prepared_weights import (
     AttentionWeights,
@@ -79,7 +79,7 @@ class DenseExecution(GroupExecution):
                     dense_block_in_place(group, k, features[..., :end], target, at_most)
                 continue
             layers = (block.mlp.fc1, block.mlp.fc2, getattr(group, f"adjust{k}"))
-            rows, make = at_most * w * w * len(features), partial(_block_weights, group, k)
+            rows, make = at_most * w * w * len(features), partial(_block_weights, group, k, factor=cpu_attention.FACTOR)
             weights = prepared_weights(group, k, block.attn, layers, features, rows, make)
 
             def run(windows: Tensor, mask: Mask, k: int = k, weights: BlockWeights = weights) -> Tensor:
@@ -96,15 +96,15 @@ class DenseExecution(GroupExecution):
 EXECUTION = DenseExecution()
 
 
-def _block_weights(group: "DenseGroup", k: int, dtype: torch.dtype) -> BlockWeights:
-    """Prepare the weights of block k of a group. They are the same for all windows."""
+def _block_weights(group: "DenseGroup", k: int, dtype: torch.dtype, factor: float = 1.0) -> BlockWeights:
+    """Prepare the weights of block k of a group, with a factor of the attention logits, for all windows."""
     block: SwinBlock = getattr(group, f"swin{k}")
     adjust = product_of(getattr(group, f"adjust{k}"))
     fc2 = block.mlp.fc2
     with in_full_precision(adjust.weight.device.type):
         adjusted_weight = adjust.weight @ fc2.weight
         adjusted_fc2 = Product(adjusted_weight, None if fc2.bias is None else adjust.weight @ fc2.bias)
-    attention, fc1 = attention_weights(block.attn, dtype), product_of(block.mlp.fc1)
+    attention, fc1 = attention_weights(block.attn, dtype, factor), product_of(block.mlp.fc1)
     return BlockWeights(attention, fc1.to(dtype), adjust.to(dtype), adjusted_fc2.to(dtype))
 
 
@@ -112,8 +112,8 @@ def _run_block(x: Tensor, mask: Mask, group: "DenseGroup", k: int, weights: Bloc
     """Run block k of a group and what follows it on windows: (B, n, N, C + (k-1) gc) -> (B, n, N, gc or C).
 
     Args:
-        x: Windows; (n, B, N, C + (k-1) gc) on a GPU.
-        mask: (1 or n, N, N), added to the logits, or None; on a GPU, the kinds of the windows.
+        x: Windows; (n, B, N, C + (k-1) gc) in the order of `gpu_windows`.
+        mask: (1 or n, N, N), added to the logits, or None; in the order of `gpu_windows`, the kinds of the windows.
         group: The group.
         k: Number of the block, from 1.
         weights: Prepared weights of the block.
@@ -130,8 +130,11 @@ def _run_block(x: Tensor, mask: Mask, group: "DenseGroup", k: int, weights: Bloc
             return block.drop_path(added.transpose(0, 1)).transpose(0, 1)
         return block.drop_path(added)
 
-    attended = x + drop_path(attend(block.attn, block.norm1, x, weights.attention, mask))
-    new = _adjusted_mlp(block, attended, weights, drop_path)
+    if isinstance(mask, Kinds) and not gpu_switches.is_gpu(x.device):
+        x_attended = attended(block.attn, block.norm1, x, weights.attention, mask)
+    else:
+        x_attended = x + drop_path(attend(block.attn, block.norm1, x, weights.attention, mask))
+    new = _adjusted_mlp(block, x_attended, weights, drop_path)
     return F.leaky_relu(new, DENSE_SLOPE) if k < 5 else new * DENSE_SCALE + x[..., : group.dim]
 
 

@@ -16,11 +16,12 @@ from torch import Tensor, nn
 
 from drct.archs import gpu_graphs, gpu_switches, merged_upsampler, progress
 from drct.archs.block_execution import GroupExecution
-from drct.archs.prepared_weights import forget_stale_weights
+from drct.archs.prepared_weights import forget_stale_weights, kept_weights, weights_of
 from drct.archs.reconstruction import Reconstruction, shallow_features
 from drct.archs.regions import TILE_HALO, autocast_dtype, tile_side, tiles
 from drct.archs.swin import Attention
 from drct.archs.tracing import is_traced, is_transformed
+from drct.archs.upsampler_kernels import FEWEST, UpsamplerKernels, upsampler_kernels
 
 if TYPE_CHECKING:
     from drct.archs.frame import Frame
@@ -53,17 +54,22 @@ def takes_over(network: "Frame") -> bool:
         return False
     if _overrides_parts(network) or _layers_are_patched() or nn.modules.module._has_any_global_hook():
         return False
-    _, *submodules = network.modules()
+    _, *submodules = modules = list(network.modules())  # once, which takes a few milliseconds
+    parameters = (p for module in modules for p in module._parameters.values() if p is not None)
     return (
-        structure(network) == network.built_structure
+        _structure(submodules) == network.built_structure
         and not any(map(_is_watched, submodules))
-        and all(type(p) in (Tensor, nn.Parameter) for p in network.parameters())
+        and all(type(p) in (Tensor, nn.Parameter) for p in parameters)
     )
 
 
 def structure(network: nn.Module) -> list[Any]:
     """Return the classes of all submodules, and the settings of convolutions."""
     _, *submodules = network.modules()
+    return _structure(submodules)
+
+
+def _structure(submodules: list[nn.Module]) -> list[Any]:
     return [
         (m.kernel_size, m.stride, m.padding, m.dilation, m.groups, m.padding_mode) if type(m) is nn.Conv2d else type(m)
         for m in submodules
@@ -103,8 +109,8 @@ def _is_watched(module: nn.Module) -> bool:
 
 def run(network: "Frame", x: Tensor) -> Tensor:
     """Compute what `Frame.forward` returns."""
-    training = any(module.training for module in network.modules())
-    if torch.is_grad_enabled() or training or network.absolute_pos_embed is not None:
+    at_once = torch.is_grad_enabled() or network.absolute_pos_embed is not None
+    if at_once or any(module.training for module in network.modules()):
         return _run_at_once(network, x)
     return _run_in_place(network, x)
 
@@ -148,19 +154,30 @@ def _compute_in_place(network: "Frame", tokens: int, x: Tensor) -> Tensor:
         shallow = shallow_features(network, centred, tile)[..., : inside.height, : inside.width]
         inside.of_tokens(body).copy_(network.embed(shallow))
     groups: Any = network.layers
-    in_body = 1 - _reconstruction_share(network) if progress.is_watched() else 1.0
+    kernels = _upsampler_kernels(network, body)
+    in_body = 1 - _reconstruction_share(network, kernels) if progress.is_watched() else 1.0
     for i, group in enumerate(groups):
         with progress.span(in_body * (i / len(groups)), in_body * ((i + 1) / len(groups))):
             _execution(group).in_place(group, features, tokens)
     result = x.new_empty((batch, channels, height * network.upscale, width * network.upscale))
-    reconstruction = Reconstruction(network, centred, body)
+    reconstruction = Reconstruction(network, centred, body, kernels)
     for i, tile in enumerate(whole):
         progress.report(in_body + (1 - in_body) * i / len(whole))
         inside = tile.clip(height, width).enlarge(network.upscale)
-        part = reconstruction.image(tile.enlarge(network.upscale))[..., : inside.height, : inside.width]
+        part = reconstruction.image(tile)[..., : inside.height, : inside.width]
         inside.of(result).copy_(part / network.img_range + network.mean)
     progress.report(1)
     return result
+
+
+def _upsampler_kernels(network: "Frame", body: Tensor) -> UpsamplerKernels | None:
+    """Return the kernels by which to compute the upsampler at once; None where it is to be computed by its layers."""
+    upsample: Any = network.upsample
+    if not len(upsample) or min(body.shape[1:3]) < FEWEST or gpu_switches.is_gpu(body.device):
+        return None
+    layers = [*upsample[::2], network.conv_last]
+    make = partial(upsampler_kernels, upsample, network.conv_last, body.dtype)
+    return kept_weights(network, "upsampler", weights_of(layers), None, body, make)
 
 
 def _channels_last(x: Tensor) -> Tensor:
@@ -245,9 +262,9 @@ def memory_needed(network: "Frame", height: int, width: int, dtype: torch.dtype,
     image = network.in_chans * height * width * 4
     tensors = (height * width * channels + max(block, tile)) * dtype.itemsize + image * (2 + network.upscale**2)
     prepared = sum(p.nbytes for p in network.parameters())  # padded by a few percent
-    if device.type != "cpu":  # a bias for each kind of windows; the order of tokens, with and without a shift
+    prepared += 32 * height * width  # the order of tokens, with and without a shift
+    if device.type != "cpu":  # a bias for each kind of windows
         prepared += 4 * dtype.itemsize * sum(a.num_heads * window**2 * a.keys for a in attentions(network))
-        prepared += 32 * height * width
     # Not all memory that is freed is used again
     return int(1.3 * tensors + 1.2 * prepared) + 64 * 2**20
 
@@ -281,8 +298,11 @@ def _operations_by_part(network: "Frame", height: int, width: int) -> Counter[st
     return counts
 
 
-def _reconstruction_share(network: "Frame") -> float:
-    """Estimate the share of the time that the layers after the body take."""
+def _reconstruction_share(network: "Frame", kernels: UpsamplerKernels | None) -> float:
+    """Estimate the share of the time that the layers after the body take, with or without kernels of the upsampler."""
     counts = _operations_by_part(network, network.window_size, network.window_size)
+    if kernels is not None:
+        counts["upsample"] = 2 * network.window_size**2 * kernels.weight[0, 0].numel()
+        del counts["conv_last"]
     body = counts["layers"] * BLOCK_COST
     return 1 - body / (counts.total() - counts["layers"] + body)

@@ -1,8 +1,8 @@
-"""Windows of a feature map in the order in which GPUs compute them: those of one kind beside each other.
+"""Windows of a feature map in the order in which GPUs, and inference on the CPU, compute them: by kind.
 
-A GPU waits for the start of every operation and for every byte. So windows are read with a single operation, whatever
-the shift; those of a kind lie in one piece, which attention takes with one mask; and the images of a batch come last:
-windows are (n, B, N, C), and the masks of n windows are four at most.
+A GPU waits for the start of every operation and for every byte, and so does a CPU where images are small. So windows
+are read with a single operation, whatever the shift; those of a kind lie in one piece, which attention takes with one
+mask; and the images of a batch come last: windows are (n, B, N, C), and the masks of n windows are four at most.
 
 Letters in shapes: see `drct.archs.frame`.
 """
@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
-from drct.archs import progress
-from drct.archs.windows import cached, shift_masks, window_kinds, window_partition
+from drct.archs import gpu_switches, progress
+from drct.archs.windows import cached, pieces, shift_masks, window_kinds, window_partition
 
 Run = tuple[int, int, int]  # kind of windows (see `shift_masks`), first window, end
 
@@ -38,11 +38,16 @@ class WindowOrder(NamedTuple):
     kinds: Kinds
 
     def pieces(self, at_most: int) -> Iterator["WindowOrder"]:
-        """Cut the windows into pieces of about equal size."""
+        """Cut the windows into pieces: on a GPU of about equal size, on the CPU of powers of two of windows only.
+
+        Every size of a matrix product leaves something in PyTorch's caches on the CPU.
+        """
         count = -(-self.windows // at_most)
-        ends = [self.windows * i // count for i in range(count + 1)]
+        spans = [(self.windows * i // count, self.windows * (i + 1) // count) for i in range(count)]
+        if not gpu_switches.is_gpu(self.tokens.device):
+            spans = [(start, start + size) for start, size in pieces(0, self.windows, at_most, powers_of_two=True)]
         step = len(self.tokens) // self.windows
-        for start, end in zip(ends, ends[1:], strict=False):
+        for start, end in spans:
             cut = ((kind, max(a, start) - start, min(b, end) - start) for kind, a, b in self.kinds.runs)
             runs = tuple((kind, a, b) for kind, a, b in cut if a < b)
             part = self.tokens[start * step : end * step]

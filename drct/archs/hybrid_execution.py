@@ -19,18 +19,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from drct.archs import gpu_blocks, gpu_switches, progress
+from drct.archs import cpu_attention, gpu_blocks, gpu_switches, progress
 from drct.archs.block_execution import (
     GroupExecution,
     Mask,
     attend,
+    attended,
     in_all_windows,
-    in_few_windows,
     linear_of_norm,
     two_layers,
     windows_at_a_time,
 )
-from drct.archs.gpu_windows import Kinds
+from drct.archs.gpu_windows import Kinds, in_few_windows
 from drct.archs.kernels import attention, in_full_precision, linear
 from drct.archs.prepared_weights import (
     AttentionWeights,
@@ -100,17 +100,17 @@ def _blocks(group: "HybridGroup") -> list[Any]:
     return list(group.residual_group.blocks)
 
 
-def _block_weights(block: Any, attn: Attention, dtype: torch.dtype) -> BlockWeights:
-    """Prepare the weights of a block and its attention. They are the same for all windows."""
+def _block_weights(block: Any, attn: Attention, dtype: torch.dtype, factor: float = 1.0) -> BlockWeights:
+    """Prepare the weights of a block and its attention, with a factor of the logits, for all windows."""
     fc1, fc2 = product_of(block.mlp.fc1), product_of(block.mlp.fc2)
-    return BlockWeights(attention_weights(attn, dtype), fc1.to(dtype), fc2.to(dtype))
+    return BlockWeights(attention_weights(attn, dtype, factor), fc1.to(dtype), fc2.to(dtype))
 
 
-def _prepared(block: Any, attn: Attention, x: Tensor, tokens: int) -> AnyWeights:
-    """Return the packed weights of a block."""
+def _prepared(block: Any, attn: Attention, x: Tensor, tokens: int, factor: float = 1.0) -> AnyWeights:
+    """Return the packed weights of a block, with a factor of the attention logits on the CPU."""
     if gpu_switches.is_gpu(x.device):
         return gpu_blocks.hybrid_weights(block, attn, x)
-    layers, make = (block.mlp.fc1, block.mlp.fc2), partial(_block_weights, block, attn)
+    layers, make = (block.mlp.fc1, block.mlp.fc2), partial(_block_weights, block, attn, factor=factor)
     w = block.window_size
     rows = windows_at_a_time(tokens, w, len(x)) * w * w * len(x)
     return prepared_weights(block, "", attn, layers, x, rows, make)
@@ -144,7 +144,7 @@ def _hybrid_at_once(block: "HybridBlock", x: Tensor) -> Tensor:
 
 def _hybrid_in_place(block: "HybridBlock", x: Tensor, other: Tensor, tokens: int) -> None:
     """Run a hybrid block on a feature map (B, H, W, C), in place, using another."""
-    weights = _prepared(block, block.attn, x, tokens)
+    weights = _prepared(block, block.attn, x, tokens, cpu_attention.FACTOR)
     first, activation, second, channel_attention = cast(Any, block.conv_block.cab)
     hidden = other[..., : first.out_channels]
     total: Any = 0
@@ -159,7 +159,7 @@ def _hybrid_in_place(block: "HybridBlock", x: Tensor, other: Tensor, tokens: int
     def run(windows: Tensor, mask: Mask) -> Tensor:
         if isinstance(weights, gpu_blocks.HybridWeights):
             return gpu_blocks.attended(windows, cast(Kinds, mask), weights.attention, block.attn.num_heads)
-        return windows + attend(block.attn, block.norm1, windows, weights.attention, mask)
+        return attended(block.attn, block.norm1, windows, weights.attention, cast(Kinds, mask))
 
     at_most = windows_at_a_time(tokens, block.window_size, len(x))
     with progress.part(1, 3):

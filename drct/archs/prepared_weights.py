@@ -46,18 +46,19 @@ class AttentionWeights(NamedTuple):
     bias: Tensor  # of relative positions: (h, N, M) for N queries and M keys
 
 
-def attention_weights(attn: Attention, dtype: torch.dtype) -> AttentionWeights:
-    """Prepare the weights of attention. They are the same for all windows."""
+def attention_weights(attn: Attention, dtype: torch.dtype, factor: float = 1.0) -> AttentionWeights:
+    """Prepare the weights of attention, with a factor of its logits. They are the same for all windows."""
     heads, d = attn.num_heads, len(attn.proj.weight) // attn.num_heads
     more = -d % HEAD_MULTIPLE
 
     def padded(x: Tensor) -> Tensor:
         q, k, v = rearrange(x, "(three h d) ... -> three h d (...)", three=3, h=heads)
-        return F.pad(torch.stack([q * attn.scale, k, v]), (0, 0, 0, more)).flatten(0, 2).to(dtype)
+        return F.pad(torch.stack([q * (attn.scale * factor), k, v]), (0, 0, 0, more)).flatten(0, 2).to(dtype)
 
     qkv = Product(padded(attn.qkv.weight), None if attn.qkv.bias is None else padded(attn.qkv.bias).flatten())
     weight = F.pad(attn.proj.weight.unflatten(1, (heads, d)), (0, more)).flatten(1).to(dtype)
-    bias = attn.relative_position_bias().to(dtype).contiguous()
+    bias = attn.relative_position_bias()
+    bias = (bias if factor == 1 else bias * factor).to(dtype).contiguous()
     return AttentionWeights(qkv, Product(weight, attn.proj.bias), bias)
 
 
@@ -101,16 +102,42 @@ def prepared_weights(
         rows: How many tokens most products have.
         make: Prepares the weights: a (nested) named tuple of products and tensors, in a dtype.
     """
+    tensors = [*weights_of([attn.qkv, attn.proj, *layers]), attn.relative_position_bias_table]
+    settings = (rows, attn.scale)
+    return kept_weights(module, part, tensors, settings, features, lambda: _packed(make(features.dtype), rows))
+
+
+def weights_of(layers: Iterable[Any]) -> list[Tensor | None]:
+    """Return weight and bias of each layer."""
+    return [t for layer in layers for t in (layer.weight, layer.bias)]
+
+
+def kept_weights(
+    module: nn.Module,
+    part: Hashable,
+    tensors: list[Tensor | None],
+    settings: Hashable,
+    features: Tensor,
+    make: Callable[[], Weights],
+) -> Weights:
+    """Return weights prepared for inference on the CPU; those of earlier images if they still hold.
+
+    Args:
+        module: The module that owns the weights.
+        part: Which of its weights these are.
+        tensors: What they are made from.
+        settings: What else they depend on.
+        features: Feature map to run on, in whose dtype they are made.
+        make: Prepares the weights.
+    """
     # Comparing weights would make a GPU wait, and stand-ins for tensors have no values to compare
     if features.device.type != "cpu" or type(features) is not Tensor:
-        return _packed(make(features.dtype), rows)
-    tensors = [t for layer in (attn.qkv, attn.proj, *layers) for t in (layer.weight, layer.bias)]
-    tensors.append(attn.relative_position_bias_table)
-    made_from = (features.dtype, rows, attn.scale, [None if t is None else _fingerprint(t) for t in tensors])
+        return make()
+    made_from = (features.dtype, settings, [None if t is None else _fingerprint(t) for t in tensors])
     kept = _prepared.setdefault(module, {})
     found = kept.get(part)
     if found is None or found[0] != made_from:
-        found = kept[part] = made_from, _packed(make(features.dtype), rows)
+        found = kept[part] = made_from, make()
     return found[1]
 
 
@@ -207,7 +234,8 @@ def _odd_numbers(count: int) -> np.ndarray:
 def _packed(weights: Weights, rows: int) -> Weights:
     """Bring all products into the order that is read fastest (see `kernels.packed`)."""
     if isinstance(weights, Product):
-        return cast(Weights, Product(packed(weights.weight, rows), weights.bias))
+        bias = None if weights.bias is None else weights.bias.detach().to(weights.weight.dtype)
+        return cast(Weights, Product(packed(weights.weight, rows), bias))
     if isinstance(weights, Tensor):
         return weights
     return type(weights)(*(_packed(entry, rows) for entry in cast(tuple, weights)))

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from drct.archs import gpu_switches
 from drct.archs.regions import Region, convolve, pad, read
+from drct.archs.upsampler_kernels import RADIUS, UpsamplerKernels, enlarged
 
 if TYPE_CHECKING:
     from drct.archs.frame import Frame
@@ -39,10 +40,13 @@ class Reconstruction:
         network: The network.
         centred: Its input, centred: (B, in_chans, H, W).
         body: Deep features: (B, H, W, C).
+        kernels: Those of the whole upsampler, by which to compute it at once; None to compute it layer by layer.
     """
 
-    def __init__(self, network: "Frame", centred: Tensor, body: Tensor) -> None:
-        self.network, self.centred, self.body = network, centred, body
+    def __init__(
+        self, network: "Frame", centred: Tensor, body: Tensor, kernels: UpsamplerKernels | None = None
+    ) -> None:
+        self.network, self.centred, self.body, self.kernels = network, centred, body, kernels
         upsample: Any = network.upsample
         self.stages = [(upsample[i], upsample[i + 1].upscale_factor) for i in range(0, len(upsample), 2)]
         self.sizes = [(body.shape[1], body.shape[2])]  # before and after each stage
@@ -51,9 +55,24 @@ class Reconstruction:
             self.sizes.append((height * factor, width * factor))
 
     def image(self, region: Region) -> Tensor:
-        """Return a region of the result: (B, in_chans, region.height, region.width)."""
-        last = len(self.stages)
-        return self._convolved(self.network.conv_last, lambda r: self._upsampled(last, r), region, self.sizes[last])
+        """Return the enlargement of a region of the image, which is undefined beyond the image.
+
+        Args:
+            region: Region of the small image.
+
+        Returns:
+            (B, in_chans, region.height * upscale, region.width * upscale).
+        """
+        if self.kernels is not None:
+            return enlarged(self._surrounded(region), region, self.sizes[0], self.kernels)
+        last, large = len(self.stages), region.enlarge(self.network.upscale)
+        return self._convolved(self.network.conv_last, lambda r: self._upsampled(last, r), large, self.sizes[last])
+
+    def _surrounded(self, region: Region) -> Tensor:
+        """Return a region of the features before the upsampler with what surrounds it, zeros beyond the image."""
+        if region == Region(0, 0, *self.sizes[0]):
+            return F.pad(self._upsampled(0, region), [RADIUS] * 4)
+        return self._upsampled(0, region.grow(RADIUS))
 
     def _upsampled(self, count: int, region: Region) -> Tensor:
         """Return a region of the features after the first stages of the upsampler."""

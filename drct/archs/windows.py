@@ -6,7 +6,7 @@ image.
 
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -117,36 +117,6 @@ def window_masks(
     return shift_masks(w, shift, device, dtype)[window_kinds(height // w, width // w, device)]
 
 
-class WindowArea(NamedTuple):
-    """A rectangle of windows, all of one kind. Positions and sizes count windows."""
-
-    row: int
-    column: int
-    rows: int
-    columns: int
-    kind: int  # index into `shift_masks`
-
-
-def window_areas(rows: int, columns: int, shifted: bool, at_most: int) -> Iterator[WindowArea]:
-    """Cut a grid of windows into areas. Without a shift, all windows are of kind 0.
-
-    Areas are of powers of two of windows only, whatever the grid: more of them, but every size of a matrix product
-    leaves something in PyTorch's caches on the CPU.
-
-    Args:
-        rows, columns: Size of the grid.
-        shifted: Whether the feature map is shifted.
-        at_most: Largest number of windows of an area.
-    """
-    row_parts = [(0, rows - 1, 0), (rows - 1, 1, 2)] if shifted else [(0, rows, 0)]
-    column_parts = [(0, columns - 1, 0), (columns - 1, 1, 1)] if shifted else [(0, columns, 0)]
-    for first_row, part_rows, row_kind in row_parts:
-        for first_column, part_columns, column_kind in column_parts:
-            for column, width in pieces(first_column, part_columns, at_most, True):
-                for row, height in pieces(first_row, part_rows, max(1, at_most // width), True):
-                    yield WindowArea(row, column, height, width, row_kind + column_kind)
-
-
 def pieces(start: int, length: int, at_most: int, powers_of_two: bool) -> Iterator[tuple[int, int]]:
     """Cut a stretch into pieces: start and length of each."""
     end = start + length
@@ -155,33 +125,3 @@ def pieces(start: int, length: int, at_most: int, powers_of_two: bool) -> Iterat
         size = 2 ** (size.bit_length() - 1) if powers_of_two else size
         yield start, size
         start += size
-
-
-def read_windows(features: Tensor, area: WindowArea, w: int, shift: int) -> Tensor:
-    """Return the windows of an area of a feature map, shifted first: (B, H, W, C) -> (B, n, N, C), contiguous."""
-    batch = len(features)
-    for dim, start, length in ((1, area.row, area.rows), (2, area.column, area.columns)):
-        spans = list(_wrapped_spans(start * w + shift, length * w, features.shape[dim]))
-        parts = [features.narrow(dim, source, size) for source, _, size in spans]
-        features = torch.cat(parts, dim) if len(parts) > 1 else parts[0]
-    return window_partition(features, w).unflatten(0, (batch, -1)).contiguous()
-
-
-def write_windows(features: Tensor, windows: Tensor, area: WindowArea, w: int, shift: int) -> None:
-    """Write windows to where `read_windows` reads them from: (B, n, N, C) into (B, H, W, C)."""
-    tokens = window_merge(windows.flatten(0, 1), w, area.rows * w, area.columns * w)
-    for row, from_row, rows in _wrapped_spans(area.row * w + shift, area.rows * w, features.shape[1]):
-        for column, from_column, columns in _wrapped_spans(
-            area.column * w + shift, area.columns * w, features.shape[2]
-        ):
-            part = tokens[:, from_row : from_row + rows, from_column : from_column + columns]
-            features[:, row : row + rows, column : column + columns] = part
-
-
-def _wrapped_spans(start: int, length: int, size: int) -> Iterator[tuple[int, int, int]]:
-    """Split a stretch that may run over the end of a cyclic axis into pieces: start, offset in the stretch, length."""
-    start %= size
-    first = min(length, size - start)
-    yield start, 0, first
-    if first < length:
-        yield 0, first, length - first

@@ -37,7 +37,7 @@ def network_arguments(family: Family, weights: Mapping[str, Tensor], config: str
         config: Arguments as JSON, as `drct export` writes them; None if there are none, for those of the shapes.
     """
     found = family.options(weights)
-    arguments = found if config is None else _arguments_in(config, family.name)
+    arguments = found if config is None else _arguments_in(config, family.name, family.defaults | found)
     for key in ("embed_dim", "gc", "window_size", "upscale", "in_chans"):
         if found.get(key, 1) < 1:
             raise _no_shapes_of(family)
@@ -51,11 +51,8 @@ def _no_shapes_of(family: Family) -> ValueError:
     return ValueError(f"weights of a {family.name}, but of shapes that no {family.name} has")
 
 
-def _arguments_in(config: str, kind: str) -> dict[str, Any]:
-    from pydantic import ValidationError  # which takes a while to import, and few files have metadata
-
-    from drct.schema.options import NETWORKS
-
+def _arguments_in(config: str, kind: str, expected: Mapping[str, Any]) -> dict[str, Any]:
+    """Return checked arguments from JSON; those that are as expected need no check, which takes a while to import."""
     try:
         arguments = json.loads(config)
     except (ValueError, RecursionError) as error:
@@ -63,6 +60,12 @@ def _arguments_in(config: str, kind: str) -> dict[str, Any]:
     if not isinstance(arguments, dict):
         raise ValueError("its metadata is damaged: drct_config holds no arguments by name")
     arguments.pop("type", None)
+    if all(key in expected and _as_json(value) == _as_json(expected[key]) for key, value in arguments.items()):
+        return arguments
+    from pydantic import ValidationError
+
+    from drct.schema.options import NETWORKS
+
     try:
         NETWORKS[kind].model_validate({"type": kind, **arguments})
     except ValidationError as error:
@@ -73,6 +76,10 @@ def _arguments_in(config: str, kind: str) -> dict[str, Any]:
         if isinstance(value, float) and not abs(value) < 1e6:
             raise ValueError(f"{_said(key, value)}, which no network has")
     return arguments
+
+
+def _as_json(value: object) -> str:
+    return json.dumps(value, default=repr)  # which tells 1, 1.0 and true apart
 
 
 def _said(key: object, value: object) -> str:
