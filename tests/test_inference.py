@@ -173,4 +173,5 @@ def test_many_sizes_do_not_fill_the_memory():
     largest = (112, 112)
     options = VARIANTS["DRCT-XS"] | {"depths": (6,), "num_heads": (4,)}
     peaks = measured_memory(options, "fp32", largest, *sizes, largest)
-    assert peaks[-1] <= peaks[0] + 60e6, peaks
+    half = len(peaks) // 2
+    assert max(peaks[half:]) <= max(peaks[:half]) + 20e6, peaks

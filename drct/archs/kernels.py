@@ -176,13 +176,18 @@ def _linear_gradients(
     else:
         rows = grad.flatten(0, -2)
         for_x = grad @ low_weight if wanted[0] else None
-        for_weight = (low_x.flatten(0, -2).t() @ rows).t() if wanted[1] else None  # faster than the other order
+        for_weight = _weight_gradient(rows, low_x.flatten(0, -2)) if wanted[1] else None
         for_bias = rows.sum(0) if wanted[2] else None
     return (
         for_x.to(of_x) if for_x is not None else None,
         for_weight.to(of_weight) if for_weight is not None else None,
         for_bias.to(of_weight) if for_bias is not None and wanted[2] else None,
     )
+
+
+def _weight_gradient(rows: Tensor, x: Tensor) -> Tensor:
+    """Compute rows^T x: (T, i), (T, j) -> (i, j). On the CPU in the other order, which is faster there."""
+    return rows.t() @ x if gpu_switches.is_gpu(x.device) else (x.t() @ rows).t()
 
 
 def _product_of_rows(a: Tensor, b: Tensor) -> Tensor:
