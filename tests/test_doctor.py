@@ -3,6 +3,7 @@
 import csv
 import logging
 import random
+import re
 import shutil
 from pathlib import Path
 
@@ -22,22 +23,20 @@ from drct.data.prepare import reduce_image
 from drct.errors import DRCTError
 from drct.images.bgr import read_image, write_png
 
+SOUND = 6  # images without faults
+
 
 def photograph(seed: int, height: int = 384, width: int = 512) -> np.ndarray:
     """Draw shapes over a soft background, with texture, that no other seed has: sharp, as a reduced photograph is."""
     rng = np.random.default_rng(seed)
     size = (2 * height, 2 * width)
     image = cv2.resize(rng.uniform(40, 215, (4, 5, 3)).astype(np.float32), size[::-1], interpolation=cv2.INTER_CUBIC)
-    for octave in (8, 16, 32, 64, 128, 256):
-        grid = rng.normal(0, 90 / octave**0.5, (max(2, size[0] // (512 // octave)), size[1] // (512 // octave), 1))
-        noise = cv2.resize(grid.astype(np.float32), size[::-1], interpolation=cv2.INTER_CUBIC)
-        image = image + noise[..., None]
     for _ in range(60):
-        centre = tuple(int(rng.integers(0, side)) for side in size[::-1])
-        axes = tuple(int(side) for side in rng.integers(4, 90, 2))
-        mask = np.zeros(size, np.uint8)
-        cv2.ellipse(mask, centre, axes, int(rng.integers(180)), 0, 360, 255, -1)
-        image[mask > 0] = 0.3 * image[mask > 0] + 0.7 * rng.uniform(0, 255, 3)
+        centre, axes = rng.integers(0, size[::-1]), rng.integers(4, 90, 2)
+        cv2.ellipse(image, centre.tolist(), axes.tolist(), int(rng.integers(180)), 0, 360, rng.uniform(20, 235, 3), -1)
+    for octave in (8, 16, 32, 64, 128, 256):
+        grid = rng.normal(0, 90 / octave**0.5, [max(2, side // (512 // octave)) for side in size])
+        image += cv2.resize(grid.astype(np.float32), size[::-1], interpolation=cv2.INTER_CUBIC)[..., None]
     image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     return image.round().clip(0, 255).astype(np.uint8)
 
@@ -57,7 +56,7 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("set")
     rng = random.Random(1)
     images = iter(photograph(seed) for seed in range(100))
-    for number in range(14):
+    for number in range(SOUND):
         write_pair(folder, f"sound_{number}", next(images))
     write_pair(folder, "shifted", image := next(images), doctor_benchmark.shifted(rng, image, 4))
     write_pair(folder, "kernel", image := next(images), cv2.resize(image, (128, 96), interpolation=cv2.INTER_AREA))
@@ -111,10 +110,10 @@ def test_each_fault_is_found_and_no_other(checked: Checked, name: str, kinds: se
 
 def test_sound_images_have_no_findings(checked: Checked) -> None:
     assert {finding.name for finding in checked.findings} == {f"{name}.png" for name in EXPECTED}
-    assert (checked.images, checked.benchmarks) == (14 + len(EXPECTED), 1)  # of the benchmark, only the ground truth
+    assert (checked.images, checked.benchmarks) == (SOUND + len(EXPECTED), 1)  # of the benchmark, only the ground truth
 
 
-def test_the_command_writes_a_page_a_table_and_a_list_that_training_takes(
+def test_the_command_writes_a_page_a_table_and_a_list(
     faulty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -127,7 +126,7 @@ def test_the_command_writes_a_page_a_table_and_a_list_that_training_takes(
     assert len(page) < 30_000
     for name in EXPECTED:
         assert f"{name}.png</th>" in page
-    assert page.count("<img") == len(list(Path("check").glob("*.jpg"))) + 0 * page.count("jpg") or "loading" in page
+    assert all(f"check/{thumbnail.name}" in page for thumbnail in Path("check").glob("*.jpg"))
     options = {"type": "PairedImageDataset", "dataroot_gt": folders[0], "dataroot_lq": folders[1], "scale": 4}
     (faulty / "GT" / "alone.png").rename(tmp_path / "alone.png")  # training refuses images without a partner
     try:
@@ -136,7 +135,7 @@ def test_the_command_writes_a_page_a_table_and_a_list_that_training_takes(
         dataset = build_dataset(options | backend | {"exclude": "list.txt"})
     finally:
         (tmp_path / "alone.png").rename(faulty / "GT" / "alone.png")
-    assert sorted(Path(pair["gt_path"]).stem for pair in dataset.paths) == sorted(f"sound_{i}" for i in range(14))
+    assert sorted(Path(pair["gt_path"]).stem for pair in dataset.paths) == sorted(f"sound_{i}" for i in range(SOUND))
 
 
 def test_a_sound_set_gives_status_0(tmp_path: Path) -> None:
@@ -221,6 +220,7 @@ def test_descriptors_of_mirrored_features_are_those_of_the_mirrored_image() -> N
 
 def options_of(folder: Path, **more: object) -> dict:
     return {
+        "name": "set",
         "type": "ImageNetPairedDataset",
         "dataroot_gt": str(folder),
         "io_backend": {"type": "disk"},
@@ -274,4 +274,4 @@ def test_the_benchmark_plants_and_counts(tmp_path: Path, capsys: pytest.CaptureF
     doctor_benchmark.main([str(tmp_path), *arguments])
     table = capsys.readouterr().out
     assert "| near-duplicate |" in table
-    assert table.count("100.0%") >= 12  # of 15; one photograph of each fault decides little
+    assert len(re.findall(r"\| 100\.0% \|", table)) >= 12  # of 15; one photograph of each fault decides little
