@@ -6,6 +6,7 @@ anew in each run, and printed.
 """
 
 import argparse
+import itertools
 import random
 import sys
 import tempfile
@@ -26,7 +27,7 @@ from drct.data.doctor.check import Checked, check_images
 from drct.data.image_lists import find_images
 from drct.data.prepare import reduce_image
 from drct.errors import DRCTError, one_line_errors
-from drct.images.bgr import read_image, write_png
+from drct.images.bgr import read_image
 from drct.text import markdown_table
 
 Fault = Callable[[random.Random, np.ndarray], np.ndarray]
@@ -199,8 +200,15 @@ class PlantedSet:
         height, width = (side - side % self.scale for side in image.shape[:2])
         image = np.ascontiguousarray(image[:height, :width])
         small = pair(self.rng, image, self.scale) if pair else reduce_image(image, self.scale)
-        write_png(self.folder / "GT" / f"{name}.png", image)
-        write_png(self.folder / "LR" / f"{name}.png", np.ascontiguousarray(small))
+        self.save(f"GT/{name}.png", image)
+        self.save(f"LR/{name}.png", np.ascontiguousarray(small))
+
+    def save(self, name: str, image: np.ndarray) -> None:
+        """Write a file, which need not outlast a failure."""
+        file = self.folder / name
+        file.parent.mkdir(exist_ok=True)
+        if not cv2.imwrite(str(file), image):
+            raise DRCTError(f"cannot write {file}: is there space?")
 
 
 def plant(files: list[Path], planted: PlantedSet, images: int, faulty: int, side: int) -> None:
@@ -213,22 +221,22 @@ def plant(files: list[Path], planted: PlantedSet, images: int, faulty: int, side
     rng.shuffle(files)
     held_out, others = files[:BENCHMARK], files[BENCHMARK:]
     for number, file in enumerate(held_out):
-        write_png(planted.folder / "benchmark" / f"{number}.png", read_image(file))
-    patches = _patches(others, side, rng)
-    try:
-        for number in range(images):
-            planted.sound.append(f"sound_{number}.png")
-            planted.write(f"sound_{number}", next(patches))
-        for fault, (_, change) in IMAGE_FAULTS.items():
-            for name in _names(planted, fault, faulty):
-                planted.write(name, change(rng, next(patches)))
-        for fault, (_, reduce) in PAIR_FAULTS.items():
-            for name in _names(planted, fault, faulty):
-                planted.write(name, next(patches), reduce)
-    except StopIteration:
-        raise DRCTError(
-            f"too few photographs for that many patches of {side} pixels: set --images or --faulty"
-        ) from None
+        planted.save(f"benchmark/{number}.png", read_image(file))
+    jobs: list[tuple[str, Fault | None, PairFault | None]] = []
+    for number in range(images):
+        planted.sound.append(f"sound_{number}.png")
+        jobs.append((f"sound_{number}", None, None))
+    for fault, (_, change) in IMAGE_FAULTS.items():
+        jobs += [(name, change, None) for name in _names(planted, fault, faulty)]
+    for fault, (_, reduce) in PAIR_FAULTS.items():
+        jobs += [(name, None, reduce) for name in _names(planted, fault, faulty)]
+    rng.shuffle(jobs)
+    patches = _patches(others, side)
+    for name, image_fault, pair_fault in jobs:
+        patch = next(patches, None)
+        if patch is None:
+            raise DRCTError(f"too few photographs for {len(jobs)} patches of {side} pixels: set --images or --faulty")
+        planted.write(name, image_fault(rng, patch) if image_fault else patch, pair_fault)
     for fault, (_, change) in COPIES.items():
         for name, original in zip(_names(planted, fault, faulty), rng.sample(planted.sound, faulty), strict=True):
             planted.planted[fault][f"{name}.png"] = original
@@ -244,16 +252,13 @@ def _names(planted: PlantedSet, fault: str, number: int) -> list[str]:
     return names
 
 
-def _patches(files: list[Path], side: int, rng: random.Random) -> Iterator[np.ndarray]:
-    """Yield patches that do not overlap, from photographs in turns."""
-    corners = []
+def _patches(files: list[Path], side: int) -> Iterator[np.ndarray]:
+    """Yield patches that do not overlap."""
     for file in files:
-        with Image.open(file) as image:
-            width, height = image.size
-        rows, columns = (max(1, length // side) for length in (height, width))
-        corners += [(rng.random() + y + x, file, y * side, x * side) for y in range(rows) for x in range(columns)]
-    for _, file, y, x in sorted(corners):
-        yield read_image(file)[y : y + side, x : x + side]
+        image = read_image(file)
+        rows, columns = (max(1, length // side) for length in image.shape[:2])
+        for y, x in itertools.product(range(rows), range(columns)):
+            yield image[y * side :, x * side :][:side, :side]
 
 
 def evaluate(checked: Checked, planted: PlantedSet) -> list[list[str]]:

@@ -21,7 +21,7 @@ from drct.data.doctor.pair_measures import measure_pair
 from drct.data.doctor.scenes import References, features_of
 from drct.data.prepare import reduce_image
 from drct.errors import DRCTError
-from drct.images.bgr import read_image, write_png
+from drct.images.bgr import read_image
 
 SOUND = 6  # images without faults
 
@@ -39,6 +39,11 @@ def photograph(seed: int, height: int = 384, width: int = 512) -> np.ndarray:
         image += cv2.resize(grid.astype(np.float32), size[::-1], interpolation=cv2.INTER_CUBIC)[..., None]
     image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     return image.round().clip(0, 255).astype(np.uint8)
+
+
+def write_png(file: Path, image: np.ndarray) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(file), image)
 
 
 def write_pair(folder: Path, name: str, image: np.ndarray, small: np.ndarray | None = None) -> None:
@@ -236,11 +241,21 @@ def three(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_excluded_images_are_left_out_and_counted(three: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (three / "list.txt").write_text("# a comment\nsub/b.png\nc d.png\nnone.png\n", encoding="utf-8")
+def test_excluded_images_are_left_out(three: Path) -> None:
+    (three / "list.txt").write_text("# a comment\nsub/b.png\nc d.png\n", encoding="utf-8")
+    dataset = build_dataset(options_of(three / "GT", exclude=str(three / "list.txt")))
+    assert [Path(path).name for path in dataset.paths] == ["a.png"]
+
+
+def test_the_log_counts_excluded_images_and_names_those_that_are_not_there(
+    three: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (three / "GT/sub/b.png").rename(three / "GT/b.png")
+    (three / "list.txt").write_text("b.png\nc d.png\nnone.png\n", encoding="utf-8")
+    monkeypatch.setattr(logging.getLogger("basicsr"), "propagate", True)
+    options = {"type": "SingleImageDataset", "dataroot_lq": str(three / "GT"), "exclude": str(three / "list.txt")}
     with caplog.at_level(logging.INFO, "basicsr"):
-        logging.getLogger("basicsr").propagate = True
-        dataset = build_dataset(options_of(three / "GT", exclude=str(three / "list.txt")))
+        dataset = build_dataset(options | {"io_backend": {"type": "disk"}, "phase": "test"})
     assert [Path(path).name for path in dataset.paths] == ["a.png"]
     assert "2 of 3 images left out" in caplog.text
     assert "1 name" in caplog.text
@@ -267,11 +282,13 @@ def test_images_of_an_lmdb_are_excluded_by_the_names_of_their_files(tmp_path: Pa
     assert dataset.paths == ["a"]
 
 
-def test_the_benchmark_plants_and_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for seed in range(34):
+def test_the_benchmark_plants_and_counts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor_benchmark, "BENCHMARK", 2)
+    for seed in range(12):
         write_png(tmp_path / f"{seed}.png", photograph(seed, 320, 320))
-    arguments = ["--images", "4", "--faulty", "1", "--side", "320", "--processes", "1", "--seed", "1"]
-    doctor_benchmark.main([str(tmp_path), *arguments])
+    doctor_benchmark.main([str(tmp_path), "--images", "2", "--faulty", "1", "--processes", "1", "--seed", "1"])
     table = capsys.readouterr().out
     assert "| near-duplicate |" in table
-    assert len(re.findall(r"\| 100\.0% \|", table)) >= 12  # of 15; one photograph of each fault decides little
+    assert len(re.findall(r"\| 100\.0% \|", table)) >= 12  # of 15; a single image of each fault decides little

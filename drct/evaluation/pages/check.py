@@ -13,10 +13,11 @@ from typing import Any
 from drct.data.doctor.check import Checked
 from drct.data.doctor.findings import KINDS, Finding
 from drct.data.parallel import run_parallel
+from drct.errors import DRCTError
 from drct.evaluation.pages import TEMPLATES
 from drct.evaluation.pages.pictures import thumbnail
 from drct.evaluation.pages.rows import relative_url
-from drct.files import make_folder, write_bytes, write_text
+from drct.files import make_folder, write_text
 from drct.images.bgr import read_image
 
 MOST_SHOWN = 100  # findings of a kind; the table has all
@@ -71,7 +72,11 @@ def _write_thumbnails(folder: Path, checked: Checked, findings: Sequence[Finding
 
 def _write_thumbnail(folder: Path, image: Path) -> Path:
     file = folder / f"{hashlib.blake2b(os.fsencode(image), digest_size=8).hexdigest()}.jpg"
-    write_bytes(file, thumbnail(read_image(image)))
+    data = thumbnail(read_image(image))
+    try:
+        file.write_bytes(data)  # at once: without the page, which is written last, it is of no use
+    except OSError as error:
+        raise DRCTError(f"cannot write {file}: {error.strerror or error}. Free space for it.") from error
     return file
 
 
