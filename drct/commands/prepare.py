@@ -100,7 +100,7 @@ def _factor(text: str) -> float:
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> int:
-    """Entry point of `drct prepare`. Returns 0, 1 if some files failed, 2 if nothing could be done."""
+    """Entry point of `drct prepare`. Returns 0; 1 if files failed or `check` has findings; 2 if nothing was done."""
     args = argument_parser().parse_args(argv)
     if args.command == "degrade" and args.show and not args.source.is_dir():
         return _show(args)

@@ -144,7 +144,7 @@ def _duplicates(
     """Find images that show the same. Of each group, those of the source of the largest image are kept."""
     sources = [source_of(name) for name in names]
     digests = [examined[file].digest for file in files]
-    findings = []
+    findings: list[Finding] = []
     for group in identical_groups(digests, sources):
         findings += _surplus(group, files, names, sources, examined, "identical", "the same pixels as {}")
     if files:
