@@ -1,7 +1,6 @@
 """What the check of a set of images can find, in words, and the limits beyond which it is a finding.
 
-The limits are where `figures/doctor_benchmark.py` finds at least 95 of 100 planted faults of a kind and calls less than
-1 of 100 sound images faulty.
+The limits follow from measurements; `figures/doctor_benchmark.py` shows what they find and miss.
 """
 
 from collections.abc import Iterator

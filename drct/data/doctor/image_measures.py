@@ -17,6 +17,7 @@ USUAL_FINE = -1.65  # median over sharp photographs of what `_fine_detail` retur
 DIRECTIONS = (0, 45, 90, 135)  # degrees
 JPEG_AREA = 207  # pixels: 25 blocks of 8, from each of 8 places
 QUALITIES = range(5, 101)
+ROUNDING_POWER = 0.15  # of the finest detail, which rounding to 8 bits leaves in the strongest blur
 BIN, BINS = 0.25, 1024  # width and number of bins of coefficients
 ROUNDING = 0.25  # levels; standard deviation of what rounding adds to coefficients of brightness
 # The lowest frequencies of a block of 8x8, as (down, across), which the coarsest steps leave
@@ -74,7 +75,8 @@ def _fine_detail(area: np.ndarray) -> float:
     for coarse, fine in _bands():
         strength = power[:, coarse].mean(1)
         chosen = np.argsort(strength)[-max(3, len(blocks) // 8) :]
-        ratios.append(power[chosen][:, fine].mean() / max(float(strength[chosen].mean()), 1e-6))
+        finest = max(float(power[chosen][:, fine].mean()) - ROUNDING_POWER, 0.0)
+        ratios.append(finest / max(float(strength[chosen].mean()), 1e-6))
     return float(np.log10(max(min(ratios), 1e-6)))
 
 
