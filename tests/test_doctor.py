@@ -16,7 +16,8 @@ from drct.commands import prepare
 from drct.data.build import build_dataset
 from drct.data.doctor.check import Checked, check_images
 from drct.data.doctor.duplicates import source_of
-from drct.data.doctor.findings import findings_of_pair
+from drct.data.doctor.findings import SOFT, findings_of_image, findings_of_pair
+from drct.data.doctor.image_measures import measure_image
 from drct.data.doctor.pair_measures import measure_pair
 from drct.data.doctor.scenes import References, features_of
 from drct.data.prepare import reduce_image
@@ -192,6 +193,25 @@ def test_names_tell_the_source_of_copies_and_patches(name: str, source: str) -> 
     assert source_of(name) == source
 
 
+@pytest.mark.parametrize("sigma", [1.2, 2, 4, 8])
+def test_blur_of_any_strength_is_far_beyond_the_limit(sigma: float) -> None:
+    measures = measure_image(cv2.GaussianBlur(photograph(2), (0, 0), sigma))
+    assert measures.weaker is not None
+    assert measures.weaker > 3 * SOFT
+
+
+@pytest.mark.parametrize("length", [7, 9, 11, 13, 15])
+def test_a_moved_camera_is_found_though_it_takes_away_some_coarse_detail_too(length: int) -> None:
+    measures = measure_image(cv2.blur(photograph(2), (length, 1)))
+    assert [finding.kind for finding in findings_of_image("a", measures)] == ["soft"]
+
+
+def test_a_soft_gradient_is_flat_and_not_damaged_by_jpeg() -> None:
+    ramp = np.linspace(20, 120, 220)[None, :, None] + np.zeros((220, 1, 3))
+    findings = findings_of_image("a", measure_image(ramp.round().astype(np.uint8)))
+    assert [finding.kind for finding in findings] == ["flat"]
+
+
 @pytest.mark.parametrize("shift", [(0.1, 0.0), (-0.25, 0.5), (2.5, -1.25)])
 @pytest.mark.parametrize("scale", [2, 4])
 def test_shifts_are_measured_to_fractions_of_a_pixel(shift: tuple[float, float], scale: int) -> None:
@@ -286,9 +306,24 @@ def test_the_benchmark_plants_and_counts(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(doctor_benchmark, "BENCHMARK", 2)
-    for seed in range(12):
-        write_png(tmp_path / f"{seed}.png", photograph(seed, 320, 320))
-    doctor_benchmark.main([str(tmp_path), "--images", "2", "--faulty", "1", "--processes", "1", "--seed", "1"])
+    monkeypatch.setattr(doctor_benchmark, "PARTS", 1)
+    for seed in range(8):
+        write_png(tmp_path / f"{seed}.png", photograph(seed, 384, 384))
+    doctor_benchmark.main(
+        [str(tmp_path), "--images", "2", "--faulty", "1", "--processes", "1", "--seed", "1", "--tuning"]
+    )
     table = capsys.readouterr().out
     assert "| near-duplicate |" in table
     assert len(re.findall(r"\| 100\.0% \|", table)) >= 12  # of 15; a single image of each fault decides little
+
+
+def test_the_benchmark_tells_that_photographs_are_too_few_before_it_cuts_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor_benchmark, "BENCHMARK", 1)
+    monkeypatch.setattr(doctor_benchmark, "PARTS", 1)
+    for seed in range(3):
+        write_png(tmp_path / f"{seed}.png", photograph(seed, 256, 256))
+    monkeypatch.setattr(doctor_benchmark.PlantedSet, "save", lambda *_: pytest.fail("a file was written"))
+    assert doctor_benchmark.main([str(tmp_path), "--images", "4", "--faulty", "1", "--seed", "1", "--tuning"]) == 2
+    assert "12 patches of 220 pixels are needed, but 2 photographs have 2" in capsys.readouterr().err

@@ -10,10 +10,10 @@ from drct.data.doctor.image_measures import ImageMeasures
 from drct.data.doctor.pair_measures import PairMeasures
 
 LEAST_TEXTURED = 0.1  # share of blocks that are not flat
-SOFT = 5.0  # times weaker than usual
+SOFT = 12.0  # times weaker than usual
 REPEATED = 0.2  # share of rows and columns
 SOUND_QUALITY = 85  # of JPEG, from which on traces are not told
-CERTAIN = ((75, 0.3), (SOUND_QUALITY, 0.48))  # certainty asked for traces of a quality below; finer steps fit by chance
+CERTAIN = ((75, 0.3), (SOUND_QUALITY, 0.51))  # certainty asked for traces of a quality below; finer steps fit by chance
 FITTING = 50.0  # dB; rounding to 8 bits leaves 56 and more
 SHIFTED = 0.04  # low-resolution pixels
 RECOLOURED = 1.0  # levels
@@ -97,6 +97,8 @@ def findings_of_image(name: str, measures: ImageMeasures) -> Iterator[Finding]:
     elif measures.weaker is not None and measures.weaker > SOFT:
         words = f"its finest detail is {_times(measures.weaker)} weaker than that of sharp photographs (limit {SOFT:g})"
         yield Finding(name, "soft", words, measures.weaker)
+    if measures.textured < LEAST_TEXTURED:
+        return  # a soft gradient has coefficients of few sizes, as JPEG has
     asked = next((certain for quality, certain in CERTAIN if measures.jpeg_quality < quality), None)
     if asked is not None and measures.jpeg_certainty >= asked:
         words = f"traces of JPEG of about quality {measures.jpeg_quality} (limit {SOUND_QUALITY})"

@@ -13,7 +13,7 @@ AREA = 512  # pixels; side of the most detailed area, by which an image is judge
 BLOCK = 64  # pixels; side of the blocks whose spectra are taken
 FLAT_BLOCK = 16  # pixels
 FAINT = 4.0  # levels of brightness; a standard deviation in a block that is hardly seen
-USUAL_FINE = -1.65  # median over sharp photographs of what `_fine_detail` returns
+USUAL_FINE = -1.92  # median over sharp photographs of what `_fine_detail` returns
 DIRECTIONS = (0, 45, 90, 135)  # degrees
 JPEG_AREA = 207  # pixels: 25 blocks of 8, from each of 8 places
 QUALITIES = range(5, 101)
@@ -62,8 +62,8 @@ def _textured(gray: np.ndarray) -> float:
 def _fine_detail(area: np.ndarray) -> float:
     """Return the strength of the finest detail over that of coarser detail, as a power of 10.
 
-    It is that of the direction with the least, since moving the camera blurs along one, in the blocks with the most
-    coarse detail of that direction.
+    It is that of the direction with the least, since moving the camera blurs along one, in the third of the blocks with
+    the most coarse detail of that direction.
     """
     height, width = area.shape
     starts = ((y, x) for y in range(0, height - BLOCK + 1, BLOCK // 2) for x in range(0, width - BLOCK + 1, BLOCK // 2))
@@ -74,7 +74,7 @@ def _fine_detail(area: np.ndarray) -> float:
     ratios = []
     for coarse, fine in _bands():
         strength = power[:, coarse].mean(1)
-        chosen = np.argsort(strength)[-max(3, len(blocks) // 8) :]
+        chosen = np.argsort(strength)[-max(3, len(blocks) // 3) :]
         finest = max(float(power[chosen][:, fine].mean()) - ROUNDING_POWER, 0.0)
         ratios.append(finest / max(float(strength[chosen].mean()), 1e-6))
     return float(np.log10(max(min(ratios), 1e-6)))
@@ -82,13 +82,16 @@ def _fine_detail(area: np.ndarray) -> float:
 
 @lru_cache(1)
 def _bands() -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return for each direction which frequencies are coarse, about 6 pixels long, and which the finest, about 2."""
+    """Return for each direction which frequencies are coarse, 5 to 17 pixels long, and which the finest, about 2.
+
+    Those in the middle of the coarse ones do not suffice: a moved or unfocused camera takes away some of them too.
+    """
     down, across = np.fft.fftfreq(BLOCK)[:, None], np.fft.rfftfreq(BLOCK)[None]
     length, angle = np.hypot(down, across), np.degrees(np.arctan2(down, across))
     bands = []
     for direction in DIRECTIONS:
         along = np.abs((angle - direction + 90) % 180 - 90) <= 22.5
-        bands.append((along & (length >= 0.12) & (length < 0.22), along & (length >= 0.43) & (length <= 0.5)))
+        bands.append((along & (length >= 0.06) & (length < 0.22), along & (length >= 0.43) & (length <= 0.5)))
     return bands
 
 
