@@ -57,7 +57,7 @@ def blurred(rng: random.Random, image: np.ndarray) -> np.ndarray:
     if kind == 0:
         return cv2.GaussianBlur(image, (0, 0), rng.uniform(1, 3))
     size = rng.randrange(7, 16, 2)
-    kernel = np.zeros((size, size), np.float32)
+    kernel: np.ndarray = np.zeros((size, size), np.float32)
     middle = size // 2
     if kind == 1:
         kernel[middle] = 1
@@ -79,7 +79,7 @@ def enlarged(rng: random.Random, image: np.ndarray) -> np.ndarray:
 def jpeg(rng: random.Random, image: np.ndarray, lowest: int = 10, highest: int = 80) -> np.ndarray:
     """Save as JPEG and cut off a few pixels, so that blocks begin anywhere."""
     _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, rng.randint(lowest, highest)])
-    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    decoded = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
     return decoded[rng.randrange(8) :, rng.randrange(8) :]
 
 
@@ -124,7 +124,7 @@ def all_at_once(rng: random.Random, image: np.ndarray) -> np.ndarray:
 def shifted(rng: random.Random, image: np.ndarray, scale: int) -> np.ndarray:
     """Shift by 0.1 to 3 low-resolution pixels before reducing."""
     distance, angle = rng.uniform(0.1, 3) * scale, rng.uniform(0, 2 * np.pi)
-    matrix = np.float32([[1, 0, distance * np.cos(angle)], [0, 1, distance * np.sin(angle)]])
+    matrix = np.array([[1, 0, distance * np.cos(angle)], [0, 1, distance * np.sin(angle)]], np.float32)
     size = image.shape[1::-1]
     moved = cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REFLECT_101)
     return reduce_image(moved, scale)
