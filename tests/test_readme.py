@@ -71,6 +71,14 @@ ELSEWHERE = {
         "test_gpu_benchmark.py::test_everything_is_measured_in_this_process"
     ),
     "python figures/data_benchmark.py": "test_data.py::test_the_benchmark_compares_times_and_pixels",
+    "python figures/doctor_benchmark.py ~/photographs": "test_doctor.py::test_the_benchmark_plants_and_counts",
+    **{
+        f"drct prepare check {arguments}": "test_doctor.py::test_the_command_writes_a_page_a_table_and_a_list"
+        for arguments in (
+            "datasets/mine/HR datasets/mine/LRbicx4 --against datasets/Set5 datasets/Set14",
+            "~/photos -o photos.html",
+        )
+    },
     "python figures/tables.py --results results/DRCT-XS_SRx4": (
         "test_tables.py::test_results_of_test_runs_are_kept_and_their_means_shown"
     ),

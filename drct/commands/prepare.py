@@ -1,5 +1,5 @@
 """Prepare folders of images: low-resolution images, sub-images for training, benchmark layouts, degraded images, the
-ladder, lists of files, LMDBs.
+ladder, lists of files, LMDBs; and check them.
 
 Low-resolution images are MATLAB's antialiased bicubic (BasicSR's `imresize`) of the float image, rounded to 8 bits:
 published super-resolution results are measured on such images.
@@ -10,6 +10,7 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from drct.commands import prepare_check
 from drct.commands.common import command_parser, print_failures
 from drct.errors import DRCTError, one_line_errors
 from drct.files import AlreadyExistsError
@@ -27,6 +28,7 @@ EXAMPLES = """examples:
   %(prog)s degrade photo.jpg --show sheet.png                one image at twelve degradations
   %(prog)s meta-info datasets/ImageNet/GT -o datasets/ImageNet/meta_info_ImageNet_GT.txt
   %(prog)s lmdb datasets/ImageNet/GT -o datasets/ImageNet/GT.lmdb    all images in one file
+  %(prog)s check datasets/mine/HR datasets/mine/LRbicx4 --against datasets/Set5 datasets/Set14    faults and leaks
 """
 
 SHOWN = [  # by --show without --recipe
@@ -70,6 +72,7 @@ def argument_parser() -> ArgumentParser:
     store = commands.add_parser("lmdb", parents=[common], help="store the images of a folder in an LMDB of BasicSR")
     store.add_argument("source", type=Path, help="folder, searched recursively; the files are stored as they are")
     store.add_argument("-o", "--output", type=Path, required=True, help="name.lmdb, a folder to make")
+    prepare_check.add_check(commands)
     return parser
 
 
@@ -97,11 +100,13 @@ def _factor(text: str) -> float:
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> int:
-    """Entry point of `drct prepare`. Returns 0, 1 if some files failed, 2 if nothing could be done."""
+    """Entry point of `drct prepare`. Returns 0; 1 if files failed or `check` has findings; 2 if nothing was done."""
     args = argument_parser().parse_args(argv)
     if args.command == "degrade" and args.show and not args.source.is_dir():
         return _show(args)
     check_folder(args.source)
+    if args.command == "check":
+        return prepare_check.main(args)
     if args.command == "meta-info":
         return _list_images(args.source, args.output, args)
     if args.command == "lmdb":

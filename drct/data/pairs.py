@@ -49,39 +49,51 @@ def dataset_images(folder: Path, recursive: bool = False) -> list[Path]:
 
 def _from_folders(gt: Path, lq: Path, template: str) -> list[Pair]:
     truths, inputs = dataset_images(gt), dataset_images(lq)
-    truths_of, inputs_of = Counter(path.stem for path in truths), Counter(path.stem for path in inputs)
-    names, by_stem = {path.name for path in inputs}, {path.stem: path.name for path in inputs}
-    pairs, alone, used = [], [], set()
-    for truth in truths:
-        stem = template.format(truth.stem)
-        name = f"{stem}{truth.suffix}"
-        if name not in names and truths_of[truth.stem] == inputs_of[stem] == 1:
-            name = by_stem[stem]  # such as a JPEG of a PNG, or .PNG beside .png
-        if name not in names:
-            alone.append(truth)
-            continue
-        used.add(name)
-        pairs.append({"lq_path": str(lq / name), "gt_path": str(truth)})
+    pairs, alone, extra = partners(truths, inputs, template)
     if alone:
         wanted = f"{template.format(alone[0].stem)}{alone[0].suffix}"
         words = (
             f"{count(len(alone), 'image')} of dataroot_gt without a partner in dataroot_lq {lq}, the first: {wanted}"
         )
-        raise DRCTError(words + _template_hint(truths, by_stem))
-    if extra := sorted(names - used):
+        found = common_template(truths, {path.stem for path in inputs})
+        raise DRCTError(words + (f". With filename_tmpl: '{found}' all have one" if found else ""))
+    if extra:
         more = count(len(extra), "image")
-        raise DRCTError(f"{more} of dataroot_lq without a partner in dataroot_gt {gt}, the first: {extra[0]}")
-    return pairs
+        raise DRCTError(f"{more} of dataroot_lq without a partner in dataroot_gt {gt}, the first: {extra[0].name}")
+    return [{"lq_path": str(lq), "gt_path": str(gt)} for gt, lq in pairs.items()]
 
 
-def _template_hint(truths: Sequence[Path], inputs: Collection[str]) -> str:
-    """Suggest the `filename_tmpl` with which all ground truths would have a partner, if there is one."""
+def partners(
+    truths: Sequence[Path], inputs: Sequence[Path], template: str
+) -> tuple[dict[Path, Path], list[Path], list[Path]]:
+    """Pair ground truths with low-resolution images of their names, or of the same stem where only one has it.
+
+    Returns:
+        The partner of each ground truth, ground truths without one, and low-resolution images without one, sorted.
+    """
+    truths_of, inputs_of = Counter(path.stem for path in truths), Counter(path.stem for path in inputs)
+    by_name, by_stem = {path.name: path for path in inputs}, {path.stem: path for path in inputs}
+    pairs, alone = {}, []
+    for truth in truths:
+        stem = template.format(truth.stem)
+        partner = by_name.get(f"{stem}{truth.suffix}")
+        if partner is None and truths_of[truth.stem] == inputs_of[stem] == 1:
+            partner = by_stem[stem]  # such as a JPEG of a PNG, or .PNG beside .png
+        if partner is None:
+            alone.append(truth)
+        else:
+            pairs[truth] = partner
+    return pairs, alone, sorted(set(inputs).difference(pairs.values()))
+
+
+def common_template(truths: Sequence[Path], inputs: Collection[str]) -> str | None:
+    """Return the `filename_tmpl` with which all ground truths have a partner among these stems, if there is one."""
     first = truths[0].stem
     for name in inputs:
         template = name.replace("{", "{{").replace("}", "}}").replace(first, "{}", 1)
         if first in name and all(template.format(path.stem) in inputs for path in truths):
-            return f". With filename_tmpl: '{template}' all have one"
-    return ""
+            return template
+    return None
 
 
 def _from_list(gt: Path, lq: Path, file: Path, template: str) -> list[Pair]:

@@ -12,7 +12,10 @@ from drct.files import sha256_of_file
 
 # Options that say where things are, not what is computed
 LOCATIONS = frozenset(
-    ("pretrain_network_g", "dataroot_gt", "dataroot_lq", "meta_info_file", "meta_info", "io_backend", "num_gpu")
+    (
+        *("pretrain_network_g", "dataroot_gt", "dataroot_lq", "meta_info_file", "meta_info", "exclude"),
+        *("io_backend", "num_gpu"),
+    )
 )
 
 

@@ -15,7 +15,7 @@ PHOTOSHOP = b"Photoshop 3.0\0"
 KNOWN = (b"JFIF\0", b"JFXX\0", b"Exif\0\0", XMP, b"MPF\0", b"Adobe", b"Ducky", PHOTOSHOP, ICC)
 
 # The standard's example table for brightness (ITU-T T.81, table K.1), which nearly all programs scale
-_STANDARD = (
+STANDARD = (
     *(16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55),
     *(14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51, 87, 80, 62),
     *(18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92),
@@ -38,8 +38,13 @@ def quality_of(tables: Mapping[int, Sequence[int]]) -> int | None:
 @lru_cache(100)
 def _sum_at(quality: int) -> int:
     """Return the sum of the table of brightness that libjpeg writes at a quality."""
+    return sum(scaled_step(step, quality) for step in STANDARD)
+
+
+def scaled_step(step: int, quality: int) -> int:
+    """Scale a step of a table to a quality, as libjpeg does."""
     percent = 5000 // quality if quality < 50 else 200 - 2 * quality
-    return sum(min(255, max(1, (step * percent + 50) // 100)) for step in _STANDARD)
+    return min(255, max(1, (step * percent + 50) // 100))
 
 
 def metadata_segments(metadata: Metadata) -> bytes:

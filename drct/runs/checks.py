@@ -167,6 +167,8 @@ def _missing_images(options: Options) -> Iterator[str]:
                 f"{where}.meta_info_file: no such file: {_shown(files)}. Write it with `python drct/prepare.py "
                 "meta-info`, or remove the key to use all files of the folder."
             )
+        if dataset.exclude is not None and not is_file(expanded(dataset.exclude)):
+            yield f"{where}.exclude: no such file: {_shown(dataset.exclude)}. `drct prepare check` writes it."
 
 
 def _missing_files(options: Options) -> Iterator[str]:

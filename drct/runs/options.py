@@ -133,7 +133,7 @@ def _complete_datasets(opt: dict[str, Any], options: Options) -> None:
         if list_of_files(dataset) is None:
             entries.pop("meta_info_file", None)
         entries |= {"phase": phase.split("_")[0], "name": dataset.name, "scale": options.scale}
-        for key in ("dataroot_gt", "dataroot_lq", "meta_info_file", "meta_info"):
+        for key in ("dataroot_gt", "dataroot_lq", "meta_info_file", "meta_info", "exclude"):
             if entries.get(key) is not None:
                 entries[key] = str(expanded(entries[key]))
 

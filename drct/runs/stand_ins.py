@@ -78,7 +78,7 @@ def _write_images(given: dict[str, Any], dataset: dict[str, Any], folder: Path) 
             image = cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
             write_png(folder / key / f"{number}.png", image)
         dataset[key] = str(folder / key)
-    for key in ("meta_info_file", "meta_info", "filename_tmpl"):
+    for key in ("meta_info_file", "meta_info", "exclude", "filename_tmpl"):
         dataset.pop(key, None)
     dataset["io_backend"] = {"type": "disk"}
     return side

@@ -196,6 +196,9 @@ class AnyDataset(Section):
         "List of the files to use, one `name (h,w,c)` per line; all files of the folder if not given."
     )
     meta_info: File | None = _key("BasicSR's name of that list for RealESRGANDataset and RealESRGANPairedDataset.")
+    exclude: File | None = _key(
+        "Text file of images to leave out, one name per line, relative to the folder: what `drct prepare check` writes."
+    )
     filename_tmpl: OrNull[Text] = _key("Name of a low-resolution file, where {} is the name of its ground truth.", "{}")
     color: Text | None = _key("y to read the Y channel of YCbCr only.")
     mean: PerChannel | None = _key("Mean to subtract from images in [0, 1].")

@@ -77,12 +77,17 @@ def write_pictures(
     return {
         "views": views,
         "maps": maps,
-        "thumbnail": written("thumbnail.jpg", _jpeg(_reduced(area(img), THUMBNAIL_SIDE))),
+        "thumbnail": written("thumbnail.jpg", thumbnail(area(img))),
         "size": (img.shape[1], img.shape[0]),
         "area": None if whole else (x * scale, y * scale),
         "width": width * scale,
         "height": height * scale,
     }
+
+
+def thumbnail(image: np.ndarray) -> bytes:
+    """Reduce an image to at most `THUMBNAIL_SIDE` pixels and encode it as JPEG."""
+    return _jpeg(_reduced(image, THUMBNAIL_SIDE))
 
 
 def bicubic_of_area(lq: np.ndarray, y: int, x: int, height: int, width: int, scale: int) -> np.ndarray:

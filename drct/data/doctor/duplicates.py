@@ -1,0 +1,108 @@
+"""Images of a set that show the same: perceptual hashes find candidates, features and pixels decide."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache, partial
+from pathlib import Path
+
+import cv2
+import imagehash
+import numpy as np
+from PIL import Image
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from drct.data.doctor.scenes import Features, Overlap, References, features_of
+from drct.data.parallel import run_parallel
+from drct.images.bgr import read_image
+
+NEAR = 14  # bits of 64 in which perceptual hashes of the same picture differ at most
+SAME_SHARE = 0.7  # of both images, which near-duplicates show
+ROWS = 2048  # images whose hashes are compared with all at once
+_VERSION = re.compile(r"(_x0\.\d+)?(_s\d{3,})?$")  # copies and patches, as `drct prepare` names them
+
+
+def source_of(name: str) -> str:
+    """Return the name of what an image was made of: itself, or the image of which it is a reduced copy or a patch."""
+    return _VERSION.sub("", name.rpartition(".")[0])
+
+
+def perceptual_hashes(gray: np.ndarray) -> np.ndarray:
+    """Return the hashes of a gray image and of its mirror image, (2, 64), bool."""
+    small = cv2.resize(gray, (128, 128), interpolation=cv2.INTER_AREA)
+    return np.stack([imagehash.phash(Image.fromarray(version)).hash.ravel() for version in (small, small[:, ::-1])])
+
+
+def identical_groups(digests: Sequence[str], sources: Sequence[str]) -> list[list[int]]:
+    """Group images whose pixels are equal; copies and patches of one source do not count as duplicates."""
+    by_digest: dict[str, list[int]] = {}
+    for number, digest in enumerate(digests):
+        by_digest.setdefault(digest, []).append(number)
+    return [group for group in by_digest.values() if len({sources[number] for number in group}) > 1]
+
+
+def candidates(hashes: np.ndarray, digests: Sequence[str], sources: Sequence[str]) -> list[tuple[int, int]]:
+    """List pairs of different images of different sources whose hashes, (images, 2, 64), are near."""
+    signs = np.where(hashes, 1, -1).astype(np.float32)
+    found = set()
+    for first in range(0, len(signs), ROWS):
+        part = signs[first : first + ROWS, 0]
+        for version in range(2):
+            near = (64 - part @ signs[:, version].T) / 2 <= NEAR
+            found |= {(min(a, b), max(a, b)) for a, b in ((int(i) + first, int(j)) for i, j in np.argwhere(near))}
+    return sorted((a, b) for a, b in found if sources[a] != sources[b] and digests[a] != digests[b])
+
+
+def similar_pairs(
+    files: Sequence[Path], pairs: Iterable[tuple[int, int]], processes: int
+) -> list[tuple[int, int, Overlap]]:
+    """Compare candidates by their features and pixels. Returns those that show the same picture."""
+    partners: dict[Path, list[int]] = {}
+    numbers = {file: number for number, file in enumerate(files)}
+    for a, b in pairs:
+        partners.setdefault(files[a], []).append(b)
+    jobs = {file: partial(_same_pictures, file, [files[b] for b in others]) for file, others in partners.items()}
+    results, _ = run_parallel(jobs, processes, "compare") if jobs else ({}, {})
+    return sorted(
+        (
+            (numbers[file], b, overlap)
+            for file, overlaps in results.items()
+            for b, overlap in zip(partners[file], overlaps, strict=True)
+            if overlap
+        ),
+        key=lambda pair: pair[:2],
+    )
+
+
+def _same_pictures(file: Path, others: Sequence[Path]) -> list[Overlap | None]:
+    reference = References([_features(file)])
+    overlaps = [reference.find(_features(other)) for other in others]
+    return [
+        overlap if overlap and min(overlap.share, overlap.share_of_reference) >= SAME_SHARE else None
+        for overlap in overlaps
+    ]
+
+
+@lru_cache(maxsize=64)  # 200 kB each
+def _features(file: Path) -> Features:
+    return features_of(cv2.cvtColor(read_image(file), cv2.COLOR_BGR2GRAY))
+
+
+def groups(pairs: Iterable[tuple[int, int]], sources: Sequence[str]) -> list[list[int]]:
+    """Join images that are linked by pairs, with all copies and patches of their sources, to groups."""
+    edges = list(pairs)
+    linked = {sources[number] for pair in edges for number in pair}
+    first: Mapping[str, int] = {}
+    first = {}
+    for number, source in enumerate(sources):
+        if source in linked:
+            edges.append((first.setdefault(source, number), number))
+    if not edges:
+        return []
+    rows, columns = zip(*edges, strict=True)
+    size = len(sources)
+    _, labels = connected_components(coo_array((np.ones(len(edges)), (rows, columns)), (size, size)), directed=False)
+    members: dict[int, list[int]] = {}
+    for number, label in enumerate(labels):
+        members.setdefault(int(label), []).append(number)
+    return [group for group in members.values() if len({sources[number] for number in group}) > 1]
