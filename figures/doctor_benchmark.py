@@ -1,8 +1,8 @@
 """How many planted faults `drct prepare check` finds, and how many sound images it calls faulty.
 
 Photographs of a folder are cut into patches. So that they are sound, the softest tenth of the photographs is left out,
-and of each the less detailed half of its patches, such as sky and what is out of focus; both are ranks, which do not
-depend on what the check measures. Some patches stay as they are, others get one fault each. Some photographs are set
+and of each the less detailed half of its patches, such as sky and what is out of focus; both are ranks, without
+measures or limits of the check. Some patches stay as they are, others get one fault each. Some photographs are set
 aside as a benchmark, and parts of them leak into the set. The limits of the check were chosen with a third of the
 photographs, by their names; it is measured with the others. All is done in a temporary folder and with a seed that is
 drawn anew in each run, and printed.
