@@ -377,6 +377,7 @@ RANGES = {
     "a number from 0 to 1": [-0.1, 1.5],
     "a number from 0 (no average) to below 1": [-0.1, 1],
     "a number above 0": [0, -2.5],
+    "a number above 0 in a test, and left out in training": [0, 1.0],
     "a number from 0.01 to 10000": [0, 1e5],
     "0 or a number above": [-0.5],
     "a whole number above 0": [0, -3, 2.5],

@@ -198,6 +198,7 @@ def users_folder(workplace, monkeypatch):
     """A folder with what the commands of the pages speak of, as small as it may be."""
     monkeypatch.setenv("HOME", str(workplace / "home"))
     pictures = ["photo.jpg", "holidays/1.jpg", "holidays/below/2.png", "portraits/3.png", "scans/4.tif", "bricks.png"]
+    pictures += ["map.png", "Set5/HR/1.png"]
     pictures += [f"datasets/{name}/1.png" for name in ("custom", "ImageNet/GT")]
     pictures += [f"home/{name}/1.png" for name in ("Set5_HR", "Set14_HR")]
     for i, name in enumerate(pictures):
