@@ -218,6 +218,8 @@ def users_folder(workplace, monkeypatch):
     for name in ("DRCT-XS_SRx4.pth", "Real-DRCT-XS_SRx4.pth"):
         (weights / name).symlink_to(ROOT / "experiments/pretrained_models" / name)
     (workplace / "card.yml").write_text("licence: CC0\n")
+    torch.save({"params": DRCT(upscale=2, **TINY).state_dict()}, workplace / "tiny.pth")
+    assert drct_main(["export", "tiny.pth", "-o", "model.onnx", "--no-check"]) == 0
     torch.save({"params_ema": DRCT().state_dict()}, weights / "DRCT_SRx4_ImageNet-pretrain.pth")
     for name in (f"{which}_seed{number}" for which in ("old", "new") for number in range(3)):
         shutil.copytree(ROOT / "figures/results/DRCT-XS_SRx4", workplace / "results" / name)
