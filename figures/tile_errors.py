@@ -15,6 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from measured import read_measured
 from torch import Tensor
 
 import drct
@@ -89,10 +90,7 @@ def _add(row: dict[str, Any], kind: str, difference: Tensor) -> None:
 
 def read_tile_errors(path: Path) -> TileErrorFigures:
     """Read what this script has written. Raises `DRCTError` if it cannot be read."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DRCTError(f"cannot read {path}: {error}. python figures/tile_errors.py makes it") from error
+    return read_measured(path, "tile_errors.py")
 
 
 def tile_error_table(found: TileErrorFigures) -> str:

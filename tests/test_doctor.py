@@ -306,13 +306,18 @@ def test_images_of_an_lmdb_are_excluded_by_the_names_of_their_files(tmp_path: Pa
     assert dataset.paths == ["a"]
 
 
+def write_photographs(folder: Path, monkeypatch: pytest.MonkeyPatch, count: int, side: int, benchmark: int) -> None:
+    """Write photographs for a small benchmark, of which so many are images of the benchmark set."""
+    monkeypatch.setattr(doctor_benchmark, "BENCHMARK", benchmark)
+    monkeypatch.setattr(doctor_benchmark, "PARTS", 1)
+    for seed in range(count):
+        write_png(folder / f"{seed}.png", photograph(seed, side, side))
+
+
 def test_the_benchmark_plants_and_counts(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor_benchmark, "BENCHMARK", 2)
-    monkeypatch.setattr(doctor_benchmark, "PARTS", 1)
-    for seed in range(8):
-        write_png(tmp_path / f"{seed}.png", photograph(seed, 384, 384))
+    write_photographs(tmp_path, monkeypatch, 8, 384, benchmark=2)
     few = ["--images", "4", "--faulty", "1", "--processes", "1", "--seed", "1", "--tuning"]
     doctor_benchmark.main([str(tmp_path), *few])
     table = capsys.readouterr().out
@@ -323,10 +328,7 @@ def test_the_benchmark_plants_and_counts(
 def test_the_benchmark_tells_that_photographs_are_too_few_before_it_cuts_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor_benchmark, "BENCHMARK", 1)
-    monkeypatch.setattr(doctor_benchmark, "PARTS", 1)
-    for seed in range(3):
-        write_png(tmp_path / f"{seed}.png", photograph(seed, 256, 256))
+    write_photographs(tmp_path, monkeypatch, 3, 256, benchmark=1)
     monkeypatch.setattr(doctor_benchmark.PlantedSet, "save", lambda *_: pytest.fail("a file was written"))
     assert doctor_benchmark.main([str(tmp_path), "--images", "4", "--faulty", "1", "--seed", "1", "--tuning"]) == 2
     assert "12 patches of 220 pixels are needed, but 2 photographs have 2" in capsys.readouterr().err

@@ -7,17 +7,15 @@ which no network is known to have, are computed once more.
 Letters in shapes: see `drct.archs.frame`; M keys, m windows of all images.
 """
 
-import math
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from drct.archs.gpu_windows import Kinds
-from drct.archs.kernels import HAS_ONEDNN
+from drct.archs.kernels import HAS_ONEDNN, LOG2_E, exact_sums
 
-FACTOR = math.log2(math.e)  # of the logits
-LARGE = 2.0**60  # a sum of powers that is neither larger nor smaller than the inverse has all its digits
+FACTOR = LOG2_E  # of the logits
 LOGITS_AT_A_TIME = 2**20  # of a head, for them to stay in the cache
 MANY_LOGITS = 2**15  # of a window and head, which take longer than to start the operations for them
 FEW_THREADS = 4  # which are kept busy by the product of a single window and head
@@ -67,9 +65,8 @@ def attention(q: Tensor, k: Tensor, v: Tensor, parts: list[Part]) -> Tensor:
         compute(q[:, part], k[:, part], v[:, part], added, out[part], totals[:, part])
     if type(q) is not Tensor:  # a stand-in without values
         return out
-    least, most = (extreme.item() for extreme in totals.aminmax())
-    if not (least > 1 / LARGE and most < LARGE):
-        beyond = ~((totals > 1 / LARGE) & (totals < LARGE)).permute(1, 2, 0, 3)
+    if not exact_sums(torch.stack(totals.aminmax())).all():
+        beyond = ~exact_sums(totals).permute(1, 2, 0, 3)
         for part, added in parts:
             logits = (q[:, part] @ k[:, part].mT + added[:, None]) / FACTOR
             exact = (logits.softmax(-1) @ v[:, part]).permute(1, 2, 0, 3)

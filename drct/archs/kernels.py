@@ -258,10 +258,15 @@ def _attention_by_heads(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Ten
         torch.baddbmm(added, q_part, k_part.mT, beta=LOG2_E, alpha=LOG2_E, out=weights).exp2_()
         torch.sum(weights, -1, keepdim=True, out=total)
         torch.div(torch.bmm(weights, v_part, out=values), total, out=out_part)
-    beyond = ~((totals > 1 / LARGE) & (totals < LARGE))
+    beyond = ~exact_sums(totals)
     if beyond.any():
         out.copy_(torch.where(beyond, _weights(q, k, bias, mask) @ v, out))
     return out
+
+
+def exact_sums(totals: Tensor) -> Tensor:
+    """Return which sums of powers have all their digits, as they have unless logits are very large or small."""
+    return (totals > 1 / LARGE) & (totals < LARGE)
 
 
 def _at_a_time(bias: Tensor) -> int:
@@ -360,7 +365,7 @@ def _gradients_by_powers(
         for_bias[part[1]] += for_logits.sum(0)
         grads[1][part] = torch.bmm(for_logits, q_part)
         grads[0][part] = torch.bmm(for_logits.mT, k_part)
-    return for_bias.mT if bool(((totals > 1 / LARGE) & (totals < LARGE)).all()) else None
+    return for_bias.mT if bool(exact_sums(totals).all()) else None
 
 
 def _gradients_by_softmax(

@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from drct.archs.kernels import in_full_precision
+from drct.archs.upsampler_kernels import INNER, places
 
 if TYPE_CHECKING:
     from drct.archs.frame import Frame
@@ -55,22 +56,9 @@ def enlarge(x: Tensor, conv: nn.Conv2d, factor: int, last: nn.Conv2d) -> Tensor:
 
 def _before_shuffle(weight: Tensor, factor: int) -> Tensor:
     """Turn a 3x3 kernel for a shuffled image into one for the image before: (C', c, 3, 3) -> (C' f f, c f f, 3, 3)."""
-    place = _places(factor, weight)
-    wide = torch.einsum("ocrs,prut,qsvz->opqctzuv", weight, place, place)
+    place = places(factor, 3, weight)[INNER]
+    wide = torch.einsum("ocrs,prtu,qszv->opqctzuv", weight, place, place)
     return wide.flatten(3, 5).flatten(0, 2)
-
-
-def _places(factor: int, like: Tensor) -> Tensor:
-    """Return where the entries of a row of a kernel get to: (f, 3, 3, f), 1 or 0.
-
-    A pixel p of a group of f sees, at entry r of the kernel, pixel t of the group at entry u, counted from the one
-    before: f * u + t = f + p + r - 1.
-    """
-    line = torch.zeros(factor, 3, 3 * factor, dtype=like.dtype, device=like.device)
-    for p in range(factor):
-        for r in range(3):
-            line[p, r, factor + p + r - 1] = 1
-    return line.unflatten(2, (3, factor))
 
 
 Sides = tuple[Tensor, Tensor, Tensor, Tensor]  # of an image: above, below, left, right, each one pixel wide

@@ -73,8 +73,8 @@ def _before_stage(
     within[FIRST, 0], within[LAST, -1] = FIRST, LAST
     rows, columns = within[:, :, None, None], within[None, None]  # (k, f, k, f)
     bias = bias[rows, columns]  # (k, p, k, q, o)
-    places = _places(factor, weight.shape[-1], weight)
-    wide = torch.einsum("apbqocde,apdtu,bqesv->abopquvcts", weight[rows, columns], places, places)
+    to = places(factor, weight.shape[-1], weight)
+    wide = torch.einsum("apbqocde,apdtu,bqesv->abopquvcts", weight[rows, columns], to, to)
     pairs = wide.flatten(2, 4).flatten(-3)  # (k, k, o * f * f, 3, 3, C * f * f)
     products = linear(pairs, conv.flatten(1).t().contiguous(), None).unflatten(-1, conv.shape[1:])
     both = products.new_zeros(*pairs.shape[:3], conv.shape[1], 5, 5)
@@ -85,7 +85,7 @@ def _before_stage(
     return both, bias if conv_bias is None else bias + pairs.sum((3, 4)) @ conv_bias.to(pairs.dtype)
 
 
-def _places(factor: int, side: int, like: Tensor) -> Tensor:
+def places(factor: int, side: int, like: Tensor) -> Tensor:
     """Return where the entries of a row of a kernel get to: (k, f, side, f, 3), 1 or 0.
 
     A pixel p of a group of f sees, at entry d of the kernel, pixel t of the group at entry u, counted from the one

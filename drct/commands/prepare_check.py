@@ -8,6 +8,7 @@ from typing import Any
 
 from drct.errors import DRCTError
 from drct.images.listing import check_folder
+from drct.text import count
 
 
 def add_check(commands: Any) -> None:
@@ -46,6 +47,6 @@ def main(args: Namespace) -> int:
         if counts[kind]:
             note = " (most of the set: see the page)" if kind in checked.of_set else ""
             print(f"{counts[kind]:7}  {KINDS[kind].title}{note}")
-    found = f"{len(checked.findings)} findings" if checked.findings else "no faults found"
-    print(f"{checked.images} images checked, {found}: {args.output}; {left_out} to leave out: {exclude}")
+    found = count(len(checked.findings), "finding") if checked.findings else "no faults found"
+    print(f"{count(checked.images, 'image')} checked, {found}: {args.output}; {left_out} to leave out: {exclude}")
     return int(bool(checked.findings))

@@ -48,4 +48,4 @@ def _key(entry: Any, root: Path, in_lmdb: bool) -> str:
     text = entry.get("gt_path") or entry["lq_path"] if isinstance(entry, dict) else str(entry)
     path = Path(text)
     name = (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
-    return str(Path(name).with_suffix("").as_posix()) if in_lmdb else name
+    return Path(name).with_suffix("").as_posix() if in_lmdb else name

@@ -12,6 +12,12 @@ def scales_fit(gt: Size, lq: Size, scale: int) -> bool:
     return all(truth >= side * scale and round(truth / side) == scale for truth, side in zip(gt, lq, strict=True))
 
 
+def whole_scale(gt: Size, lq: Size) -> int | None:
+    """Return by which whole number both sides of a pair differ, None if by none."""
+    scale = round(gt[0] / lq[0])
+    return scale if all(truth == side * scale for truth, side in zip(gt, lq, strict=True)) else None
+
+
 def mismatch(pair: Mapping[str, str], gt: Size, lq: Size, scale: int) -> str:
     """Describe a pair whose sizes do not fit, and the remedy."""
     words = (

@@ -230,13 +230,11 @@ def _too_large(options: Options) -> Iterator[str]:
 
 
 def _contradictions_in_tiles(options: Options) -> Iterator[str]:
-    if options.tile_error is not None and options.tile is None:
+    if options.tile_error is None:
+        return
+    if options.tile is None:
         yield "tile_error is about tiles, but there are none: set tile: auto, or tile: {tile_size: 256}"
-    if (
-        options.tile_error is not None
-        and isinstance(options.tile, Tile)
-        and "tile_pad" in options.tile.model_fields_set
-    ):
+    if isinstance(options.tile, Tile) and "tile_pad" in options.tile.model_fields_set:
         yield "tile_error chooses the overlap of tiles, and tile.tile_pad is one: leave out one of them"
 
 

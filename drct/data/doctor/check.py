@@ -13,6 +13,7 @@ from drct.data.doctor.duplicates import candidates, groups, identical_groups, si
 from drct.data.doctor.examine import Examined, examine
 from drct.data.doctor.findings import KINDS, Finding, findings_of_image, findings_of_pair
 from drct.data.image_lists import find_images, image_size
+from drct.data.pair_sizes import whole_scale
 from drct.data.pairs import common_template, partners
 from drct.data.parallel import run_parallel
 from drct.errors import DRCTError
@@ -119,23 +120,14 @@ def _wrong_sizes(
     examined: Mapping[Path, Examined], names: Mapping[Path, str], pairs: Mapping[Path, Path]
 ) -> Iterator[Finding]:
     """Find pairs whose sizes do not differ by the scale of the set, which is that of most of its pairs."""
-    ratios = {file: _ratio(each) for file, each in examined.items() if each.lq_size is not None}
+    sizes = {file: (each.size, each.lq_size) for file, each in examined.items() if each.lq_size is not None}
+    ratios = {file: whole_scale(*both) for file, both in sizes.items()}
     scale = Counter(ratio for ratio in ratios.values() if ratio).most_common(1)
-    for file, ratio in ratios.items():
-        if ratio is None or ratio != scale[0][0]:
-            (height, width), lq_size = examined[file].size, examined[file].lq_size
-            assert lq_size is not None
+    for file, ((height, width), (lq_height, lq_width)) in sizes.items():
+        if ratios[file] is None or ratios[file] != scale[0][0]:
             usual = f"×{scale[0][0]}, as in the set" if scale else "a whole scale"
-            words = f"ground truth {width}×{height}, low-resolution image {lq_size[1]}×{lq_size[0]}: not {usual}"
+            words = f"ground truth {width}×{height}, low-resolution image {lq_width}×{lq_height}: not {usual}"
             yield Finding(names[file], "size", words, 0.0, str(pairs[file]))
-
-
-def _ratio(examined: Examined) -> int | None:
-    """Return by which whole number both sides of a pair differ, None if by none."""
-    assert examined.lq_size is not None
-    scale = round(examined.size[0] / examined.lq_size[0])
-    fits = all(truth == side * scale for truth, side in zip(examined.size, examined.lq_size, strict=True))
-    return scale if fits else None
 
 
 def _duplicates(

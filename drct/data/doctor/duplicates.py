@@ -1,7 +1,7 @@
 """Images of a set that show the same: perceptual hashes find candidates, features and pixels decide."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -33,12 +33,15 @@ def perceptual_hashes(gray: np.ndarray) -> np.ndarray:
     return np.stack([imagehash.phash(Image.fromarray(version)).hash.ravel() for version in (small, small[:, ::-1])])
 
 
-def identical_groups(digests: Sequence[str], sources: Sequence[str]) -> list[list[int]]:
-    """Group images whose pixels are equal; copies and patches of one source do not count as duplicates."""
-    by_digest: dict[str, list[int]] = {}
-    for number, digest in enumerate(digests):
-        by_digest.setdefault(digest, []).append(number)
-    return [group for group in by_digest.values() if len({sources[number] for number in group}) > 1]
+def identical_groups(labels: Sequence[Hashable], sources: Sequence[str]) -> list[list[int]]:
+    """Group images of the same label, such as the digest of their pixels.
+
+    Copies and patches of one source do not count as duplicates.
+    """
+    members: dict[Hashable, list[int]] = {}
+    for number, label in enumerate(labels):
+        members.setdefault(label, []).append(number)
+    return [group for group in members.values() if len({sources[number] for number in group}) > 1]
 
 
 def candidates(hashes: np.ndarray, digests: Sequence[str], sources: Sequence[str]) -> list[tuple[int, int]]:
@@ -92,8 +95,7 @@ def groups(pairs: Iterable[tuple[int, int]], sources: Sequence[str]) -> list[lis
     """Join images that are linked by pairs, with all copies and patches of their sources, to groups."""
     edges = list(pairs)
     linked = {sources[number] for pair in edges for number in pair}
-    first: Mapping[str, int] = {}
-    first = {}
+    first: dict[str, int] = {}
     for number, source in enumerate(sources):
         if source in linked:
             edges.append((first.setdefault(source, number), number))
@@ -102,7 +104,4 @@ def groups(pairs: Iterable[tuple[int, int]], sources: Sequence[str]) -> list[lis
     rows, columns = zip(*edges, strict=True)
     size = len(sources)
     _, labels = connected_components(coo_array((np.ones(len(edges)), (rows, columns)), (size, size)), directed=False)
-    members: dict[int, list[int]] = {}
-    for number, label in enumerate(labels):
-        members.setdefault(int(label), []).append(number)
-    return [group for group in members.values() if len({sources[number] for number in group}) > 1]
+    return identical_groups(labels.tolist(), sources)

@@ -12,7 +12,7 @@ from drct.data.doctor.duplicates import perceptual_hashes
 from drct.data.doctor.image_measures import ImageMeasures, measure_image
 from drct.data.doctor.pair_measures import PairMeasures, measure_pair
 from drct.data.doctor.scenes import REFERENCE_FEATURES, REFERENCE_SIDE, Overlap, References, features_of
-from drct.data.pair_sizes import Size
+from drct.data.pair_sizes import Size, whole_scale
 from drct.errors import DRCTError
 from drct.images.bgr import read_image
 
@@ -62,9 +62,8 @@ def examine(gt: Path, lq: Path | None, benchmarks: tuple[Path, ...]) -> Examined
 
 
 def _compare(gt: np.ndarray, lq: np.ndarray) -> PairMeasures | None:
-    scale = round(gt.shape[0] / lq.shape[0])
-    fits = all(truth == side * scale for truth, side in zip(gt.shape[:2], lq.shape[:2], strict=True))
-    return measure_pair(gt, lq, scale) if fits and scale > 1 and min(lq.shape[:2]) >= SMALLEST else None
+    scale = whole_scale(gt.shape[:2], lq.shape[:2])
+    return measure_pair(gt, lq, scale) if scale and scale > 1 and min(lq.shape[:2]) >= SMALLEST else None
 
 
 def _leak(gray: np.ndarray, benchmarks: tuple[Path, ...]) -> tuple[Path, Overlap] | None:
