@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from drct.analysis import networks
 from drct.archs import gpu_switches
+from drct.archs.families import NAMED
+from drct.runtime.allocator import keep_freed_memory
 from drct.runtime.device import PRECISIONS
 
 Runner = Callable[[Tensor], Tensor]
@@ -131,6 +133,8 @@ def pytorch_runner(contender: Contender, device: str, network: nn.Module | None 
     network.train(contender.training)
     if contender.definition:
         network.conv_first.register_forward_hook(lambda *_: None)  # type: ignore[union-attr]
+    elif contender.network in NAMED:
+        keep_freed_memory()  # as this project's commands do
     return _step(contender, device, network) if contender.training else _inference(contender, device, network)
 
 

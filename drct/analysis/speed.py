@@ -120,9 +120,9 @@ def measure_in_turns(
                         results[key].seconds.append(answer[0])
         finally:
             for process, connection in workers.values():
-                connection.close()
-                process.kill()
+                process.kill()  # before it could answer that the connection is closed
                 process.join()
+                connection.close()
     return list(results.values())
 
 

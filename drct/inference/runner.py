@@ -19,6 +19,7 @@ from drct.inference.memory import SHARE, TILE_PAD, choose_tile, free_memory
 from drct.inference.notes import note
 from drct.inference.tile_error import TileOverlaps, check_tile_error
 from drct.inference.tiling import pad_to, upscale, upscale_in_equal_tiles, upscale_tiled, whole_windows
+from drct.runtime.allocator import keep_freed_memory
 from drct.runtime.device import PRECISIONS, accelerator, fastest_precision
 from drct.text import first_line
 
@@ -59,6 +60,7 @@ class NetworkRunner:
     ) -> None:
         self.traits = traits or declared_traits(network)
         self.device = self.traits.place(device) if self.traits.place else _device(device)
+        keep_freed_memory()
         self.network: nn.Module = network.to(self.device)
         fastest = self.traits.precision or fastest_precision(self.device)
         self.precision = fastest if precision == "auto" else precision
