@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -46,7 +46,10 @@ class SpeedResult:
 def measure_on_request(
     connection: Connection, contender: Contender, size: tuple[int, int], threads: int, folder: Path
 ) -> None:
-    """Load a contender, then answer each request with seconds and memory of a run, or with an error."""
+    """Load a contender, then answer each request with seconds and memory of a run, or with an error.
+
+    Memory is watched where "memory" is requested: watching takes time from a network of many small operations.
+    """
     try:
         torch.set_num_threads(threads)
         if contender.runtime == "pytorch":
@@ -56,8 +59,8 @@ def measure_on_request(
         gc.collect()
         x = torch.rand(contender.batch, 3, *size, generator=torch.Generator().manual_seed(0))
         connection.send("loaded")
-        while connection.recv():
-            with peak_memory("cpu") as peak:
+        while request := connection.recv():
+            with peak_memory("cpu") if request == "memory" else nullcontext([0, 0]) as peak:
                 start = time.perf_counter()
                 runner(x)
                 seconds = time.perf_counter() - start
@@ -112,7 +115,7 @@ def measure_in_turns(
                     if results[key].error:
                         continue
                     bar.set_postfix_str(key)
-                    connection.send(True)
+                    connection.send("time" if turn else "memory")
                     answer = _ask(connection, results[key], bar)
                     if answer and turn == 0:
                         results[key].peak_bytes, results[key].process_bytes = answer[1:]
