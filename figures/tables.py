@@ -16,6 +16,7 @@ A table stands between the lines <!-- table: NAME --> and <!-- end -->; nothing 
   outscale       weights at factors that are not their own: outscale.json, by figures/outscale.py
   mutants        inputs that were damaged: robustness.json, by make fuzz
   results        means of test runs: results/RUN/metrics_DATASET.json, copied there by --results
+  runtimes       DRCT beside OpenVINO: runtimes.json, by drct bench --json
   speed          speed.json, by drct bench --json
   speed-gpu      images on a GPU: speed_gpu.json
   steps-gpu      training steps on a GPU: speed_gpu.json
@@ -194,6 +195,10 @@ def _if_measured(name: str, table: Callable[[Path], str]) -> Callable[[Path], st
     return make
 
 
+def _speed(name: str) -> Callable[[Path], str]:
+    return lambda figures: speed_table(read_speed(figures / name))
+
+
 def _on_gpu(table: Callable[[SpeedReport], str]) -> Callable[[Path], str]:
     return _if_measured("speed_gpu.json", lambda path: table(read_speed(path)))
 
@@ -213,11 +218,12 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "parity-gpu": _on_gpu(parity_table),
     "published": _published,
     "results": _results,
-    "speed": lambda figures: speed_table(read_speed(figures / "speed.json")),
+    "runtimes": _speed("runtimes.json"),
+    "speed": _speed("speed.json"),
     "speed-gpu": _on_gpu(partial(gpu_table, training=False)),
     "steps-gpu": _on_gpu(partial(gpu_table, training=True)),
     "tile-errors": lambda figures: tile_error_table(read_tile_errors(figures / "tile_errors.json")),
-    "training-step": lambda figures: speed_table(read_speed(figures / "training_step.json")),
+    "training-step": _speed("training_step.json"),
     "weights": _if_measured("weights.json", lambda path: weights_table(read_measured(path, "weights_table.py"))),
 }
 
