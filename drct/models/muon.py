@@ -60,7 +60,7 @@ class MuonAdam(Optimizer):
                 raise ValueError(f"Muon trains matrices, not parameters of shape {tuple(parameter.shape)}")
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Change the parameters that have a gradient. Return the loss that `closure` computes, if given."""
         loss = None
         if closure is not None:
@@ -83,9 +83,21 @@ class MuonAdam(Optimizer):
                 self.state[parameter] = {"step": torch.tensor(0.0), **moments}
         states = [self.state[parameter] for parameter in parameters]
         averages, squares, steps = ([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq", "step"))
-        (beta1, beta2), options = group["betas"], {"lr": group["lr"], "eps": group["eps"]}
-        unused = {"amsgrad": False, "maximize": False, "weight_decay": 0}
-        adam(parameters, gradients, averages, squares, [], steps, beta1=beta1, beta2=beta2, **options, **unused)
+        adam(
+            parameters,
+            gradients,
+            averages,
+            squares,
+            [],
+            steps,
+            amsgrad=False,
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            lr=group["lr"],
+            weight_decay=0.0,
+            eps=group["eps"],
+            maximize=False,
+        )
 
     def _step_of_muon(self, weights: list[Tensor], gradients: list[Tensor], group: dict[str, Any]) -> None:
         for weight in weights:
