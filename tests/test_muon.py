@@ -110,9 +110,11 @@ def test_other_parameters_are_trained_by_torchs_adam_to_the_last_bit(decay):
 
 
 @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="of torch 2.9")
-@pytest.mark.parametrize("decay", [0.0, 0.1])
-def test_matrices_are_trained_as_by_torchs_muon(precision, decay):
-    precision("bf16")
+@pytest.mark.parametrize(("name", "error", "decay"), [("bf16", 0.04, 0.0), ("fp32", 1e-4, 0.0), ("fp32", 1e-4, 0.1)])
+def test_matrices_are_trained_as_by_torchs_muon(precision, monkeypatch, name, error, decay):
+    precision(name)
+    if name == "fp32":
+        monkeypatch.setattr(torch.Tensor, "bfloat16", torch.Tensor.clone)  # torch's products in fp32 too
     mine, theirs = parameters(SHAPES), parameters(SHAPES)
     optimizer = MuonAdam(mine, lr=1e-2, weight_decay=decay, muon_momentum=0.9)
     oracle = torch.optim.Muon(theirs, lr=1e-2, weight_decay=decay, momentum=0.9, adjust_lr_fn="match_rms_adamw")
@@ -122,7 +124,7 @@ def test_matrices_are_trained_as_by_torchs_muon(precision, decay):
         optimizer.step()
         oracle.step()
     for before, a, b in zip(start, mine, theirs, strict=True):
-        assert (a - b).norm() < 0.01 * (b - before).norm()
+        assert bool((a - b).norm() < error * (b - before).norm())
         assert torch.allclose(optimizer.state[a]["momentum_buffer"], oracle.state[b]["momentum_buffer"])
 
 
@@ -142,10 +144,7 @@ def test_singular_values_are_evened_out_and_vectors_stay(precision, shape):
 
 
 def test_a_kernel_is_the_matrix_of_its_outputs():
-    kernels, matrices = (
-        parameters([(16, 16, 3, 3)] * 2),
-        [nn.Parameter(k.flatten(1)) for k in parameters([(16, 16, 3, 3)] * 2)],
-    )
+    kernels, matrices = parameters([(16, 16, 3, 3)] * 2), parameters([(16, 144)] * 2)
     kernels[1].data = kernels[1].data.to(memory_format=torch.channels_last)
     add_gradients(kernels, matrices)
     for weights in (kernels, matrices):
@@ -160,7 +159,7 @@ def test_steps_have_the_size_of_adams():
         before = weight.detach().clone()
         add_gradients([weight])
         MuonAdam([weight], lr=0.5).step()
-        assert (weight - before).square().mean().sqrt() == pytest.approx(0.5 * 0.2, rel=0.25)
+        assert (weight - before).square().mean().sqrt().item() == pytest.approx(0.5 * 0.2, rel=0.25)
 
 
 def test_a_gradient_of_zero_changes_nothing(precision):
@@ -286,12 +285,10 @@ def test_damaged_and_other_states_are_refused_in_one_line(pairs, capfd):
     state = torch.load(path, weights_only=True)
     muon_group, adam_group = (group["params"] for group in state["optimizers"][0]["param_groups"])
     damages = {
-        "use_muon needs momentum_buffer": lambda s: [
-            s["state"][n].clear() or s["state"][n].update(x=1) for n in muon_group
-        ],
+        "use_muon needs momentum_buffer": lambda s: s["state"].update({n: {"step": 1} for n in muon_group}),
         "exp_avg_sq": lambda s: s["state"][adam_group[0]].pop("exp_avg_sq"),
         "MuonAdam": lambda s: s["state"][muon_group[0]].update(momentum_buffer=torch.ones(3)),
-        "is not finite": lambda s: s["state"][muon_group[0]]["momentum_buffer"].fill_(torch.nan),
+        "momentum_buffer holds NaN": lambda s: s["state"][muon_group[0]]["momentum_buffer"].fill_(torch.nan),
         "its muon_momentum is 'x'": lambda s: s["param_groups"][0].update(muon_momentum="x"),
         "its use_muon is 5": lambda s: s["param_groups"][0].update(use_muon=5),
         "its parameters are not": lambda s: s["param_groups"][0]["params"].pop(),
