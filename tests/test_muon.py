@@ -285,7 +285,7 @@ def test_damaged_and_other_states_are_refused_in_one_line(pairs, capfd):
     state = torch.load(path, weights_only=True)
     muon_group, adam_group = (group["params"] for group in state["optimizers"][0]["param_groups"])
     damages = {
-        "use_muon needs momentum_buffer": lambda s: s["state"].update({n: {"step": 1} for n in muon_group}),
+        "use_muon needs momentum_buffer": lambda s: s["state"][muon_group[0]].clear(),
         "exp_avg_sq": lambda s: s["state"][adam_group[0]].pop("exp_avg_sq"),
         "MuonAdam": lambda s: s["state"][muon_group[0]].update(momentum_buffer=torch.ones(3)),
         "momentum_buffer holds NaN": lambda s: s["state"][muon_group[0]]["momentum_buffer"].fill_(torch.nan),

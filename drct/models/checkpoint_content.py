@@ -68,9 +68,10 @@ def check_optimization(state: dict[str, Any], optimizers: list[Any], schedules: 
 def check_held(optimizer: Any, groups: list[dict[str, Any]], state: dict[int, dict[str, Any]]) -> None:
     """Raise `ValueError` if a state lacks what an optimizer needs to go on with the options of `groups`."""
     for group in groups:
-        held = [entry for number in group["params"] for entry in state.get(number, ())]
+        held = [state[number] for number in group["params"] if number in state]
         for option, entry in NEEDED_STATE.items():
-            if held and group.get(option) and not isinstance(optimizer, optim.SGD) and entry not in held:
+            wanted = group.get(option) and not isinstance(optimizer, optim.SGD)
+            if wanted and not all(entry in entries for entries in held):
                 raise ValueError(f"{option} needs {entry}, which the state does not hold")
 
 

@@ -11,7 +11,7 @@ from torch.optim.adam import adam
 
 from drct.runtime.device import fastest_precision
 
-SMALLEST = 16  # channels: products of smaller matrices cost time, and have few directions to even out
+SMALLEST = 16  # channels: smaller matrices have few directions to even out
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # coefficients of x, x^3 and x^5, by Jordan et al.
 ITERATIONS = 5
 TINY = 1e-7  # norm of a gradient below which steps get smaller

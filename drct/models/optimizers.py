@@ -1,4 +1,4 @@
-"""Optimizers and learning rate schedules of PyTorch by name, and the warm-up of the learning rate."""
+"""Optimizers and learning rate schedules of PyTorch by name, MuonAdam, and the warm-up of the learning rate."""
 
 import math
 import re
