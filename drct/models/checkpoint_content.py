@@ -15,6 +15,7 @@ PROGRESS = {"last_epoch", "_step_count", "_last_lr", "T_cur", "T_i", "_is_initia
 PROGRESS |= {"_get_lr_called_within_step", "base_lrs", "verbose"}
 # What optimizers keep of each parameter only with some options
 NEEDED_STATE = {"amsgrad": "max_exp_avg_sq", "centered": "grad_avg", "momentum": "momentum_buffer"}
+NEEDED_STATE |= {"use_muon": "momentum_buffer"}
 
 
 def weights_content(networks: dict[str, nn.Module]) -> dict[str, dict[str, torch.Tensor]]:
@@ -49,6 +50,8 @@ def check_optimization(state: dict[str, Any], optimizers: list[Any], schedules: 
     if theirs and theirs[: len(own)] != own:
         raise ValueError(f"it is one of {', '.join(theirs)}, not of {', '.join(own)}")
     for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+        if len(saved["param_groups"]) != len(optimizer.param_groups):
+            raise ValueError("it is one of an optimizer with other groups of parameters")
         for now, before in zip(optimizer.state_dict()["param_groups"], saved["param_groups"], strict=True):
             if before.get("params") != now["params"]:
                 raise ValueError(f"its parameters are not the {len(now['params'])} of the network")
@@ -64,11 +67,12 @@ def check_optimization(state: dict[str, Any], optimizers: list[Any], schedules: 
 
 def check_held(optimizer: Any, groups: list[dict[str, Any]], state: dict[int, dict[str, Any]]) -> None:
     """Raise `ValueError` if a state lacks what an optimizer needs to go on with the options of `groups`."""
-    held: set[str] = set().union(*state.values())
-    for option, entry in NEEDED_STATE.items():
-        wanted = any(group.get(option) for group in groups) and not isinstance(optimizer, optim.SGD)
-        if state and wanted and entry not in held:
-            raise ValueError(f"{option} needs {entry}, which the state does not hold")
+    for group in groups:
+        held = [state[number] for number in group["params"] if number in state]
+        for option, entry in NEEDED_STATE.items():
+            wanted = group.get(option) and not isinstance(optimizer, optim.SGD)
+            if wanted and not all(entry in entries for entries in held):
+                raise ValueError(f"{option} needs {entry}, which the state does not hold")
 
 
 def _check_types(saved: dict[str, Any], current: dict[str, Any]) -> None:

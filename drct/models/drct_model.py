@@ -174,8 +174,8 @@ class DRCTModel(SRModel):
             self.model_ema(0)  # parameters that are not in the file are random, and differ between both networks
 
     def get_optimizer(self, optim_type: str, params: Iterable[Tensor], lr: float, **kwargs: Any) -> Any:
-        """Build any optimizer of `torch.optim` by its name."""
-        return make_optimizer(optim_type, params, lr=lr, **kwargs)
+        """Build an optimizer for parameters of `net_g` by its name: any of `torch.optim`, or MuonAdam."""
+        return make_optimizer(optim_type, params, network=self.net_g, lr=lr, **kwargs)
 
     def setup_schedulers(self) -> None:
         """Build BasicSR's schedules, or any of `torch.optim.lr_scheduler`, by name."""

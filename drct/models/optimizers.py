@@ -1,9 +1,9 @@
-"""Optimizers and learning rate schedules of PyTorch by name, and the warm-up of the learning rate."""
+"""Optimizers and learning rate schedules of PyTorch by name, MuonAdam, and the warm-up of the learning rate."""
 
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from inspect import signature
 from types import ModuleType
@@ -11,14 +11,17 @@ from typing import Any
 
 import torch
 from basicsr.models import lr_scheduler as basicsr_schedules
+from torch import nn
 from torch.optim import Optimizer, lr_scheduler
 
 from drct.errors import DRCTError, did_you_mean, reason_of
+from drct.models.muon import MuonAdam, muon_groups
 from drct.text import brief
 
 # Of those whose steps need arguments, functions or other schedules than options can give
 UNSUITABLE = {"LBFGS", "SparseAdam", "Optimizer", "LRScheduler", "ReduceLROnPlateau"}
 UNSUITABLE |= {"LambdaLR", "MultiplicativeLR", "SequentialLR", "ChainedScheduler"}
+UNSUITABLE |= {"Muon"}  # which refuses biases
 
 
 def _classes(module: ModuleType, base: type) -> dict[str, type]:
@@ -29,7 +32,7 @@ def _classes(module: ModuleType, base: type) -> dict[str, type]:
     }
 
 
-OPTIMIZERS = _classes(torch.optim, Optimizer)
+OPTIMIZERS = _classes(torch.optim, Optimizer) | {"MuonAdam": MuonAdam}
 SCHEDULES = _classes(lr_scheduler, lr_scheduler.LRScheduler) | {
     "MultiStepLR": basicsr_schedules.MultiStepRestartLR,
     "MultiStepRestartLR": basicsr_schedules.MultiStepRestartLR,
@@ -37,16 +40,25 @@ SCHEDULES = _classes(lr_scheduler, lr_scheduler.LRScheduler) | {
 }
 
 
-def make_optimizer(name: str, parameters: Any, key: str = "train.optim_g", **options: Any) -> Optimizer:
-    """Build an optimizer of `torch.optim`. Raises `DRCTError` if there is none of this name or it fails.
+def make_optimizer(
+    name: str,
+    parameters: Iterable[Any],
+    key: str = "train.optim_g",
+    network: nn.Module | None = None,
+    **options: Any,
+) -> Optimizer:
+    """Build an optimizer for parameters of a network. Raises `DRCTError` if there is none of this name or it fails.
 
     It is tried on a single weight, since some options are only refused by a step.
     """
     kind, parameters = _named(key, OPTIMIZERS, name), list(parameters)
+    if kind is MuonAdam and network is not None:
+        parameters = muon_groups(network, parameters)
     with _explained(key, kind):
         _check_arguments(kind, options)
         optimizer = kind(parameters, **options)
-        state_of_a_weight(kind, options, optimizer.param_groups[0]["params"][0].device)
+        for group in optimizer.param_groups:
+            state_of_a_weight(optimizer, group, group["params"][0].device)
         return optimizer
 
 
@@ -64,13 +76,18 @@ def _check_arguments(kind: type, options: Mapping[str, Any]) -> None:
                 raise ValueError(f"{name} must be {len(default)} numbers, not {brief(value)}")
 
 
-def state_of_a_weight(kind: type, options: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
-    """Take a step with a new optimizer of a single weight. Return the state that it keeps of a weight."""
+def state_of_a_weight(optimizer: Optimizer, group: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+    """Take a step with a new optimizer of a single weight. Return the state that it keeps of a weight.
+
+    The optimizer is one of the same class, with the options of a group of parameters.
+    """
+    kind = type(optimizer)
+    options = {key: group[key] for key in signature(kind).parameters if key in group and key != "params"}
     weight = torch.nn.Parameter(torch.zeros(1, 1, device=device))
     weight.grad = torch.zeros_like(weight)
-    optimizer = kind([weight], **options)
-    optimizer.step()
-    return dict(optimizer.state[weight])
+    trial = kind([{**group, "params": [weight]}], **options)
+    trial.step()
+    return dict(trial.state[weight])
 
 
 def make_schedule(name: str, optimizer: Optimizer, total_iter: int, **options: Any) -> lr_scheduler.LRScheduler:

@@ -78,7 +78,8 @@ class RealDRCTGANModel(RealDRCTMSEModel):
         super().setup_optimizers()
         options = dict(self.opt["train"]["optim_d"])
         kind = options.pop("type")
-        self.optimizer_d = make_optimizer(kind, self.net_d.parameters(), key="train.optim_d", **options)
+        parameters = self.net_d.parameters()
+        self.optimizer_d = make_optimizer(kind, parameters, "train.optim_d", self.net_d, **options)
         self.optimizers.append(self.optimizer_d)
 
     def feed_data(self, data: dict[str, Any]) -> None:

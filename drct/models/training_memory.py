@@ -120,22 +120,21 @@ def step_memory(model: DRCTModel, batch: int, channels: int, patch: int) -> Step
 
 def trainable_bytes(model: DRCTModel) -> int:
     """Return the bytes of the weights that the optimizers train, which are also those of their gradients."""
-    return sum(map(_bytes_of, model.optimizers))
+    return sum(_bytes_of(group) for optimizer in model.optimizers for group in optimizer.param_groups)
 
 
-def _bytes_of(optimizer: torch.optim.Optimizer) -> int:
-    return sum(parameter.nbytes for group in optimizer.param_groups for parameter in group["params"])
+def _bytes_of(group: Mapping[str, Any]) -> int:
+    return sum(parameter.nbytes for parameter in group["params"])
 
 
 def optimizer_bytes(model: DRCTModel) -> int:
     """Return the bytes that the optimizers keep of the weights from the first step on."""
-    sections = [model.opt["train"][key] for key in ("optim_g", "optim_d") if model.opt["train"].get(key)]
     total = 0
-    for optimizer, section in zip(model.optimizers, sections, strict=False):
-        options = {key: value for key, value in section.items() if key != "type"}
-        state = state_of_a_weight(type(optimizer), options, torch.device("cpu"))
-        copies = sum(isinstance(value, Tensor) and value.dim() > 0 for value in state.values())
-        total += copies * _bytes_of(optimizer)
+    for optimizer in model.optimizers:
+        for group in optimizer.param_groups:
+            state = state_of_a_weight(optimizer, group, torch.device("cpu"))
+            copies = sum(isinstance(value, Tensor) and value.dim() > 0 for value in state.values())
+            total += copies * _bytes_of(group)
     return total
 
 

@@ -289,9 +289,11 @@ class Paths(Section):
 
 
 class Optimizer(Arguments):
-    """Optimizer of `torch.optim` and its arguments."""
+    """Optimizer of `torch.optim`, or MuonAdam, and its arguments."""
 
-    type: Text = _required("Any optimizer of torch.optim whose step takes no arguments, such as Adam.")
+    type: Text = _required(
+        "MuonAdam (see docs/train.md), or any optimizer of torch.optim whose step takes no arguments, such as Adam."
+    )
     lr: LearningRate = _required("Learning rate.")
 
 

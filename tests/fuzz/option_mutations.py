@@ -95,7 +95,7 @@ EDGES: dict[str, list[Any]] = {
         *({"type": "Adam", "lr": 1e-4, key: True} for key in ("amsgrad", "foreach", "fused", "maximize", "capturable")),
         *(
             {"type": kind, "lr": 1e-3}
-            for kind in ("AdamW", "SGD", "RAdam", "Adagrad", "ASGD", "Adafactor", "RMSprop", "LBFGS")
+            for kind in ("AdamW", "SGD", "RAdam", "Adagrad", "ASGD", "Adafactor", "RMSprop", "LBFGS", "MuonAdam")
         ),
         {"type": "SGD", "lr": 0.1, "momentum": 0.9, "nesterov": True},
     ],
