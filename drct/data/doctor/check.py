@@ -122,10 +122,10 @@ def _wrong_sizes(
     """Find pairs whose sizes do not differ by the scale of the set, which is that of most of its pairs."""
     sizes = {file: (each.size, each.lq_size) for file, each in examined.items() if each.lq_size is not None}
     ratios = {file: whole_scale(*both) for file, both in sizes.items()}
-    scale = Counter(ratio for ratio in ratios.values() if ratio).most_common(1)
+    scale = Counter(ratio for ratio in ratios.values() if ratio and ratio > 1).most_common(1)
     for file, ((height, width), (lq_height, lq_width)) in sizes.items():
-        if ratios[file] is None or ratios[file] != scale[0][0]:
-            usual = f"×{scale[0][0]}, as in the set" if scale else "a whole scale"
+        if not scale or ratios[file] != scale[0][0]:
+            usual = f"×{scale[0][0]}, as in the set" if scale else "a whole scale above 1"
             words = f"ground truth {width}×{height}, low-resolution image {lq_width}×{lq_height}: not {usual}"
             yield Finding(names[file], "size", words, 0.0, str(pairs[file]))
 

@@ -17,6 +17,7 @@ from drct.data.parallel import run_parallel
 from drct.images.bgr import read_image
 
 NEAR = 14  # bits of 64 in which perceptual hashes of the same picture differ at most
+MOST_CANDIDATES = 16  # of an image, the nearest; of a thousand alike, such as frames of a film, links suffice
 SAME_SHARE = 0.7  # of both images, which near-duplicates show
 ROWS = 2048  # images whose hashes are compared with all at once
 _VERSION = re.compile(r"(_x0\.\d+)?(_s\d{3,})?$")  # copies and patches, as `drct prepare` names them
@@ -45,15 +46,24 @@ def identical_groups(labels: Sequence[Hashable], sources: Sequence[str]) -> list
 
 
 def candidates(hashes: np.ndarray, digests: Sequence[str], sources: Sequence[str]) -> list[tuple[int, int]]:
-    """List pairs of different images of different sources whose hashes, (images, 2, 64), are near."""
+    """List pairs of different images of different sources whose hashes, (images, 2, 64), are near.
+
+    Of an image that has more than `MOST_CANDIDATES` such, they are those with the nearest.
+    """
     signs = np.where(hashes, 1, -1).astype(np.float32)
+    same = [np.unique(labels, return_inverse=True)[1] for labels in (digests, sources)]
+    most = min(MOST_CANDIDATES, len(signs))
     found = set()
     for first in range(0, len(signs), ROWS):
-        part = signs[first : first + ROWS, 0]
-        for version in range(2):
-            near = (64 - part @ signs[:, version].T) / 2 <= NEAR
-            found |= {(min(a, b), max(a, b)) for a, b in ((int(i) + first, int(j)) for i, j in np.argwhere(near))}
-    return sorted((a, b) for a, b in found if sources[a] != sources[b] and digests[a] != digests[b])
+        rows = slice(first, first + ROWS)
+        nearness = np.maximum(*(signs[rows, 0] @ signs[:, version].T for version in range(2)))  # 64 - 2 * distance
+        for labels in same:
+            nearness[labels[rows, None] == labels] = -64
+        nearest = np.argpartition(-nearness, most - 1, axis=1)[:, :most]
+        near = np.take_along_axis(nearness, nearest, 1) >= 64 - 2 * NEAR
+        owners = np.broadcast_to(np.arange(first, first + len(nearest))[:, None], nearest.shape)
+        found |= {(min(pair), max(pair)) for pair in zip(owners[near].tolist(), nearest[near].tolist(), strict=True)}
+    return sorted(found)
 
 
 def similar_pairs(
