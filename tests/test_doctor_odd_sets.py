@@ -15,7 +15,7 @@ from drct.commands import prepare
 from drct.data import parallel
 from drct.data.build import build_dataset
 from drct.data.doctor.check import check_images
-from drct.data.doctor.duplicates import MOST_CANDIDATES, candidates
+from drct.data.doctor.duplicates import MOST_CANDIDATES, candidates, sources_of
 from drct.data.doctor.image_measures import measure_image
 from drct.data.file_lists import list_entry, read_list
 from drct.data.image_lists import measure_folder
@@ -51,6 +51,13 @@ def test_images_of_any_size_are_measured_without_a_warning(size: tuple[int, int]
 def test_pairs_of_equal_size_are_found(tmp_path: Path) -> None:
     write_png(tmp_path / "GT" / "a.png", photograph(0, 128, 128))
     assert ("a.png", "size") in kinds(tmp_path / "GT", tmp_path / "GT")
+
+
+def test_files_of_one_name_with_other_suffixes_are_duplicates(tmp_path: Path) -> None:
+    for name in ("a.png", "a.bmp", "a_s001.png"):
+        write_png(tmp_path / name, photograph(0, 128, 128))
+    assert ("a.png", "identical") in kinds(tmp_path)
+    assert sources_of(["a.png", "a_x0.8.png", "b.jpg", "b.png"]) == ["a", "a", "b.jpg", "b.png"]
 
 
 def test_of_a_thousand_images_alike_each_has_few_candidates() -> None:

@@ -1,6 +1,7 @@
 """Images of a set that show the same: perceptual hashes find candidates, features and pixels decide."""
 
 import re
+from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -26,6 +27,17 @@ _VERSION = re.compile(r"(_x0\.\d+)?(_s\d{3,})?$")  # copies and patches, as `drc
 def source_of(name: str) -> str:
     """Return the name of what an image was made of: itself, or the image of which it is a reduced copy or a patch."""
     return _VERSION.sub("", name.rpartition(".")[0])
+
+
+def sources_of(names: Sequence[str]) -> list[str]:
+    """Return the sources of images. Files whose names differ in the suffix only are not of one source."""
+    sources = [source_of(name) for name in names]
+    whole = [source == name.rpartition(".")[0] for source, name in zip(sources, names, strict=True)]
+    number = Counter(source for source, is_whole in zip(sources, whole, strict=True) if is_whole)
+    return [
+        name if is_whole and number[source] > 1 else source
+        for name, source, is_whole in zip(names, sources, whole, strict=True)
+    ]
 
 
 def perceptual_hashes(gray: np.ndarray) -> np.ndarray:
