@@ -210,6 +210,22 @@ def test_larger_samples_are_taken_where_smaller_ones_do_not_suffice(measured):
         overlap_of(drct.Upscaler(Distant(60), "cpu", "fp32", 16, traits=TRAITS, tile_error=1e-3), x)
 
 
+def test_what_was_measured_before_does_not_change_the_overlap(monkeypatch):
+    """Further away from the cuts than the first sample reaches, a larger one may have larger differences."""
+    found = {33: [5, 1, 0.1, 0.1], 65: [5, 1, 0.1, 0.1, 0.3, 0, 0, 0]}
+
+    def measure(_, half, __):
+        return TileErrors(half=half, step=8, rms=found[half], largest=found[half], slowdown=1)
+
+    monkeypatch.setattr(TileOverlaps, "measure", measure)
+    x = pictures(100, 200)[0]
+
+    def overlap(error):
+        return overlap_of(drct.Upscaler(Distant(0), "cpu", "fp32", 16, traits=TRAITS, tile_error=error), x)
+
+    assert [overlap(error) for error in (0.4, 0.2, 0.4)] == [16, 40, 16]
+
+
 def test_what_cannot_be_kept_is_refused_and_what_can_is_named(measured):
     """A mean of the whole image differs from that of a tile, whatever the overlap."""
     x = pictures()[0]

@@ -30,7 +30,7 @@ def leave_out(dataset: Any, options: dict[str, Any]) -> None:
     root = Path(options.get("dataroot_gt") or options["dataroot_lq"])
     in_lmdb = options["io_backend"]["type"] == "lmdb"
     keys = [_key(path, root, in_lmdb) for path in dataset.paths]
-    named = {_key(name, root, in_lmdb) for name, _ in read_list(file)}
+    named = {_key(name, root, in_lmdb) for name, _ in read_list(file, may_be_empty=True)}  # there may be no faults
     if unknown := sorted(named.difference(keys)):
         words = f"{count(len(unknown), 'name')} of {file} not among the images of {root}, the first: {unknown[0]}"
         if len(unknown) == len(named):

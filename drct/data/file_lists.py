@@ -19,14 +19,14 @@ class Listed(NamedTuple):
     size: Size | None  # if the line tells it
 
 
-def read_list(file: Path) -> list[Listed]:
+def read_list(file: Path, may_be_empty: bool = False) -> list[Listed]:
     """Read a list of files, one `name (h,w,c)` or `name` per line.
 
     Blank lines, lines that begin with #, blanks around a line, Windows line ends, backslashes and byte order marks are
     accepted.
 
     Raises:
-        DRCTError: if the file cannot be read, is no text, or lists nothing.
+        DRCTError: if the file cannot be read, is no text, or lists nothing, unless it may be empty.
     """
     try:
         data = file.read_bytes()
@@ -37,7 +37,7 @@ def read_list(file: Path) -> list[Listed]:
         raise DRCTError(f"the list {file} is not text in UTF-8: save it as UTF-8") from error
     lines = [line.strip() for line in text.splitlines()]
     listed = [_listed(line) for line in lines if line and not line.startswith("#")]
-    if not listed:
+    if not listed and not may_be_empty:
         raise DRCTError(f"the list {file} names no files: write one name per line, or remove the key for all files")
     return listed
 
@@ -47,6 +47,17 @@ def _listed(line: str) -> Listed:
         return Listed(match["name"].replace("\\", "/"), (int(match["height"]), int(match["width"])))
     name = line if Path(line).suffix.lower() in IMAGE_SUFFIXES else line.split()[0]
     return Listed(name.replace("\\", "/"), None)
+
+
+def list_entry(name: str) -> str | None:
+    """Return the line from which `read_list` reads a name, None if there is none, as for names with a line break."""
+    if name.encode("utf-8", "replace").decode("utf-8") != name:
+        return None
+    for line in (name, f"./{name}"):  # the latter for names that begin with # or a blank
+        is_one = line.splitlines() == [line] == [line.strip()] and not line.startswith("#")
+        if is_one and Path(_listed(line).name) == Path(name):
+            return line
+    return None
 
 
 def read_lmdb_list(folder: Path) -> dict[str, Size | None]:

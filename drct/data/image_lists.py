@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from drct.data.file_lists import list_entry
 from drct.data.lmdb_writer import check_output, lmdb_key, write_lmdb
 from drct.data.parallel import run_parallel
 from drct.errors import DRCTError
@@ -52,9 +53,10 @@ def measure_folder(folder: Path, processes: int) -> tuple[dict[str, Size], list[
     """
     sizes, failed = measure_images(find_images(folder, recursive=True), processes, "meta-info")
     named = {source.relative_to(folder).as_posix(): size for source, size in sizes.items()}
-    for name in [name for name in named if " " in name]:
+    for name in [name for name in named if " " in name or list_entry(name) != name]:
         del named[name]
-        failed[folder / name] = f"{folder / name}: a name with a blank, which BasicSR's lists cannot hold: rename it"
+        what = "a name with a blank" if " " in name else f"a name, {name!r},"
+        failed[folder / name] = f"{folder / name}: {what} which BasicSR's lists cannot hold: rename it"
     return named, sorted(failed.values())
 
 

@@ -3,12 +3,15 @@
 import multiprocessing
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TypeVar
 
 import cv2
 import torch
 from tqdm import tqdm
+
+from drct.errors import DRCTError
 
 Result = TypeVar("Result")
 
@@ -20,6 +23,9 @@ def run_parallel(
 
     Returns:
         Results by file and, for the files whose job failed, the reasons. A failure does not stop the other jobs.
+
+    Raises:
+        DRCTError: if the system kills one of the processes.
     """
     results: dict[Path, Result] = {}
     failed: dict[Path, str] = {}
@@ -27,6 +33,8 @@ def run_parallel(
     def finish(source: Path, get: Callable[[], Result]) -> None:
         try:
             results[source] = get()
+        except BrokenProcessPool:
+            raise
         except Exception as error:  # an odd file may raise anything
             failed[source] = str(error) if str(source) in str(error) else f"{source}: {error}"
 
@@ -44,6 +52,10 @@ def run_parallel(
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+        except BrokenProcessPool as error:  # which is no fault of any file
+            raise DRCTError(
+                f"{title}: a process was killed, probably since the memory did not suffice: take fewer, --processes 1"
+            ) from error
     return results, failed
 
 

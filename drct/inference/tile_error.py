@@ -119,15 +119,19 @@ class TileOverlaps:
         traits = self._traits
         sizes = traits.scale, traits.window, traits.channels, traits.minimum, traits.square
         key = hash_of_network(self._network, precision, self._device.type, *sizes)
-        errors, allowed = _read(key, self.step), self.error / MARGIN
-        while errors is None or errors.overlap(allowed) is None:
-            half = next((half for half in map(self.fitting, HALVES) if errors is None or half > errors.half), None)
-            fits = half is not None and self._fits(2 * half, 2 * half, precision)
-            if half is None or not fits:
-                raise DRCTError(_refusal(self.error, errors, no_memory=half is not None and not fits))
-            errors = self.measure(half, precision)
-            _write(key, errors)
-        return errors.overlap(allowed) or 0, errors
+        errors = None
+        for half in sorted({self.fitting(half) for half in HALVES}):  # the same whatever was measured before
+            found = _read(f"{key}_{half}", half, self.step)
+            if found is None:
+                if not self._fits(2 * half, 2 * half, precision):
+                    raise DRCTError(_refusal(self.error, errors, no_memory=True))
+                found = self.measure(half, precision)
+                _write(f"{key}_{half}", found)
+            errors = found
+            overlap = errors.overlap(self.error / MARGIN)
+            if overlap is not None:
+                return overlap, errors
+        raise DRCTError(_refusal(self.error, errors, no_memory=False))
 
     @property
     def step(self) -> int:
@@ -213,13 +217,13 @@ def _beside_cuts(difference: Tensor, half: int, step: int) -> tuple[list[float],
     return [r.square().mean().sqrt().item() for r in rings], [r.abs().max().item() for r in rings]
 
 
-def _read(key: str, step: int) -> TileErrors | None:
-    """Return what an earlier run has measured in such steps; None if there is none, or the file is damaged."""
+def _read(key: str, half: int, step: int) -> TileErrors | None:
+    """Return what an earlier run has measured in such a sample; None if there is none, or the file is damaged."""
     folder = cache_folder()
     try:
         content = (folder / "tiles" / f"{key}.json").read_bytes() if folder else b""
         errors = TileErrors.model_validate_json(content)
-        return errors if errors.step == step else None
+        return errors if (errors.half, errors.step) == (half, step) else None
     except (OSError, ValidationError):
         return None
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from drct.data.doctor.duplicates import candidates, groups, identical_groups, similar_pairs, source_of
+from drct.data.doctor.duplicates import candidates, groups, identical_groups, similar_pairs, sources_of
 from drct.data.doctor.examine import Examined, examine
 from drct.data.doctor.findings import KINDS, Finding, findings_of_image, findings_of_pair
 from drct.data.image_lists import find_images, image_size
@@ -67,7 +67,7 @@ def check_images(gt: Path, lq: Path | None, against: Sequence[Path], processes: 
     findings.sort(key=lambda finding: (kinds.index(finding.kind), -finding.severity, finding.name))
     counts = Counter(finding.kind for finding in findings)
     of_set = {kind: number for kind, number in counts.items() if KINDS[kind].of_set and number > MOST * len(files) > 1}
-    versions = len(files) - len({source_of(name) for name in names.values()})
+    versions = len(files) - len(set(sources_of(list(names.values()))))
     return Checked(gt, len(files), versions, len(benchmarks), findings, of_set)
 
 
@@ -122,10 +122,10 @@ def _wrong_sizes(
     """Find pairs whose sizes do not differ by the scale of the set, which is that of most of its pairs."""
     sizes = {file: (each.size, each.lq_size) for file, each in examined.items() if each.lq_size is not None}
     ratios = {file: whole_scale(*both) for file, both in sizes.items()}
-    scale = Counter(ratio for ratio in ratios.values() if ratio).most_common(1)
+    scale = Counter(ratio for ratio in ratios.values() if ratio and ratio > 1).most_common(1)
     for file, ((height, width), (lq_height, lq_width)) in sizes.items():
-        if ratios[file] is None or ratios[file] != scale[0][0]:
-            usual = f"×{scale[0][0]}, as in the set" if scale else "a whole scale"
+        if not scale or ratios[file] != scale[0][0]:
+            usual = f"×{scale[0][0]}, as in the set" if scale else "a whole scale above 1"
             words = f"ground truth {width}×{height}, low-resolution image {lq_width}×{lq_height}: not {usual}"
             yield Finding(names[file], "size", words, 0.0, str(pairs[file]))
 
@@ -134,7 +134,7 @@ def _duplicates(
     files: Sequence[Path], names: Sequence[str], examined: Mapping[Path, Examined], processes: int
 ) -> list[Finding]:
     """Find images that show the same. Of each group, those of the source of the largest image are kept."""
-    sources = [source_of(name) for name in names]
+    sources = sources_of(names)
     digests = [examined[file].digest for file in files]
     findings: list[Finding] = []
     for group in identical_groups(digests, sources):

@@ -1,6 +1,7 @@
 """Images of a set that show the same: perceptual hashes find candidates, features and pixels decide."""
 
 import re
+from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from drct.data.parallel import run_parallel
 from drct.images.bgr import read_image
 
 NEAR = 14  # bits of 64 in which perceptual hashes of the same picture differ at most
+MOST_CANDIDATES = 16  # of an image, the nearest; of a thousand alike, such as frames of a film, links suffice
 SAME_SHARE = 0.7  # of both images, which near-duplicates show
 ROWS = 2048  # images whose hashes are compared with all at once
 _VERSION = re.compile(r"(_x0\.\d+)?(_s\d{3,})?$")  # copies and patches, as `drct prepare` names them
@@ -25,6 +27,17 @@ _VERSION = re.compile(r"(_x0\.\d+)?(_s\d{3,})?$")  # copies and patches, as `drc
 def source_of(name: str) -> str:
     """Return the name of what an image was made of: itself, or the image of which it is a reduced copy or a patch."""
     return _VERSION.sub("", name.rpartition(".")[0])
+
+
+def sources_of(names: Sequence[str]) -> list[str]:
+    """Return the sources of images. Files whose names differ in the suffix only are not of one source."""
+    sources = [source_of(name) for name in names]
+    whole = [source == name.rpartition(".")[0] for source, name in zip(sources, names, strict=True)]
+    number = Counter(source for source, is_whole in zip(sources, whole, strict=True) if is_whole)
+    return [
+        name if is_whole and number[source] > 1 else source
+        for name, source, is_whole in zip(names, sources, whole, strict=True)
+    ]
 
 
 def perceptual_hashes(gray: np.ndarray) -> np.ndarray:
@@ -45,15 +58,24 @@ def identical_groups(labels: Sequence[Hashable], sources: Sequence[str]) -> list
 
 
 def candidates(hashes: np.ndarray, digests: Sequence[str], sources: Sequence[str]) -> list[tuple[int, int]]:
-    """List pairs of different images of different sources whose hashes, (images, 2, 64), are near."""
+    """List pairs of different images of different sources whose hashes, (images, 2, 64), are near.
+
+    Of an image that has more than `MOST_CANDIDATES` such, they are those with the nearest.
+    """
     signs = np.where(hashes, 1, -1).astype(np.float32)
+    same = [np.unique(labels, return_inverse=True)[1] for labels in (digests, sources)]
+    most = min(MOST_CANDIDATES, len(signs))
     found = set()
     for first in range(0, len(signs), ROWS):
-        part = signs[first : first + ROWS, 0]
-        for version in range(2):
-            near = (64 - part @ signs[:, version].T) / 2 <= NEAR
-            found |= {(min(a, b), max(a, b)) for a, b in ((int(i) + first, int(j)) for i, j in np.argwhere(near))}
-    return sorted((a, b) for a, b in found if sources[a] != sources[b] and digests[a] != digests[b])
+        rows = slice(first, first + ROWS)
+        nearness = np.maximum(*(signs[rows, 0] @ signs[:, version].T for version in range(2)))  # 64 - 2 * distance
+        for labels in same:
+            nearness[labels[rows, None] == labels] = -64
+        nearest = np.argpartition(-nearness, most - 1, axis=1)[:, :most]
+        near = np.take_along_axis(nearness, nearest, 1) >= 64 - 2 * NEAR
+        owners = np.broadcast_to(np.arange(first, first + len(nearest))[:, None], nearest.shape)
+        found |= {(min(pair), max(pair)) for pair in zip(owners[near].tolist(), nearest[near].tolist(), strict=True)}
+    return sorted(found)
 
 
 def similar_pairs(

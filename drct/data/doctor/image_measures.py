@@ -97,6 +97,8 @@ def _bands() -> list[tuple[np.ndarray, np.ndarray]]:
 
 def _repeated(area: np.ndarray) -> float:
     """Return the share of columns, or of rows if that is less, that equal the one before."""
+    if min(area.shape) < 2:
+        return 0.0
     return float(min((area[:, 1:] == area[:, :-1]).all(0).mean(), (area[1:] == area[:-1]).all(1).mean()))
 
 

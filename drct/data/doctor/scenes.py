@@ -52,7 +52,7 @@ def features_of(gray: np.ndarray, side: int = SIDE, number: int = FEATURES) -> F
     """Find the features of a gray image, (H, W) uint8: SIFT, with the square root of Arandjelovic and Zisserman."""
     factor = side / max(gray.shape)
     if factor < 1:
-        gray = cv2.resize(gray, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+        gray = _reduced(gray, factor)
     found, descriptors = cv2.SIFT_create(number).detectAndCompute(gray, None)  # type: ignore[attr-defined]  # missing in its stubs
     if descriptors is None:
         return Features(gray, np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32))
@@ -123,7 +123,7 @@ def _overlap(
     """Compare an image with a mapped reference where they overlap; None if the pixels do not agree."""
     scale = float(np.hypot(*mapping[:, 0]))
     if scale < 0.7:  # so that details that the image cannot have do not count
-        small = cv2.resize(reference, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        small = _reduced(reference, scale)
         mapping = mapping @ np.diag([reference.shape[1] / small.shape[1], reference.shape[0] / small.shape[0], 1])
         reference, scale = small, 1.0
     size = gray.shape[::-1]
@@ -139,6 +139,14 @@ def _overlap(
         return None
     share_of_reference = min(1.0, area / (reference.size * scale**2))
     return Overlap(number, correlation, area / gray.size, share_of_reference, mirrored)
+
+
+def _reduced(gray: np.ndarray, factor: float) -> np.ndarray:
+    """Reduce an image. A strip so narrow that nothing would be left of its width keeps one pixel of it."""
+    if min(gray.shape) * factor >= 1:
+        return cv2.resize(gray, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    height, width = (max(1, round(side * factor)) for side in gray.shape)
+    return cv2.resize(gray, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def _details(gray: np.ndarray) -> np.ndarray:
