@@ -1,11 +1,13 @@
-"""The Triton kernel of window attention, in Triton's interpreter: run by a test, with TRITON_INTERPRET=1."""
+"""The Triton kernels, in Triton's interpreter: run by a test, with TRITON_INTERPRET=1."""
 
 import torch
 
-from drct.archs import gpu_attention, gpu_switches, gpu_triton, gpu_windows
+from drct.analysis.gpu_speed import enliven_
+from drct.archs import gpu_attention, gpu_rows, gpu_switches, gpu_triton, gpu_windows
+from drct.archs.drct_arch import DRCT
 
 
-def check() -> None:
+def check_attention() -> None:
     """Compare it with the definition, an odd size and windows of all kinds included."""
     torch.manual_seed(0)
     for heads, tokens, keys, d, runs in (
@@ -25,5 +27,28 @@ def check() -> None:
                 assert (gpu_attention.attention_by_kind(q, k, v, biases, kinds) - expected).abs().max() <= 1e-5
 
 
+def check_rows() -> None:
+    """Compare networks with their definition: widths that are and are not those of padded rows."""
+    gpu_switches.is_gpu = gpu_switches.has_triton = lambda device: True
+    calls = []
+    added = gpu_rows.added
+    gpu_rows.added = lambda *args: (calls.append(args[0].shape), added(*args))[1]
+    for dim, heads, gc, qkv_bias in ((20, 2, 6, True), (16, 4, 16, False)):
+        shape = {"embed_dim": dim, "num_heads": (heads,), "gc": gc, "depths": (6,), "window_size": 4, "mlp_ratio": 2}
+        network = DRCT(img_size=8, upscale=2, upsampler="pixelshuffle", qkv_bias=qkv_bias, **shape).eval()
+        enliven_(network)
+        with torch.no_grad():
+            for dtype, bound in ((torch.float32, 1e-5), (torch.bfloat16, 0.3)):
+                x = torch.rand(2, 3, 8, 12)
+                with gpu_switches.switched(rows=False):
+                    expected = network(x)
+                with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+                    calls.clear()
+                    assert (network(x) - expected).abs().max() <= bound
+                    assert len(calls) == 5
+                    assert {shape[1] % 16 for shape in calls} == {0}
+
+
 if __name__ == "__main__":
-    check()
+    check_attention()
+    check_rows()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from drct.archs.frame import Frame
 
 CPU_TOKENS = 4096  # handed to a block at a time in inference, so that their activations stay in the cache
-GPU_TOKENS = 65536
+GPU_TOKENS = 131072
 FEWEST_GPU_TOKENS = 4096
 BLOCK_COST = 2  # time that an operation of a block takes, where one of the convolutions around them takes 1
 POOLED = ".attention."  # in names of layers that run on the mean over the image: HAT's channel attention
@@ -147,7 +147,9 @@ def _compute_in_place(network: "Frame", tokens: int, x: Tensor) -> Tensor:
     whole = list(tiles(height, width, tokens // max(1, batch)))
     centred = _channels_last((x - network.mean) * network.img_range)
     dim = network.embed_dim
-    features = x.new_empty((batch, height, width, feature_channels(network)), dtype=autocast_dtype(x))
+    channels_needed = feature_channels(network)
+    wide = gpu_switches.row_width(channels_needed) if gpu_switches.is_gpu(x.device) else channels_needed
+    features = x.new_empty((batch, height, width, wide), dtype=autocast_dtype(x))[..., :channels_needed]
     body = features[..., :dim]
     for tile in whole:
         inside = tile.clip(height, width)

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from drct.archs import gpu_switches
 from drct.archs.gpu_attention import attention_by_kind, with_masks
-from drct.archs.gpu_windows import Kinds, in_few_windows
+from drct.archs.gpu_windows import Kinds, few_windows, in_few_windows, rows_of
 from drct.archs.kernels import in_full_precision
 from drct.archs.prepared_weights import Product, attention_weights, gpu_weights, product_of
 from drct.archs.swin import Attention
@@ -129,6 +129,20 @@ def _dense_weights(group: "DenseGroup", k: int, x: Tensor) -> DenseWeights:
     return DenseWeights(attention, two_layers_of(block.norm2, fc1, both, x.dtype), adjust.weight.t().to(x.dtype))
 
 
+def _with_wider_rows(weights: DenseWeights, width: int) -> DenseWeights:
+    """Let a block take rows of channels that are padded with zeros to a width, and give such."""
+    (norm, qkv, proj, bias), (norm2, fc1, fc2), adjust = weights
+    more, more_out = width - qkv.weight.shape[1], -adjust.shape[1] % gpu_switches.ROW_MULTIPLE
+    layers = TwoLayers(norm2, _padded(fc1, inputs=more), _padded(fc2, outputs=more_out))
+    attention = AttentionPart(norm, _padded(qkv, inputs=more), _padded(proj, outputs=more), bias)
+    return DenseWeights(attention, layers, F.pad(adjust, (0, more_out, 0, more)))
+
+
+def _padded(product: Product, inputs: int = 0, outputs: int = 0) -> Product:
+    weight, bias = product
+    return Product(F.pad(weight, (0, inputs, 0, outputs)), None if bias is None else F.pad(bias, (0, outputs)))
+
+
 def hybrid_weights(block: Any, attn: Attention, x: Tensor) -> HybridWeights:
     """Return the prepared weights of a hybrid or overlapping block for a feature map."""
 
@@ -156,6 +170,9 @@ def dense_block_in_place(group: "DenseGroup", k: int, features: Tensor, target: 
         at_most: Largest number of windows of an image to compute at a time.
     """
     block: SwinBlock = getattr(group, f"swin{k}")
+    if gpu_switches.has_row_kernels(features) and all(type(n) is nn.LayerNorm for n in (block.norm1, block.norm2)):
+        _dense_block_by_rows(group, k, features, target, at_most)
+        return
     weights = gpu_weights(group, k, block.attn, features, partial(_dense_weights, group, k, features))
     key = (features.shape[-1], target.shape[-1], features.dtype)
     before, after = _function(linear_of_norm, *key), _function(_after_attention, *key)
@@ -168,6 +185,33 @@ def dense_block_in_place(group: "DenseGroup", k: int, features: Tensor, target: 
             return after(x, out, weights, k == 5).view(*windows.shape[:3], -1)
 
     in_few_windows(features, target, block.window_size, block.shift, at_most, run)
+
+
+def _dense_block_by_rows(group: "DenseGroup", k: int, features: Tensor, target: Tensor, at_most: int) -> None:
+    """Do the work of `dense_block_in_place` with the kernels of `gpu_rows` between the products."""
+    from drct.archs import gpu_rows  # Triton comes with PyTorch for CUDA only
+    from drct.archs.drct_arch import DENSE_SCALE, DENSE_SLOPE  # which imports this module
+
+    block: SwinBlock = getattr(group, f"swin{k}")
+    channels = features.shape[-1]
+    width = gpu_switches.row_width(channels)
+    attention, layers, adjust = gpu_weights(
+        group,
+        (k, "rows"),
+        block.attn,
+        features,
+        lambda: _with_wider_rows(_dense_weights(group, k, features), width),
+    )
+    source, places = rows_of(features), rows_of(target)
+    for piece in few_windows(features, block.window_size, block.shift, at_most):
+        with in_full_precision(features.device.type):
+            x, normed = gpu_rows.gathered(source, piece.tokens, attention.norm.eps)
+            out = attend(F.linear(normed, *attention.qkv), attention.bias, block.attn.num_heads, piece.kinds)
+            normed = gpu_rows.added(x, F.linear(out, *attention.proj), channels, layers.norm.eps)
+            hidden = torch.ops.aten.gelu_(F.linear(normed, *layers.fc1))
+            new = F.linear(hidden, *layers.fc2).addmm_(x, adjust)
+            # The target of the last block is its input
+            gpu_rows.scattered(new, piece.tokens, places, DENSE_SCALE if k == 5 else DENSE_SLOPE, adds=k == 5)
 
 
 def attended(windows: Tensor, kinds: Kinds, weights: AttentionPart, heads: int) -> Tensor:

@@ -4,6 +4,7 @@ On small images a GPU is faster than Python can start its operations; a graph is
 one run for as long as it is kept.
 """
 
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from drct.archs.frame import Frame
 
 KEPT = 2  # sizes of a network
+SMALL = 65536  # pixels of images that a GPU computes in about the time in which Python starts the operations
 Compute = Callable[[Tensor], Tensor]
 
 
@@ -33,8 +35,11 @@ class Recording(NamedTuple):
 
 
 def is_wanted(x: Tensor) -> bool:
-    """Return whether an image is to be computed by `run`. Progress cannot be reported from within a graph."""
-    return gpu_switches.present().graphs and gpu_switches.has_graphs(x.device) and not progress.is_watched()
+    """Return whether an image is to be computed by `run`."""
+    if not gpu_switches.has_graphs(x.device):
+        return False
+    on = gpu_switches.present().graphs
+    return on if on is not None else len(x) * x.shape[2] * x.shape[3] <= SMALL
 
 
 def run(network: "Frame", x: Tensor, compute: Compute) -> Tensor:
@@ -55,10 +60,19 @@ def run(network: "Frame", x: Tensor, compute: Compute) -> Tensor:
             del recordings[next(iter(recordings))]
         recordings[key] = None
         return result
-    recording = recordings.pop(key) or _record(network, x, compute)
+    recording = recordings.pop(key)
+    if recording is None:
+        try:
+            recording = _record(network, x, compute)
+        except RuntimeError as error:  # other threads may use the GPU
+            if gpu_switches.present().graphs:
+                raise
+            warnings.warn(f"not recorded as a CUDA graph: {error}", stacklevel=2)
+            return compute(x)
     recordings[key] = recording  # the last one used is dropped last
     recording.source.copy_(x)
     recording.replay()
+    progress.report(1)  # not possible from within a graph
     return recording.result.clone()
 
 
@@ -66,7 +80,7 @@ def _record(network: "Frame", x: Tensor, compute: Compute) -> Recording:
     source, graph = x.clone(), torch.cuda.CUDAGraph()
     features = source.permute(0, 2, 3, 1)
     orders = [window_order(features, network.window_size, shift) for shift in (0, network.shift)]
-    with _without_autocast_cache(x), torch.cuda.graph(graph):
+    with _without_autocast_cache(x), torch.cuda.graph(graph, capture_error_mode="thread_local"):
         result = compute(source)
     return Recording(graph.replay, source, result, (orders, prepared_tensors(network)))
 

@@ -1,16 +1,21 @@
-"""Whether networks run as a GPU wants it, and ways of running on one that are off until they are wanted.
+"""Whether networks run as a GPU wants it, and ways of running on one.
 
 with gpu_switches.switched(graphs=True):
     network(x)
 """
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import torch
+from torch import Tensor
+
+ROW_MULTIPLE = 16  # of channels in rows for Triton's kernels and matrix products: 32 bytes of bf16
 
 
 @dataclass(frozen=True)
@@ -18,8 +23,9 @@ class Switches:
     """What of it is on."""
 
     compiled: str | Callable[..., Any] = ""  # back end of torch.compile for the blocks of DRCT, as 'inductor'
-    graphs: bool = False  # record the second image of a size as a CUDA graph, and replay it for the next ones
+    graphs: bool | None = None  # replay CUDA graphs for sizes that come again; None: for small images
     triton: bool = False  # window attention by the kernel in `gpu_triton` in inference
+    rows: bool = True  # the kernels in `gpu_rows` between the products of DRCT's blocks in inference
 
 
 _AT_FIRST = Switches()
@@ -49,3 +55,33 @@ def is_gpu(device: torch.device) -> bool:
 def has_graphs(device: torch.device) -> bool:
     """Return whether a device records its operations as CUDA graphs."""
     return device.type == "cuda"
+
+
+def row_width(channels: int) -> int:
+    """Return the width of rows of so many channels."""
+    return -(-channels // ROW_MULTIPLE) * ROW_MULTIPLE
+
+
+def has_row_kernels(x: Tensor) -> bool:
+    """Return whether the kernels of `gpu_rows` are on and work for a feature map."""
+    switches = present()
+    if not switches.rows or switches.compiled or x.dtype not in (torch.float32, torch.bfloat16, torch.float16):
+        return False
+    return has_triton(x.device)
+
+
+@cache
+def has_triton(device: torch.device) -> bool:
+    """Return whether Triton is there and can make kernels for a device, for which it needs a C compiler."""
+    if device.type != "cuda":
+        return False
+    try:
+        from drct.archs import gpu_rows
+
+        x, _ = gpu_rows.gathered(
+            torch.ones(1, 16, device=device), torch.zeros(1, dtype=torch.int64, device=device), 1.0
+        )
+        return x.is_cuda
+    except Exception as error:  # whatever is missing
+        warnings.warn(f"Triton's kernels are not used: {str(error).strip().splitlines()[-1:]}", stacklevel=2)
+        return False

@@ -133,11 +133,22 @@ def in_few_windows(
         at_most: Largest number of windows of an image to compute at a time.
         run: What to compute of windows (n, B, N, C) and their `Kinds`. It may overwrite the windows.
     """
-    order = window_order(source, w, shift)
-    from_rows, to_rows = (x.view(-1, x.shape[-1]) for x in (source, target))
-    done = 0
-    for piece in order.pieces(at_most):
+    from_rows, to_rows = rows_of(source), rows_of(target)
+    for piece in few_windows(source, w, shift, at_most):
         windows = from_rows.index_select(0, piece.tokens).view(piece.windows, len(source), w * w, -1)
         to_rows[piece.tokens] = run(windows, piece.kinds).flatten(0, 2)
+
+
+def few_windows(x: Tensor, w: int, shift: int, at_most: int) -> Iterator[WindowOrder]:
+    """Yield the windows of a feature map in pieces of at most so many of an image, and report the progress."""
+    order = window_order(x, w, shift)
+    done = 0
+    for piece in order.pieces(at_most):
+        yield piece
         done += piece.windows
         progress.report(done / order.windows)
+
+
+def rows_of(x: Tensor) -> Tensor:
+    """Return the tokens of a feature map that is contiguous but for its channels: (B, H, W, C) -> (B * H * W, C)."""
+    return x.view(-1, x.shape[-1])
