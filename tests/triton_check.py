@@ -34,7 +34,7 @@ def check_rows() -> None:
     added = gpu_rows.added
     gpu_rows.added = lambda *args: (calls.append(args[0].shape), added(*args))[1]
     for dim, heads, gc, qkv_bias in ((20, 2, 6, True), (16, 4, 16, False)):
-        shape = {"embed_dim": dim, "num_heads": (heads,), "gc": gc, "depths": (6,), "window_size": 4, "mlp_ratio": 2}
+        shape = {"embed_dim": dim, "num_heads": (heads,), "gc": gc, "depths": (6,), "window_size": 4, "mlp_ratio": 1.5}
         network = DRCT(img_size=8, upscale=2, upsampler="pixelshuffle", qkv_bias=qkv_bias, **shape).eval()
         enliven_(network)
         with torch.no_grad():

@@ -34,7 +34,7 @@ from drct.files import write_text
 from drct.runtime.device import PRECISIONS
 from drct.text import first_line
 
-FEWEST_RUNS, SECONDS_OF_RUNS = 2, 6.0  # of a cell, after those that warm up
+FEWEST_RUNS, SECONDS_OF_RUNS = 2, 2.5  # of a cell, after those that warm up
 FP32_BOUND = 1e-4  # of the difference to the CPU
 STEP_BATCH = 4  # images of a training step
 MOST_IMPORTANT = ("ours", "original", "hat", "hat-ours", "swinir")
@@ -108,15 +108,15 @@ def _steps(benchmark: Benchmark) -> list[Step]:
         if c.key in PROFILED:
             step = Step(f"profile of {c.key}", 15, partial(_profile, benchmark, c))
             steps.append((2, PROFILED.index(c.key), step))
-    steps.append((25, 0, Step("kernels of attention", 15, partial(_attention, benchmark))))
+    steps.append((20, 0, Step("kernels of attention", 15, partial(_attention, benchmark))))
     return [step for *_, step in sorted(steps, key=lambda entry: entry[:2])]
 
 
 def _group(contender: Contender) -> int:
-    """Return the place of a contender in the order of importance; profiles are 2, kernels of attention 25."""
+    """Return the place of a contender in the order of importance; profiles are 2, kernels of attention 20."""
     if contender.switch:
-        return 31 if contender.switch == "compiled" else 30
-    return {"bf16": 0, "fp32": 10, "fp16": 20}[contender.precision] + contender.training
+        return 31 if contender.switch == "compiled" else 21
+    return {"bf16": 0, "fp32": 10, "fp16": 30}[contender.precision] + contender.training
 
 
 def _switched(plan: Plan) -> list[Contender]:
@@ -273,8 +273,7 @@ def _profile(benchmark: Benchmark, contender: Contender) -> None:
     """Profile a run of a contender by kind of kernel."""
     size = benchmark.plan.step_size if contender.training else benchmark.plan.sizes[0]
     network, run = _prepare(benchmark, contender, size)
-    for _ in range(2):
-        run()
+    run()
     profiled = profile_run(run, benchmark.plan.device)
     benchmark.report.profiles.append(KernelProfile(contender.key, _label(contender, size), *profiled))
     network.zero_grad()

@@ -147,9 +147,9 @@ def _compute_in_place(network: "Frame", tokens: int, x: Tensor) -> Tensor:
     whole = list(tiles(height, width, tokens // max(1, batch)))
     centred = _channels_last((x - network.mean) * network.img_range)
     dim = network.embed_dim
-    channels_needed = feature_channels(network)
-    wide = gpu_switches.row_width(channels_needed) if gpu_switches.is_gpu(x.device) else channels_needed
-    features = x.new_empty((batch, height, width, wide), dtype=autocast_dtype(x))[..., :channels_needed]
+    needed = feature_channels(network)
+    shape = (batch, height, width, gpu_switches.row_width(needed) if gpu_switches.is_gpu(x.device) else needed)
+    features = x.new_empty(shape, dtype=autocast_dtype(x))[..., :needed]
     body = features[..., :dim]
     for tile in whole:
         inside = tile.clip(height, width)

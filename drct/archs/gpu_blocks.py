@@ -130,10 +130,11 @@ def _dense_weights(group: "DenseGroup", k: int, x: Tensor) -> DenseWeights:
 
 
 def _with_wider_rows(weights: DenseWeights, width: int) -> DenseWeights:
-    """Let a block take rows of channels that are padded with zeros to a width, and give such."""
+    """Let a block take rows of channels that are padded with zeros to a width, and give such, as between its layers."""
     (norm, qkv, proj, bias), (norm2, fc1, fc2), adjust = weights
-    more, more_out = width - qkv.weight.shape[1], -adjust.shape[1] % gpu_switches.ROW_MULTIPLE
-    layers = TwoLayers(norm2, _padded(fc1, inputs=more), _padded(fc2, outputs=more_out))
+    more = width - qkv.weight.shape[1]
+    hidden, more_out = (-len(x) % gpu_switches.ROW_MULTIPLE for x in (fc1.weight, fc2.weight))
+    layers = TwoLayers(norm2, _padded(fc1, more, hidden), _padded(fc2, hidden, more_out))
     attention = AttentionPart(norm, _padded(qkv, inputs=more), _padded(proj, outputs=more), bias)
     return DenseWeights(attention, layers, F.pad(adjust, (0, more_out, 0, more)))
 

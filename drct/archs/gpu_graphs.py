@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from drct.archs.frame import Frame
 
 KEPT = 2  # sizes of a network
-SMALL = 65536  # pixels of images that a GPU computes in about the time in which Python starts the operations
+SMALL = 131072  # pixels of images that a GPU computes in about the time in which Python starts the operations
 Compute = Callable[[Tensor], Tensor]
 
 
