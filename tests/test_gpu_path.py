@@ -174,6 +174,7 @@ class Operations(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func.overloadpacket.__name__
         assert name not in self.WAIT, f"{name} waits for the GPU"
+        assert name != "lift_fresh" or not args[0].dim(), "a list of numbers, as of an index, waits for the GPU"
         views = [r.alias_info is not None and not r.alias_info.is_write for r in func._schema.returns]
         if not any(views) and name not in self.NO_WORK:
             self.counts[name] += 1

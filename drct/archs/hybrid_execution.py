@@ -184,13 +184,18 @@ def _mean_convolved(conv: nn.Conv2d, x: Tensor, total: Tensor) -> Tensor:
         (B, C'), in the dtype of `total`.
     """
     sums = total[:, None, None].repeat(1, 3, 3, 1)  # of what each entry of the kernel meets
-    ends = [-1, 0]
-    sums[:, ::2] -= x[:, ends].sum(2, dtype=sums.dtype)[:, :, None]
-    sums[:, :, ::2] -= x[:, :, ends].sum(1, dtype=sums.dtype)[:, None]
-    sums[:, ::2, ::2] += x[:, ends][:, :, ends]
+    rows, columns = _ends(x, 1), _ends(x, 2)
+    sums[:, ::2] -= rows.sum(2, dtype=sums.dtype)[:, :, None]
+    sums[:, :, ::2] -= columns.sum(1, dtype=sums.dtype)[:, None]
+    sums[:, ::2, ::2] += _ends(rows, 2)
     with in_full_precision(x.device.type):
         mean = torch.einsum("bhwi,oihw->bo", sums, conv.weight.to(sums.dtype)) / math.prod(x.shape[1:3])
     return mean if conv.bias is None else mean + conv.bias
+
+
+def _ends(x: Tensor, dim: int) -> Tensor:
+    """Return the last and the first entry along a dimension. A list as an index would wait for a GPU."""
+    return torch.cat([x.narrow(dim, x.shape[dim] - 1, 1), x.narrow(dim, 0, 1)], dim)
 
 
 def _channel_weights(channel_attention: nn.Module, mean: Tensor) -> Tensor:
