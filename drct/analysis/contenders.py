@@ -19,6 +19,7 @@ from drct.archs import gpu_switches
 from drct.archs.families import NAMED
 from drct.runtime.allocator import keep_freed_memory
 from drct.runtime.device import PRECISIONS
+from drct.runtime.recorded import RecordedTraining
 
 Runner = Callable[[Tensor], Tensor]
 
@@ -143,9 +144,9 @@ def network_options(contender: Contender) -> dict[str, bool]:
     return {"use_checkpoint": True} if contender.checkpoint else {}
 
 
-def _low_precision(contender: Contender, device: str, cached: bool = True) -> AbstractContextManager:
+def _low_precision(contender: Contender, device: str) -> AbstractContextManager:
     dtype = PRECISIONS[contender.precision]
-    return nullcontext() if dtype is None else torch.autocast(device, dtype, cache_enabled=cached)
+    return nullcontext() if dtype is None else torch.autocast(device, dtype)
 
 
 def _inference(contender: Contender, device: str, network: nn.Module) -> Runner:
@@ -162,15 +163,15 @@ def _inference(contender: Contender, device: str, network: nn.Module) -> Runner:
 
 def _step(contender: Contender, device: str, network: nn.Module) -> Runner:
     """Return a training step: forward and backward pass."""
-    forward: Any = None if contender.recorded else network
+    recorded = RecordedTraining(network, contender.precision)
 
     def step(x: Tensor) -> Tensor:
-        nonlocal forward
         network.zero_grad()
-        with _low_precision(contender, device, cached=not contender.recorded):
-            if forward is None:
-                forward = torch.cuda.make_graphed_callables(network, (x.clone(),))
-            out = forward(x)
+        if contender.recorded:
+            out = recorded(x)
+        else:
+            with _low_precision(contender, device):
+                out = network(x)
         out.abs().mean().backward()
         return out
 

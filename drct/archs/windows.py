@@ -5,6 +5,7 @@ image.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -35,6 +36,23 @@ def overlapping_windows(x: Tensor, w: int, m: int) -> Tensor:
     return rearrange(x.unfold(1, m, w).unfold(2, m, w), "b nh nw c wh ww -> (b nh nw) (wh ww) c")
 
 
+_collections: list[list[Tensor]] = []  # of all threads: the backward pass runs in one of its own
+
+
+@contextmanager
+def results_collected() -> Iterator[list[Tensor]]:
+    """Within the block, collect what functions that are `cached` return.
+
+    A recorded graph reads these tensors in their memory, which is free once they are forgotten.
+    """
+    collection: list[Tensor] = []
+    _collections.append(collection)
+    try:
+        yield collection
+    finally:
+        _collections[:] = [other for other in _collections if other is not collection]
+
+
 def cached(build: Callable[..., Tensor], results: int = 32) -> Callable[..., Tensor]:
     """Remember the last results of `build`, made so that training can use them even if inference mode asked first."""
 
@@ -50,6 +68,8 @@ def cached(build: Callable[..., Tensor], results: int = 32) -> Callable[..., Ten
         result = remember(*args)
         if type(result) is not Tensor:  # a stand-in, made while a program is recorded
             remember.cache_clear()
+        for collection in _collections:
+            collection.append(result)
         return result
 
     return build_normal_tensor

@@ -16,6 +16,7 @@ from basicsr.utils import get_root_logger
 from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 
+from drct.archs import gpu_switches
 from drct.archs.families import identity
 from drct.archs.prepared_weights import forget_prepared_weights
 from drct.archs.soundness import unsound
@@ -31,7 +32,8 @@ from drct.models.explanations import REFUSALS, explained_loss, explained_network
 from drct.models.feature_weights import explained_download
 from drct.models.optimizers import check_schedule, make_optimizer, make_schedule, update_learning_rates
 from drct.runtime import checkpoint, distributed
-from drct.runtime.device import PRECISIONS, device_for, resolve_num_gpu
+from drct.runtime.device import device_for, resolve_num_gpu
+from drct.runtime.recorded import RecordedTraining, check_recordable, in_precision
 from drct.schema.options import Options, Tile, Train
 from drct.version import __version__
 
@@ -162,6 +164,7 @@ class DRCTModel(SRModel):
         if options.precision == "bf16" and isinstance(self.net_g, nn.DataParallel):
             # Its threads take autocast's default, fp16, which needs scaled losses
             raise DRCTError("train.precision: bf16 does not work with DataParallel: use torchrun, or set num_gpu: 1")
+        self.recorded = self._recorded() if options.cuda_graphs else None
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=options.precision == "fp16")
         self.kept_options: dict[str, Any] = {}  # those of a training state that go on in place of the option file's
         self.skipped_in_a_row = self.applied = 0  # steps
@@ -172,6 +175,15 @@ class DRCTModel(SRModel):
             super().init_training_settings()
         if self.ema_decay > 0 and not self.options.path.strict_load_g:
             self.model_ema(0)  # parameters that are not in the file are random, and differ between both networks
+
+    def _recorded(self) -> RecordedTraining | None:
+        """Return what runs `net_g` in training as CUDA graphs, or None, with a warning, if the device has none."""
+        options = self.train_options
+        check_recordable(self.net_g, options.accumulation, options.compile)
+        if gpu_switches.has_graphs(self.device):
+            return RecordedTraining(self.net_g, options.precision)
+        get_root_logger().warning(f"train.cuda_graphs has no effect on {self.device}: training without it")
+        return None
 
     def get_optimizer(self, optim_type: str, params: Iterable[Tensor], lr: float, **kwargs: Any) -> Any:
         """Build an optimizer for parameters of `net_g` by its name: any of `torch.optim`, or MuonAdam."""
@@ -251,16 +263,13 @@ class DRCTModel(SRModel):
         return nullcontext()
 
     def _upscaled(self, network: nn.Module, lq: Tensor) -> Tensor:
-        """Run net_g, wrapped or not."""
+        """Run net_g, wrapped or not, as CUDA graphs if that is wanted."""
         with explained_network(self.options.network_g.type, lq):
-            return self._run(network, lq)
+            return self._run(network, lq) if self.recorded is None else self.recorded(lq)
 
     def _run(self, network: nn.Module, images: Tensor) -> Tensor:
         """Run a network in the precision of training. Return its output as float32."""
-        dtype = PRECISIONS[self.train_options.precision]
-        with torch.autocast(self.device.type, dtype) if dtype else nullcontext():
-            output = network(images)
-        return output.float()
+        return in_precision(network, images, self.train_options.precision)
 
     def _backward(self, losses: dict[str, Tensor], share: float) -> None:
         """Compute the gradients of the sum of losses, weighted by the share of the batch."""

@@ -205,7 +205,7 @@ def _variants(opt: dict[str, Any], options: TrainingOptions) -> Iterator[tuple[s
         (("train", "precision"), precision),
     ]
     recomputes = getattr(options.network_g, "use_checkpoint", None)
-    if isinstance(recomputes, bool):  # not every network has it
+    if isinstance(recomputes, bool) and not options.train.cuda_graphs:  # not every network has it, and no graph
         changes.append((("network_g", "use_checkpoint"), not recomputes))
     for keys, value in changes:
         changed = deepcopy(opt)
@@ -219,7 +219,7 @@ def _variants(opt: dict[str, Any], options: TrainingOptions) -> Iterator[tuple[s
 def _computed(opt: dict[str, Any]) -> tuple[StepMemory, tuple[int, int]]:
     """Compute the memory of a step, and the sizes of a checkpoint, by a model that gets no images."""
     plain = deepcopy(opt) | {"num_gpu": 0, "dist": False}
-    plain["train"]["compile"] = False
+    plain["train"]["compile"] = plain["train"]["cuda_graphs"] = False
     plain["path"]["pretrain_network_g"] = plain["path"]["pretrain_network_d"] = None
     model = make_model(plain)
     options = TrainingOptions.model_validate(plain)

@@ -343,6 +343,11 @@ class Train(Section):
         "keep",
     )
     compile: OrNull[Switch] = _key("Whether to compile the network by torch.compile.", False)
+    cuda_graphs: OrNull[Switch] = _key(
+        "Whether to replay forward and backward pass as recorded CUDA graphs, which is faster where a GPU waits for "
+        "Python. In a single process, without `accumulation` or `compile`; has no effect on other devices.",
+        False,
+    )
     optim_g: Optimizer = _required("Optimizer.")
     scheduler: Scheduler = _required("Learning rate schedule.")
     pixel_opt: Annotated[Loss | None, EMPTY_IS_NONE] = _key("Loss between pixels.")

@@ -82,6 +82,7 @@ EDGES: dict[str, list[Any]] = {
     "datasets.val.meta_info_file": ["small.yml"],
     "train.precision": ["bf16", "fp16", "fp32"],
     "train.accumulation": [1, 2, 3],
+    "train.cuda_graphs": [True],
     "train.grad_clip": [1e-30, 1e30],
     "train.ema_decay": [0, 0.5, 0.999999999],
     "train.warmup_iter": [0, 1, 5, 10**9, -5],
