@@ -59,6 +59,7 @@ from drct.runtime.zoo import BENCHMARKS
 from drct.text import markdown_table
 
 FIGURES = Path("figures")
+NOT_MEASURED = "Not measured yet.\n"
 GAN_ITERATIONS = 50  # in a row of the table gan
 EXAMPLES = """examples:
   %(prog)s
@@ -190,7 +191,7 @@ def _if_measured(name: str, table: Callable[[Path], str]) -> Callable[[Path], st
 
     def make(figures: Path) -> str:
         path = figures / name
-        return table(path) if path.exists() else "Not measured yet.\n"
+        return table(path) if path.exists() else NOT_MEASURED
 
     return make
 
@@ -204,7 +205,7 @@ def _on_gpu(table: Callable[[SpeedReport], str]) -> Callable[[Path], str]:
 
 
 TABLES: dict[str, Callable[[Path], str]] = {
-    "attention-gpu": _on_gpu(attention_table),
+    "attention-gpu": _on_gpu(lambda report: attention_table(report) if report.attention else NOT_MEASURED),
     "complexity": _complexity,
     "features": _features,
     "gan": _gan,

@@ -226,7 +226,7 @@ def test_graphs_replay_what_the_network_computes():
         del noise
 
 
-@pytest.mark.parametrize("switches", [{"triton": True}, {"compiled": "inductor"}])
+@pytest.mark.parametrize("switches", [{"rows": False}, {"triton": True}, {"compiled": "inductor"}])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_switches_change_no_results(switches, dtype):
     pytest.importorskip("triton")

@@ -88,8 +88,17 @@ _CONTENDERS = (
     *_in_precisions("ours-step", "this project, training step", "DRCT", "bf16", training=True),
     *_in_precisions("hat-step", "HAT, training step", "original HAT", "bf16", training=True),
     *_in_precisions("hat-ours-step", "HAT, this project, training step", "HAT", "bf16", training=True),
-    *_in_precisions("ours-step-checkpoint", "the same, use_checkpoint", "DRCT", "bf16", training=True, checkpoint=True),
-    *_in_precisions("ours-step-graphs", "the same, CUDA graphs", "DRCT", "bf16", training=True, recorded=True),
+    *_in_precisions(
+        "ours-step-checkpoint",
+        "this project, training step, use_checkpoint",
+        "DRCT",
+        "bf16",
+        training=True,
+        checkpoint=True,
+    ),
+    *_in_precisions(
+        "ours-step-graphs", "this project, training step, CUDA graphs", "DRCT", "bf16", training=True, recorded=True
+    ),
     *_patches("xs-step", "DRCT-XS, training step"),
     *_patches("xs-definition-step", "the same, definition", definition=True),
 )
