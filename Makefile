@@ -45,11 +45,12 @@ gpu: .venv/installed-dev
 figures: ASTRONAUT := datasets/demo/LRbicx4/astronaut.png
 figures: demo .venv/installed-dev
 	cp results/DRCT-XS_SRx4_demo/comparison_demo.png figures/demo.png
-	$(BIN)/python drct/curves.py experiments/pretrained_models/DRCT-XS_SRx4/stage[1-4] -o figures/DRCT-XS_training.png
+	$(BIN)/python drct/curves.py experiments/pretrained_models/DRCT-XS_SRx4/stage[1-3] -o figures/DRCT-XS_training.png
 	$(BIN)/python figures/training.py -o figures/training.png
 	$(BIN)/python figures/screenshot.py figures/web.png
 	$(BIN)/python figures/photographs.py -o figures/photographs.png
 	$(BIN)/python -m drct bench --show figures/speed.json --chart figures/speed.png
+	$(BIN)/python -m drct bench --show figures/speed_gpu.json --chart figures/speed_gpu.png
 	$(BIN)/python figures/architecture.py DRCT -o figures/architecture.png
 	$(BIN)/python figures/tradeoff.py figures/results/DRCT-XS_SRx4 -o figures/tradeoff.png
 	$(BIN)/python -m drct analyze features DRCT-XS_SRx4 --input $(ASTRONAUT) --map normalized -o results/features

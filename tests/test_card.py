@@ -52,7 +52,7 @@ def test_the_shipped_weights_say_what_they_are(capsys):
     for text in card.values():
         assert text in said
     page = (FOLDER / "README.md").read_text()
-    for number in ("801 photographs", "58,500 iterations"):
+    for number in ("800 photographs", "12,827"):
         assert number in page and number in said
 
 
