@@ -427,6 +427,57 @@ def test_graphs_replay_repeated_sizes_until_weights_change(monkeypatch):
     assert gpu_switches.present() == gpu_switches.Switches()
 
 
+def test_small_images_are_recorded_and_computed_as_before_where_that_fails(monkeypatch):
+    recorded = []
+
+    def record(network, x, compute):
+        recorded.append(tuple(x.shape))
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(gpu_graphs, "_record", record)
+    monkeypatch.setattr(gpu_graphs, "SMALL", 128)
+    network, small, large = made(), torch.rand(2, 3, 8, 8), torch.rand(1, 3, 12, 12)
+    with torch.no_grad():
+        for _ in range(2):  # on a device without graphs
+            network(small)
+        monkeypatch.setattr(gpu_switches, "has_graphs", lambda device: True)
+        for x in (large, large, small):
+            network(x)
+        assert not recorded
+        with pytest.warns(UserWarning, match="not recorded as a CUDA graph: operation not permitted"):
+            result = network(small)
+        assert recorded == [(2, 3, 8, 8)]
+        assert (result - definition(network, small)).abs().max() <= 1e-5
+        with gpu_switches.switched(graphs=False):
+            network(small)
+        assert len(recorded) == 1
+        with gpu_switches.switched(graphs=True), pytest.raises(RuntimeError, match="not permitted"):
+            for _ in range(2):
+                network(large)
+
+
+def test_triton_is_used_where_it_works(monkeypatch):
+    works = gpu_switches.has_triton.__wrapped__
+    cuda = torch.device("cuda")
+    assert not works(torch.device("cpu"))
+    monkeypatch.setattr(gpu_switches, "find_spec", lambda name: None)
+    assert not works(cuda)
+    monkeypatch.setattr(gpu_switches, "find_spec", lambda name: object())
+    monkeypatch.setattr(torch, "zeros", lambda *args, **options: None)
+    monkeypatch.setattr(torch, "ones", lambda *args, **options: None)
+    found = {"gathered": lambda *args: None}
+    monkeypatch.setitem(sys.modules, "drct.archs.gpu_rows", SimpleNamespace(**found))
+    monkeypatch.setattr("drct.archs.gpu_rows", sys.modules["drct.archs.gpu_rows"], raising=False)
+    assert works(cuda)
+
+    def fails(*args):
+        raise RuntimeError("Failed to find C compiler.\nSee the manual")
+
+    sys.modules["drct.archs.gpu_rows"].gathered = fails
+    with pytest.warns(UserWarning, match="Triton does not work here: Failed to find C compiler.$"):
+        assert not works(cuda)
+
+
 def test_recordings_hold_what_they_read(monkeypatch):
     """Tensors that a graph reads must not be freed before it, whatever is prepared or forgotten meanwhile."""
     cached = []

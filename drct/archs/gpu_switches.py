@@ -10,10 +10,13 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from drct.text import first_line
 
 ROW_MULTIPLE = 16  # of channels in rows for Triton's kernels and matrix products: 32 bytes of bf16
 
@@ -73,15 +76,14 @@ def has_row_kernels(x: Tensor) -> bool:
 @cache
 def has_triton(device: torch.device) -> bool:
     """Return whether Triton is there and can make kernels for a device, for which it needs a C compiler."""
-    if device.type != "cuda":
+    if device.type != "cuda" or find_spec("triton") is None:
         return False
-    try:
-        from drct.archs import gpu_rows
+    from drct.archs import gpu_rows
 
-        x, _ = gpu_rows.gathered(
-            torch.ones(1, 16, device=device), torch.zeros(1, dtype=torch.int64, device=device), 1.0
-        )
-        return x.is_cuda
-    except Exception as error:  # whatever is missing
-        warnings.warn(f"Triton's kernels are not used: {str(error).strip().splitlines()[-1:]}", stacklevel=2)
+    try:
+        first = torch.zeros(1, dtype=torch.int64, device=device)
+        gpu_rows.gathered(torch.ones(1, ROW_MULTIPLE, device=device), first, 1.0)
+    except Exception as error:  # of a compiler, a driver, a GPU that is too old
+        warnings.warn(f"slower than it could be, as Triton does not work here: {first_line(error)}", stacklevel=2)
         return False
+    return True
