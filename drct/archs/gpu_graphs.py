@@ -71,7 +71,8 @@ def run(network: "Frame", x: Tensor, compute: Compute) -> Tensor:
             return compute(x)
     recordings[key] = recording  # the last one used is dropped last
     recording.source.copy_(x)
-    recording.replay()
+    with torch.cuda.device_of(x):
+        recording.replay()
     progress.report(1)  # not possible from within a graph
     return recording.result.clone()
 
@@ -80,7 +81,11 @@ def _record(network: "Frame", x: Tensor, compute: Compute) -> Recording:
     source, graph = x.clone(), torch.cuda.CUDAGraph()
     features = source.permute(0, 2, 3, 1)
     orders = [window_order(features, network.window_size, shift) for shift in (0, network.shift)]
-    with _without_autocast_cache(x), torch.cuda.graph(graph, capture_error_mode="thread_local"):
+    with (
+        torch.cuda.device_of(x),
+        _without_autocast_cache(x),
+        torch.cuda.graph(graph, capture_error_mode="thread_local"),
+    ):
         result = compute(source)
     return Recording(graph.replay, source, result, (orders, prepared_tensors(network)))
 

@@ -6,6 +6,7 @@ they take kernels of half the speed.
 
 from typing import Any
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -123,4 +124,5 @@ def _run(kernel: Any, count: int, width: int, *arguments: Any) -> None:
     block = triton.next_power_of_2(width)
     rows = max(1, ENTRIES // block)
     if count:
-        kernel[(triton.cdiv(count, rows),)](*arguments, rows, block, num_warps=4)
+        with torch.cuda.device_of(arguments[0]):  # unlike PyTorch, Triton runs on the current device
+            kernel[(triton.cdiv(count, rows),)](*arguments, rows, block, num_warps=4)

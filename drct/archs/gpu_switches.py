@@ -68,7 +68,9 @@ def row_width(channels: int) -> int:
 def has_row_kernels(x: Tensor) -> bool:
     """Return whether the kernels of `gpu_rows` are on and work for a feature map."""
     switches = present()
-    if not switches.rows or switches.compiled or x.dtype not in (torch.float32, torch.bfloat16, torch.float16):
+    if not switches.rows or switches.compiled or type(x) is not Tensor:  # such as one without values
+        return False
+    if x.dtype not in (torch.float32, torch.bfloat16, torch.float16):
         return False
     return has_triton(x.device)
 

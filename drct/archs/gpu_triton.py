@@ -7,6 +7,7 @@ is off until it has been measured to be faster (`gpu_switches`).
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -85,5 +86,6 @@ def window_attention(q: Tensor, k: Tensor, v: Tensor, biases: Tensor, runs: Sequ
         grid = (windows, triton.cdiv(tokens, QUERIES), heads)
         channels = max(16, triton.next_power_of_2(d))
         sizes = (tokens, k.shape[2], d)
-        _attention[grid](q, k, v, biases, out, *firsts, *sizes, *strides, QUERIES, KEYS, channels, num_warps=4)
+        with torch.cuda.device_of(q):  # unlike PyTorch, Triton runs on the current device
+            _attention[grid](q, k, v, biases, out, *firsts, *sizes, *strides, QUERIES, KEYS, channels, num_warps=4)
     return out
