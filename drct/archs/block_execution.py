@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from drct.archs import cpu_attention, gpu_switches, gpu_windows, small_attention
 from drct.archs.gpu_windows import Kinds
-from drct.archs.kernels import linear, linear_of, self_attention
+from drct.archs.kernels import attention, linear, linear_of, self_attention
 from drct.archs.prepared_weights import AttentionWeights, Product
 from drct.archs.windows import window_masks, window_merge, window_partition
 
@@ -89,6 +89,11 @@ def attend(attn: Any, norm: nn.Module, x: Tensor, weights: AttentionWeights, mas
     if not isinstance(mask, Kinds) and not dropout and small_attention.keeps_weights(qkv, weights.bias):
         out = small_attention.attend(qkv, attn.num_heads, weights.bias, mask)
         return attn.proj_drop(linear(out, *weights.proj))
+    if isinstance(mask, Kinds):  # in the order of axes in which the gradients of three tensors become one
+        by_token = qkv.view(-1, qkv.shape[2], 3, attn.num_heads, qkv.shape[3] // (3 * attn.num_heads))
+        q, k, v = (t.transpose(1, 2) for t in by_token.unbind(2))
+        out = attention(q, k, v, weights.bias, mask, dropout, weights.scale).transpose(1, 2)
+        return attn.proj_drop(linear(out.reshape(*x.shape[:3], -1), *weights.proj))
     by_head = rearrange(qkv, "b n t (three h d) -> three (b n) h t d", three=3, h=attn.num_heads)
     out = self_attention(by_head, weights.bias, mask, dropout)
     out = rearrange(out, "(b n) h t d -> b n t (h d)", b=x.shape[0])

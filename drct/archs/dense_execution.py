@@ -37,6 +37,7 @@ from drct.archs.prepared_weights import (
     product_of,
     weight_dtype,
 )
+from drct.archs.training_weights import training_weights
 
 if TYPE_CHECKING:
     from drct.archs.drct_arch import DenseGroup
@@ -104,7 +105,11 @@ def _block_weights(group: "DenseGroup", k: int, dtype: torch.dtype, factor: floa
     with in_full_precision(adjust.weight.device.type):
         adjusted_weight = adjust.weight @ fc2.weight
         adjusted_fc2 = Product(adjusted_weight, None if fc2.bias is None else adjust.weight @ fc2.bias)
-    attention, fc1 = attention_weights(block.attn, dtype, factor), product_of(block.mlp.fc1)
+    fc1 = product_of(block.mlp.fc1)
+    if gpu_switches.is_gpu(fc1.weight.device):
+        attention, products = training_weights(block.attn, (fc1, adjust, adjusted_fc2), dtype)
+        return BlockWeights(attention, *products)
+    attention = attention_weights(block.attn, dtype, factor)
     return BlockWeights(attention, fc1.to(dtype), adjust.to(dtype), adjusted_fc2.to(dtype))
 
 

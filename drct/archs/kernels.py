@@ -198,9 +198,15 @@ def _product_of_rows(a: Tensor, b: Tensor) -> Tensor:
 
 
 def attention(
-    q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | Kinds | None, dropout: float = 0.0
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor,
+    mask: Tensor | Kinds | None,
+    dropout: float = 0.0,
+    scale: float = 1.0,
 ) -> Tensor:
-    """Compute softmax(q k^T + bias + mask) v, without a factor of the logits.
+    """Compute softmax(scale q k^T + bias + mask) v.
 
     Args:
         q: (n, h, N, d): n windows, h heads.
@@ -209,13 +215,16 @@ def attention(
         mask: (m, N, M), or None. Window i takes mask i % m. Or `Kinds`: windows are in the order of `gpu_windows`, and
             then the bias may be (kinds, h, N, M).
         dropout: Dropout rate of the attention weights.
+        scale: Factor of the products of queries and keys.
 
     Returns:
         (n, h, N, d). On the CPU it has gradients, but no gradients of gradients.
     """
     if isinstance(mask, Kinds):
-        return attention_by_kind(q, k, v, bias, mask, dropout)
+        return attention_by_kind(q, k, v, bias, mask, dropout, scale)
     on_cpu = q.device.type == "cpu"
+    if on_cpu and scale != 1:
+        q = q * scale
     if on_cpu and dropout:
         return F.dropout(_weights(q, k, bias, mask), dropout) @ v
     if on_cpu and _has_gradient(q, k, v, bias):
@@ -225,7 +234,7 @@ def attention(
         return _attention_by_heads(q, k, v, bias, mask)
     if on_cpu and q.dtype == torch.bfloat16:  # the fused one converts all to float32
         return _weights(q, k, bias, mask) @ v
-    return F.scaled_dot_product_attention(q, k, v, _full_bias(bias, mask, len(q)).to(q.dtype), dropout, scale=1.0)
+    return F.scaled_dot_product_attention(q, k, v, _full_bias(bias, mask, len(q)).to(q.dtype), dropout, scale=scale)
 
 
 def self_attention(qkv: Tensor, bias: Tensor, mask: Tensor | Kinds | None, dropout: float = 0.0) -> Tensor:
