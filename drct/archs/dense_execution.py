@@ -117,7 +117,7 @@ def _run_block(x: Tensor, mask: Mask, group: "DenseGroup", k: int, weights: Bloc
     """Run block k of a group and what follows it on windows: (B, n, N, C + (k-1) gc) -> (B, n, N, gc or C).
 
     Args:
-        x: Windows; (n, B, N, C + (k-1) gc) in the order of `gpu_windows`.
+        x: Windows; in the order of `gpu_windows`, (n, B, N, C + (k-1) gc), or on a GPU their tokens (n * B * N, ...).
         mask: (1 or n, N, N), added to the logits, or None; in the order of `gpu_windows`, the kinds of the windows.
         group: The group.
         k: Number of the block, from 1.
@@ -131,8 +131,9 @@ def _run_block(x: Tensor, mask: Mask, group: "DenseGroup", k: int, weights: Bloc
     block: SwinBlock = getattr(group, f"swin{k}")
 
     def drop_path(added: Tensor) -> Tensor:  # of whole images
-        if isinstance(mask, Kinds):
-            return block.drop_path(added.transpose(0, 1)).transpose(0, 1)
+        if isinstance(mask, Kinds) and block.drop_path.training:
+            by_image = added.view(mask.runs[-1][2], -1, block.attn.keys * added.shape[-1]).transpose(0, 1)
+            return block.drop_path(by_image).transpose(0, 1).view(added.shape)
         return block.drop_path(added)
 
     if isinstance(mask, Kinds) and not gpu_switches.is_gpu(x.device):

@@ -15,7 +15,9 @@ from drct.archs.gpu_windows import Kinds, Run
 BIAS_GRADIENTS = 2**26  # entries of the gradients of the bias that a backward pass holds before it adds them up
 
 
-def attention_by_kind(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, kinds: Kinds, dropout: float = 0.0, scale: float = 1.0) -> Tensor:
+def attention_by_kind(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor, kinds: Kinds, dropout: float = 0.0, scale: float = 1.0
+) -> Tensor:
     """Compute softmax(scale q k^T + bias + mask) v.
 
     Args:

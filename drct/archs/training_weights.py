@@ -16,11 +16,11 @@ from drct.archs.swin import Attention
 
 
 class Heads(NamedTuple):
-    """Heads that the rows (dim 0) or columns (dim 1) of a weight belong to, as many to each."""
+    """Heads that the rows (dim 0) or columns (dim 1) of a weight belong to."""
 
     dim: int
-    count: int
-    d: int  # rows or columns of a head
+    heads: int
+    d: int  # rows or columns of each
 
 
 def training_weights(
@@ -58,20 +58,21 @@ def _converted(tensors: Sequence[Tensor | None], dtypes: Sequence[Any]) -> list[
     """Convert tensors to dtypes, in one operation."""
     pairs = zip(tensors, dtypes, strict=True)
     results = [t if t is None or t.dtype == dtype else torch.empty_like(t, dtype=dtype) for t, dtype in pairs]
-    copies = [(new, t) for new, t in zip(results, tensors, strict=True) if new is not t]
+    both = zip(results, tensors, strict=True)
+    copies = [(new, t) for new, t in both if new is not None and t is not None and new is not t]
     if copies:
-        torch._foreach_copy_(*map(list, zip(*copies, strict=True)))
+        torch._foreach_copy_([new for new, _ in copies], [t for _, t in copies])
     return results
 
 
-def _padded(x: Tensor | None, heads: Heads) -> Tensor | None:
-    dim, count, d = heads
+def _padded(x: Tensor | None, of: Heads) -> Tensor | None:
+    dim, count, d = of
     more = -d % HEAD_MULTIPLE
     if x is None or not more:
         return x
     return F.pad(x.unflatten(dim, (count, d)), (0, 0) * (x.ndim - dim - 1) + (0, more)).flatten(dim, dim + 1)
 
 
-def _without_padding(x: Tensor | None, heads: Heads) -> Tensor | None:
-    dim, count, d = heads
+def _without_padding(x: Tensor | None, of: Heads) -> Tensor | None:
+    dim, count, d = of
     return None if x is None else x.unflatten(dim, (count, -1)).narrow(dim + 1, 0, d).flatten(dim, dim + 1)
