@@ -30,6 +30,8 @@ from drct.archs import (
 )
 from drct.archs.drct_arch import DRCT
 from drct.archs.hat_arch import HAT
+from drct.archs.prepared_weights import attention_weights, product_of
+from drct.archs.training_weights import training_weights
 
 PLAIN = {"upscale": 2, "upsampler": "pixelshuffle"}
 
@@ -246,9 +248,9 @@ def test_the_blocks_of_hat_wait_for_nothing(masks):
     assert counts["roll"] == 0
 
 
-@pytest.mark.parametrize(("kind", "bound"), [(DRCT, 116), (HAT, 165)])
+@pytest.mark.parametrize(("kind", "bound"), [(DRCT, 89), (HAT, 122)])
 def test_training_waits_for_nothing(masks, kind, bound):
-    """Operations of a block, forward and backward, are bounded. Casts of autocast are a third of them.
+    """Operations of a block, forward and backward, are bounded. Casts of autocast are a fifth of them.
 
     A product has three gradients, each of which is an operation.
     """
@@ -264,6 +266,35 @@ def test_training_waits_for_nothing(masks, kind, bound):
     assert counts.total() <= blocks * bound
     assert counts["index_select"] == 4 * (5 if kind is DRCT else 2)  # there and back, forward and backward
     assert counts["roll"] == counts["index"] == 0
+
+
+@pytest.mark.parametrize("qkv_bias", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_weights_for_training_are_prepared_in_one_step(dtype, qkv_bias):
+    """The same numbers as for inference, but with the factor of the queries apart, and the same gradients."""
+    attn = made(qkv_bias=qkv_bias).layers[0].swin2.attn
+    attn.scale = 1.0
+    layer = nn.Linear(5, 3)
+
+    def prepared(in_one_step):
+        if in_one_step:
+            attention, (product,) = training_weights(attn, [product_of(layer)], dtype)
+        else:
+            attention, product = attention_weights(attn, dtype), product_of(layer)
+        pairs = (attention.qkv, attention.proj, product)
+        return [attention.bias, *(t.to(dtype) for pair in pairs for t in pair if t is not None)]
+
+    expected, parameters = prepared(False), [*attn.parameters(), *layer.parameters()]
+    with Operations() as operations:
+        found = prepared(True)
+    assert operations.counts["_to_copy"] == 0
+    assert operations.counts["_foreach_copy_"] == (dtype != torch.float32)
+    seeds = [torch.randn_like(t) for t in expected]
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one, other)
+    for one, other in zip(*(torch.autograd.grad(t, parameters, seeds) for t in (found, expected)), strict=True):
+        assert one.dtype == torch.float32
+        assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize("training", [False, True])

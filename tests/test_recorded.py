@@ -112,6 +112,17 @@ def test_losses_and_weights_are_those_without(graphs, precision, rel):
     assert plain[0][0] != plain[0][1]
 
 
+def test_recording_turns_off_the_warning_of_streams(graphs, monkeypatch):
+    seen = []
+    name = "set_warn_on_accumulate_grad_stream_mismatch"
+    monkeypatch.setattr(torch.autograd.graph, name, seen.append, raising=False)
+    trained(model_of(cuda_graphs=True), [2])
+    assert seen == [False]
+    monkeypatch.delattr(torch.autograd.graph, name)  # as before PyTorch 2.9
+    trained(model_of(cuda_graphs=True), [2])
+    assert graphs.recorded == 2
+
+
 def test_layers_that_do_not_learn_stay_as_they_are(graphs):
     results = []
     for recorded in (False, True):

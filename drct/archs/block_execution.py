@@ -14,12 +14,11 @@ from typing import Any
 import torch
 from einops import rearrange
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from drct.archs import cpu_attention, gpu_switches, gpu_windows, small_attention
 from drct.archs.gpu_windows import Kinds
-from drct.archs.kernels import linear, linear_of, self_attention
+from drct.archs.kernels import GELU, attention, layer_norm, linear, linear_of, self_attention
 from drct.archs.prepared_weights import AttentionWeights, Product
 from drct.archs.windows import window_masks, window_merge, window_partition
 
@@ -83,12 +82,17 @@ def windows_at_a_time(tokens: int, w: int, batch: int) -> int:
 
 
 def attend(attn: Any, norm: nn.Module, x: Tensor, weights: AttentionWeights, mask: Mask) -> Tensor:
-    """Attention of normalized windows by a `WindowAttention`: (B, n, N, C) -> (B, n, N, C)."""
+    """Attention of normalized windows by a `WindowAttention`: (B, n, N, C), or on a GPU tokens (T, C) -> the same."""
     qkv = linear_of_norm(x, norm, weights.qkv)
     dropout = attn.attn_drop.p if attn.attn_drop.training else 0.0
     if not isinstance(mask, Kinds) and not dropout and small_attention.keeps_weights(qkv, weights.bias):
         out = small_attention.attend(qkv, attn.num_heads, weights.bias, mask)
         return attn.proj_drop(linear(out, *weights.proj))
+    if isinstance(mask, Kinds):  # in the order of axes in which the gradients of three tensors become one
+        by_token = qkv.view(-1, attn.keys, 3, attn.num_heads, qkv.shape[-1] // (3 * attn.num_heads))
+        q, k, v = (t.transpose(1, 2) for t in by_token.unbind(2))
+        out = attention(q, k, v, weights.bias, mask, dropout, weights.scale).transpose(1, 2)
+        return attn.proj_drop(linear(out.reshape(*x.shape[:-1], -1), *weights.proj))
     by_head = rearrange(qkv, "b n t (three h d) -> three (b n) h t d", three=3, h=attn.num_heads)
     out = self_attention(by_head, weights.bias, mask, dropout)
     out = rearrange(out, "(b n) h t d -> b n t (h d)", b=x.shape[0])
@@ -104,7 +108,7 @@ def attended(attn: Any, norm: nn.Module, x: Tensor, weights: AttentionWeights, k
 def two_layers(x: Tensor, norm: nn.Module, fc1: Product, fc2: Product) -> Tensor:
     """Linear layer, GELU and linear layer of normalized tokens: (..., C) -> (..., C')."""
     if torch.is_grad_enabled():
-        return linear_of(F.gelu, linear_of_norm(x, norm, fc1), *fc2)
+        return linear_of(GELU, linear_of_norm(x, norm, fc1), *fc2)
     return linear(linear(norm(x), *fc1, gelu=True), *fc2)
 
 
@@ -112,9 +116,5 @@ def linear_of_norm(x: Tensor, norm: nn.Module, product: Product) -> Tensor:
     """Apply a linear layer to normalized tokens, of which training keeps only x."""
     if type(norm) is not nn.LayerNorm:  # a norm_layer of one's own
         return linear(norm(x), *product)
-
-    def normalized(x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
-        return F.layer_norm(x, norm.normalized_shape, weight, bias, norm.eps)
-
     # Not `parameters()`: the replicas of DataParallel have none
-    return linear_of(normalized, x, *product, *(p for p in (norm.weight, norm.bias) if p is not None))
+    return linear_of(layer_norm(norm.normalized_shape, norm.eps), x, *product, norm.weight, norm.bias)

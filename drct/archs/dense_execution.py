@@ -37,6 +37,7 @@ from drct.archs.prepared_weights import (
     product_of,
     weight_dtype,
 )
+from drct.archs.training_weights import training_weights
 
 if TYPE_CHECKING:
     from drct.archs.drct_arch import DenseGroup
@@ -104,7 +105,11 @@ def _block_weights(group: "DenseGroup", k: int, dtype: torch.dtype, factor: floa
     with in_full_precision(adjust.weight.device.type):
         adjusted_weight = adjust.weight @ fc2.weight
         adjusted_fc2 = Product(adjusted_weight, None if fc2.bias is None else adjust.weight @ fc2.bias)
-    attention, fc1 = attention_weights(block.attn, dtype, factor), product_of(block.mlp.fc1)
+    fc1 = product_of(block.mlp.fc1)
+    if gpu_switches.is_gpu(fc1.weight.device):
+        attention, products = training_weights(block.attn, (fc1, adjust, adjusted_fc2), dtype)
+        return BlockWeights(attention, *products)
+    attention = attention_weights(block.attn, dtype, factor)
     return BlockWeights(attention, fc1.to(dtype), adjust.to(dtype), adjusted_fc2.to(dtype))
 
 
@@ -112,7 +117,7 @@ def _run_block(x: Tensor, mask: Mask, group: "DenseGroup", k: int, weights: Bloc
     """Run block k of a group and what follows it on windows: (B, n, N, C + (k-1) gc) -> (B, n, N, gc or C).
 
     Args:
-        x: Windows; (n, B, N, C + (k-1) gc) in the order of `gpu_windows`.
+        x: Windows; in the order of `gpu_windows`, (n, B, N, C + (k-1) gc), or on a GPU their tokens (n * B * N, ...).
         mask: (1 or n, N, N), added to the logits, or None; in the order of `gpu_windows`, the kinds of the windows.
         group: The group.
         k: Number of the block, from 1.
@@ -126,8 +131,9 @@ def _run_block(x: Tensor, mask: Mask, group: "DenseGroup", k: int, weights: Bloc
     block: SwinBlock = getattr(group, f"swin{k}")
 
     def drop_path(added: Tensor) -> Tensor:  # of whole images
-        if isinstance(mask, Kinds):
-            return block.drop_path(added.transpose(0, 1)).transpose(0, 1)
+        if isinstance(mask, Kinds) and block.drop_path.training:
+            by_image = added.view(mask.runs[-1][2], -1, block.attn.keys * added.shape[-1]).transpose(0, 1)
+            return block.drop_path(by_image).transpose(0, 1).view(added.shape)
         return block.drop_path(added)
 
     if isinstance(mask, Kinds) and not gpu_switches.is_gpu(x.device):

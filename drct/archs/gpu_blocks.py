@@ -94,7 +94,7 @@ def _converted(product: Product, dtype: torch.dtype) -> Product:
 
 def attention_part(attn: Attention, norm: nn.Module, masks: Tensor | None, dtype: torch.dtype) -> AttentionPart:
     """Prepare attention and the normalization before it."""
-    qkv, proj, bias = attention_weights(attn, _precise(attn.proj.weight))
+    qkv, proj, bias, _ = attention_weights(attn, _precise(attn.proj.weight))
     plain, qkv = folded(norm, qkv, dtype)
     return AttentionPart(plain, qkv, _converted(proj, dtype), with_masks(bias, masks).to(dtype))
 

@@ -107,17 +107,14 @@ def in_all_windows(x: Tensor, w: int, shift: int, recompute: bool, run: Callable
         w: Side of a window.
         shift: Cyclic shift of the feature map before it is cut into windows.
         recompute: Recompute `run` in the backward pass instead of storing its activations.
-        run: What to compute of windows (n, B, N, C) and their `Kinds`.
+        run: What to compute of the tokens of windows, (n * B * N, C), and their `Kinds`.
         args: More arguments for `run`.
     """
     order = window_order(x, w, shift)
     rows = _Reordered.apply(x.flatten(0, 2), order.tokens, order.places)
-    windows = rows.view(order.windows, len(x), w * w, -1)
-    if recompute:
-        new = checkpoint(run, windows, order.kinds, *args, use_reentrant=False)
-    else:
-        new = run(windows, order.kinds, *args)
-    return _Reordered.apply(new.flatten(0, 2), order.places, order.tokens).view(*x.shape[:3], -1)
+    arguments = (rows, order.kinds, *args)
+    new = checkpoint(run, *arguments, use_reentrant=False) if recompute else run(*arguments)
+    return _Reordered.apply(new, order.places, order.tokens).view(*x.shape[:3], -1)
 
 
 def in_few_windows(

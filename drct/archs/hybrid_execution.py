@@ -42,6 +42,7 @@ from drct.archs.prepared_weights import (
 )
 from drct.archs.regions import Region, pad
 from drct.archs.swin import Attention
+from drct.archs.training_weights import training_weights
 from drct.archs.windows import overlapping_windows, pieces, window_merge, window_partition
 
 if TYPE_CHECKING:
@@ -103,6 +104,9 @@ def _blocks(group: "HybridGroup") -> list[Any]:
 def _block_weights(block: Any, attn: Attention, dtype: torch.dtype, factor: float = 1.0) -> BlockWeights:
     """Prepare the weights of a block and its attention, with a factor of the logits, for all windows."""
     fc1, fc2 = product_of(block.mlp.fc1), product_of(block.mlp.fc2)
+    if gpu_switches.is_gpu(fc1.weight.device):
+        attention, products = training_weights(attn, (fc1, fc2), dtype)
+        return BlockWeights(attention, *products)
     return BlockWeights(attention_weights(attn, dtype, factor), fc1.to(dtype), fc2.to(dtype))
 
 
@@ -249,8 +253,9 @@ def _attend_overlapping(
     q = rearrange(window_partition(queries, w), "n t (h d) -> n h t d", h=block.num_heads)
     windows = overlapping_windows(keys_and_values, w, m)
     k, v = rearrange(windows, "n t (two h d) -> two n h t d", two=2, h=block.num_heads)
+    scale = weights.scale if isinstance(weights, AttentionWeights) else 1.0
     bias = weights.bias[0] if weights.bias.ndim == 4 else weights.bias  # there is one kind of windows
-    out = rearrange(attention(q, k, v, bias, None), "n h t d -> n t (h d)")
+    out = rearrange(attention(q, k, v, bias, None, scale=scale), "n h t d -> n t (h d)")
     return window_merge(linear(out, *weights.proj), w, region.height, region.width)
 
 

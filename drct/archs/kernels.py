@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ LOGITS_AT_A_TIME = 2**20  # of a head, for them to stay in the cache
 KEPT_BYTES = 2**16  # of a window's: what takes more is recomputed in the backward pass where that is cheap
 LOG2_E = math.log2(math.e)
 LARGE = 2.0**60  # a sum of powers that is neither larger nor smaller than the inverse has all its digits
+Gradients = Callable[[Tensor, Sequence[bool]], tuple[Tensor | None, ...]]  # of a result's, those that are wanted
 HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
@@ -60,19 +61,53 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool = False) -
     return F.gelu(y) if gelu else y
 
 
-def linear_of(f: Callable[..., Tensor], x: Tensor, weight: Tensor, bias: Tensor | None, *parameters: Tensor) -> Tensor:
+class Recomputed(NamedTuple):
+    """A function that is cheap to compute again, of a tensor and parameters, each of which may be None."""
+
+    compute: Callable[..., Tensor]
+    again: Callable[..., tuple[Tensor, Gradients]]  # the same, in the backward pass: its result, and its gradients
+
+
+def _gelu_again(x: Tensor) -> tuple[Tensor, Gradients]:
+    return F.gelu(x), lambda grad, wanted: (torch.ops.aten.gelu_backward(grad, x),)
+
+
+GELU = Recomputed(F.gelu, _gelu_again)
+
+
+def layer_norm(shape: Sequence[int], eps: float) -> Recomputed:
+    """Return layer normalization, whose parameters are its weight and bias."""
+
+    def compute(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+        return F.layer_norm(x, shape, weight, bias, eps)
+
+    def again(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> tuple[Tensor, Gradients]:
+        # As autocast does on a GPU, which normalizes in float32
+        weight, bias = (t if t is None else t.to(torch.promote_types(t.dtype, x.dtype)) for t in (weight, bias))
+        y, mean, rstd = torch.native_layer_norm(x, shape, weight, bias, eps)
+
+        def gradients(grad: Tensor, wanted: Sequence[bool]) -> tuple[Tensor | None, ...]:
+            backward = torch.ops.aten.native_layer_norm_backward
+            return backward(grad, x, shape, mean, rstd, weight, bias, wanted)
+
+        return y, gradients
+
+    return Recomputed(compute, again)
+
+
+def linear_of(f: Recomputed, x: Tensor, weight: Tensor, bias: Tensor | None, *parameters: Tensor | None) -> Tensor:
     """Compute `linear(f(x, *parameters), weight, bias)`, keeping x for the backward pass instead of f(x).
 
-    For functions that are cheap to compute again. The result has gradients, but no gradients of gradients.
+    The result has gradients, but no gradients of gradients.
 
     Args:
         f: The function.
-        x: Its input, windows (B, n, N, i).
+        x: Its input, windows (B, n, N, i), or on a GPU their tokens (T, i).
         weight, bias: Those of the linear layer.
         parameters: More arguments of the function.
     """
     if not torch.is_grad_enabled() or is_kept(x.shape[-2:].numel() * x.element_size(), x.device):
-        return linear(f(x, *parameters), weight, bias)
+        return linear(f.compute(x, *parameters), weight, bias)
     return _LinearOf.apply(f, x, weight, bias, *parameters)
 
 
@@ -120,47 +155,31 @@ class _Linear(torch.autograd.Function):
 class _LinearOf(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, f: Callable[..., Tensor], x: Tensor, weight: Tensor, bias: Tensor | None, *parameters: Tensor
+        ctx: Any, f: Recomputed, x: Tensor, weight: Tensor, bias: Tensor | None, *parameters: Tensor | None
     ) -> Tensor:
         ctx.save_for_backward(x, weight, *parameters)
         ctx.f, ctx.has_bias = f, bias is not None
-        ctx.autocast = _autocast_of(x.device.type)
-        return linear(f(x, *parameters), weight, bias)
+        y = f.compute(x, *parameters)
+        ctx.dtype = y.dtype  # which autocast may have chosen
+        return linear(y, weight, bias)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, *parameters = ctx.saved_tensors
-        wanted = ctx.needs_input_grad[1:]
-        for_f = wanted[0] or any(wanted[3:])
-        with torch.enable_grad(), torch.autocast(**ctx.autocast):
-            inputs = [
-                t.detach().requires_grad_(needs)
-                for t, needs in zip((x, *parameters), (wanted[0], *wanted[3:]), strict=True)
-            ]
-            y = ctx.f(*inputs)
+        _, for_x, *for_linear = ctx.needs_input_grad[:4]
+        wanted = for_x, *ctx.needs_input_grad[4:]
+        y, gradients = ctx.f.again(x.to(ctx.dtype), *parameters)
         for_y, for_weight, for_bias = _linear_gradients(
-            y.detach(), weight, grad, (for_f, wanted[1], wanted[2] and ctx.has_bias), y.dtype, weight.dtype
+            y, weight, grad, (any(wanted), for_linear[0], for_linear[1] and ctx.has_bias), y.dtype, weight.dtype
         )
-        if not for_f:
-            return None, None, for_weight, for_bias, *(None for _ in parameters)
-        needing = [t for t in inputs if t.requires_grad]
-        found = iter(torch.autograd.grad(y, needing, for_y))
-        for_x, *for_parameters = (next(found) if t.requires_grad else None for t in inputs)
-        return None, for_x, for_weight, for_bias, *for_parameters
+        found = (None,) * len(wanted) if for_y is None else gradients(for_y, wanted)
+        return None, found[0], for_weight, for_bias, *found[1:]
 
 
 def in_full_precision(device: str) -> AbstractContextManager:
     """Within the block, compute products in the dtype of their operands, even under autocast."""
     return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
-
-
-def _autocast_of(device: str) -> dict[str, Any]:
-    """Return the arguments of `torch.autocast` that restore its present state."""
-    if not torch.amp.is_autocast_available(device):
-        return {"device_type": "cpu", "enabled": False}
-    dtype, enabled = torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
-    return {"device_type": device, "dtype": dtype, "enabled": enabled}
 
 
 def _linear_gradients(
@@ -198,9 +217,15 @@ def _product_of_rows(a: Tensor, b: Tensor) -> Tensor:
 
 
 def attention(
-    q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | Kinds | None, dropout: float = 0.0
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor,
+    mask: Tensor | Kinds | None,
+    dropout: float = 0.0,
+    scale: float = 1.0,
 ) -> Tensor:
-    """Compute softmax(q k^T + bias + mask) v, without a factor of the logits.
+    """Compute softmax(scale q k^T + bias + mask) v.
 
     Args:
         q: (n, h, N, d): n windows, h heads.
@@ -209,13 +234,16 @@ def attention(
         mask: (m, N, M), or None. Window i takes mask i % m. Or `Kinds`: windows are in the order of `gpu_windows`, and
             then the bias may be (kinds, h, N, M).
         dropout: Dropout rate of the attention weights.
+        scale: Factor of the products of queries and keys.
 
     Returns:
         (n, h, N, d). On the CPU it has gradients, but no gradients of gradients.
     """
     if isinstance(mask, Kinds):
-        return attention_by_kind(q, k, v, bias, mask, dropout)
+        return attention_by_kind(q, k, v, bias, mask, dropout, scale)
     on_cpu = q.device.type == "cpu"
+    if on_cpu and scale != 1:
+        q = q * scale
     if on_cpu and dropout:
         return F.dropout(_weights(q, k, bias, mask), dropout) @ v
     if on_cpu and _has_gradient(q, k, v, bias):
@@ -225,7 +253,7 @@ def attention(
         return _attention_by_heads(q, k, v, bias, mask)
     if on_cpu and q.dtype == torch.bfloat16:  # the fused one converts all to float32
         return _weights(q, k, bias, mask) @ v
-    return F.scaled_dot_product_attention(q, k, v, _full_bias(bias, mask, len(q)).to(q.dtype), dropout, scale=1.0)
+    return F.scaled_dot_product_attention(q, k, v, _full_bias(bias, mask, len(q)).to(q.dtype), dropout, scale=scale)
 
 
 def self_attention(qkv: Tensor, bias: Tensor, mask: Tensor | Kinds | None, dropout: float = 0.0) -> Tensor:

@@ -39,11 +39,12 @@ class Product(NamedTuple):
 
 
 class AttentionWeights(NamedTuple):
-    """Weights of attention. Heads are padded with zeros to d' channels, and those of the queries are scaled."""
+    """Weights of attention. Heads are padded with zeros to d' channels."""
 
     qkv: Product  # C -> 3 * h * d'
     proj: Product  # h * d' -> C
     bias: Tensor  # of relative positions: (h, N, M) for N queries and M keys
+    scale: float = 1.0  # of the products of queries and keys, where the weights of queries are not scaled
 
 
 def attention_weights(attn: Attention, dtype: torch.dtype, factor: float = 1.0) -> AttentionWeights:
@@ -236,6 +237,6 @@ def _packed(weights: Weights, rows: int) -> Weights:
     if isinstance(weights, Product):
         bias = None if weights.bias is None else weights.bias.detach().to(weights.weight.dtype)
         return cast(Weights, Product(packed(weights.weight, rows), bias))
-    if isinstance(weights, Tensor):
+    if not isinstance(weights, tuple):
         return weights
     return type(weights)(*(_packed(entry, rows) for entry in cast(tuple, weights)))

@@ -61,6 +61,7 @@ class RecordedTraining:
 
     def _record(self, images: Tensor) -> "_InPrecision":
         module = _InPrecision(self.network, self.precision)
+        _silence_stream_mismatch()
         buffers = [(buffer, buffer.clone()) for buffer in self.network.buffers()]  # such as those of BatchNorm
         try:
             # PyTorch runs the network a few times first; of a step, nothing may depend on whether it has recorded
@@ -77,6 +78,17 @@ class RecordedTraining:
             for buffer, before in buffers:
                 buffer.copy_(before)
         return module
+
+
+def _silence_stream_mismatch() -> None:
+    """Turn off PyTorch's warning (since 2.9) that gradients come from another stream than the one they are added up on.
+
+    That is so for every recorded network: the nodes that add up were made on the stream of the recording. The backward
+    pass has one stream wait for the other, as it should, which takes no time worth a warning.
+    """
+    silence = getattr(torch.autograd.graph, "set_warn_on_accumulate_grad_stream_mismatch", None)
+    if silence is not None:
+        silence(False)
 
 
 class _InPrecision(nn.Module):
