@@ -4,7 +4,10 @@ import copy
 import os
 import subprocess
 import sys
+import time
+import weakref
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
@@ -459,15 +462,22 @@ def test_graphs_replay_repeated_sizes_until_weights_change(monkeypatch):
 
 
 def test_small_images_are_recorded_and_computed_as_before_where_that_fails(monkeypatch):
-    recorded = []
+    recorded, failed = [], []
 
     def record(network, x, compute):
         recorded.append(tuple(x.shape))
-        raise RuntimeError("operation not permitted when stream is capturing")
+        failed.append(weakref.ref(held := x.clone()))  # of a recording that has run out of memory
+        raise RuntimeError(f"operation not permitted when stream is capturing\n{held.shape}")
 
     monkeypatch.setattr(gpu_graphs, "_record", record)
     monkeypatch.setattr(gpu_graphs, "SMALL", 128)
     network, small, large = made(), torch.rand(2, 3, 8, 8), torch.rand(1, 3, 12, 12)
+    compute = execution._compute_in_place
+    monkeypatch.setattr(execution, "_compute_in_place", lambda *args: (freed(), compute(*args))[1])
+
+    def freed():
+        assert not any(reference() is not None for reference in failed)
+
     with torch.no_grad():
         for _ in range(2):  # on a device without graphs
             network(small)
@@ -475,10 +485,12 @@ def test_small_images_are_recorded_and_computed_as_before_where_that_fails(monke
         for x in (large, large, small):
             network(x)
         assert not recorded
-        with pytest.warns(UserWarning, match="not recorded as a CUDA graph: operation not permitted"):
+        with pytest.warns(UserWarning, match="not recorded as a CUDA graph: operation not permitted.*capturing$"):
             result = network(small)
-        assert recorded == [(2, 3, 8, 8)]
         assert (result - definition(network, small)).abs().max() <= 1e-5
+        for _ in range(3):  # not tried again
+            assert torch.equal(network(small), result)
+        assert recorded == [(2, 3, 8, 8)]
         with gpu_switches.switched(graphs=False):
             network(small)
         assert len(recorded) == 1
@@ -487,34 +499,89 @@ def test_small_images_are_recorded_and_computed_as_before_where_that_fails(monke
                 network(large)
 
 
+def test_recordings_hold_for_what_they_were_made_for_and_make_room(monkeypatch):
+    recorded = []
+
+    def record(network, x, compute):
+        recorded.append(tuple(x.shape))
+        source, result = x.clone(), compute(x)
+        return gpu_graphs.Recording(lambda: result.copy_(compute(source)), source, result, None)
+
+    monkeypatch.setattr(gpu_graphs, "_record", record)
+    monkeypatch.setattr(gpu_graphs, "SMALL", 128)
+    monkeypatch.setattr(gpu_switches, "has_graphs", lambda device: True)
+    network, small, large = made(), torch.rand(1, 3, 8, 8), torch.rand(1, 3, 12, 12)
+    for mode in (torch.inference_mode, torch.no_grad):  # tensors of the first may not be changed in the second
+        with mode():
+            for _ in range(3):
+                network(small)
+    assert len(recorded) == 2
+    with torch.no_grad():
+        network.img_range = 2.0
+        for _ in range(2):
+            assert (network(small) - definition(network, small)).abs().max() <= 1e-5
+        assert len(recorded) == 3
+        assert prepared_weights.kept_for(network)["recordings"]
+        network(large)
+        assert not prepared_weights.kept_for(network).get("recordings")
+
+
+def test_threads_do_not_get_the_results_of_each_other(monkeypatch):
+    def record(network, x, compute):
+        source, result = x.clone(), x.clone()
+
+        def replay():
+            time.sleep(0.01)
+            result.copy_(source * 2)
+
+        return gpu_graphs.Recording(replay, source, result, None)
+
+    monkeypatch.setattr(gpu_graphs, "_record", record)
+    network = made()
+    images = [torch.full((1, 3, 8, 8), float(i)) for i in range(8)]
+    gpu_graphs.run(network, images[0], lambda x: x)
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda x: gpu_graphs.run(network, x, lambda x: x * 2), images))
+    assert all(torch.equal(result, x * 2) for result, x in zip(results, images, strict=True))
+
+
 def test_triton_is_used_where_it_works(monkeypatch):
     works = gpu_switches.has_triton.__wrapped__
     cuda = torch.device("cuda")
-    assert not works(torch.device("cpu"))
+    assert not works(torch.device("cpu"), torch.float32)
     monkeypatch.setattr(gpu_switches, "find_spec", lambda name: None)
-    assert not works(cuda)
+    assert not works(cuda, torch.bfloat16)
     monkeypatch.setattr(gpu_switches, "find_spec", lambda name: object())
     monkeypatch.setattr(torch, "zeros", lambda *args, **options: None)
     monkeypatch.setattr(torch, "ones", lambda *args, **options: None)
     found = {"gathered": lambda *args: None}
     monkeypatch.setitem(sys.modules, "drct.archs.gpu_rows", SimpleNamespace(**found))
     monkeypatch.setattr("drct.archs.gpu_rows", sys.modules["drct.archs.gpu_rows"], raising=False)
-    assert works(cuda)
+    assert works(cuda, torch.bfloat16)
 
     def fails(*args):
         raise RuntimeError("Failed to find C compiler.\nSee the manual")
 
     sys.modules["drct.archs.gpu_rows"].gathered = fails
     with pytest.warns(UserWarning, match="Triton does not work here: Failed to find C compiler.$"):
-        assert not works(cuda)
+        assert not works(cuda, torch.bfloat16)
+    monkeypatch.setitem(sys.modules, "drct.archs.gpu_rows", None)  # a broken installation
+    monkeypatch.delattr("drct.archs.gpu_rows")
+    with pytest.warns(UserWarning, match="Triton does not work here: .*gpu_rows"):
+        assert not works(cuda, torch.bfloat16)
 
 
 def test_recordings_hold_what_they_read(monkeypatch):
     """Tensors that a graph reads must not be freed before it, whatever is prepared or forgotten meanwhile."""
     cached = []
+    used: dict[str, Any] = {}
+    restored: list[str] = []
     graph = SimpleNamespace(replay=lambda: None)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: graph)
-    monkeypatch.setattr(torch.cuda, "graph", lambda graph, capture_error_mode: nullcontext())
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph, **options: nullcontext(used.update(options)))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"current stream of {device}")
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext(restored.append(stream)))
+    monkeypatch.setattr(gpu_graphs, "_stream", lambda device: f"stream of {device}")
 
     def compute(x):
         cached.append(torch.is_autocast_cache_enabled())
@@ -527,6 +594,8 @@ def test_recordings_hold_what_they_read(monkeypatch):
         recording = gpu_graphs._record(network, x, compute)
         with torch.autocast("cpu", torch.bfloat16):
             gpu_graphs._record(network, x, compute)
+    assert used == {"stream": "stream of cpu", "capture_error_mode": "thread_local"}
+    assert set(restored) == {"current stream of cpu"}
     assert cached == [True, False]  # weights that autocast keeps are freed with its block
     orders, prepared = recording.held
     features = x.permute(0, 2, 3, 1)

@@ -204,6 +204,37 @@ def test_a_network_that_cannot_be_recorded_is_told(graphs, monkeypatch, error, w
         trained(model_of(cuda_graphs=True))
 
 
+@pytest.mark.parametrize("has_argument", [True, False])
+def test_the_loaders_thread_may_use_the_gpu_while_a_step_is_recorded(graphs, monkeypatch, has_argument):
+    record, graph, modes = torch.cuda.make_graphed_callables, torch.cuda.graph, []
+
+    def newer(module, sample, allow_unused_input, capture_error_mode):
+        modes.append(capture_error_mode)
+        return record(module, sample, allow_unused_input)
+
+    def older(module, sample, allow_unused_input):
+        modes.append(torch.cuda.graph.keywords["capture_error_mode"])
+        return record(module, sample, allow_unused_input)
+
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", newer if has_argument else older)
+    RecordedTraining(nn.Conv2d(3, 3, 1).train(), "fp32")(torch.rand(1, 3, 4, 4))
+    assert modes == ["thread_local"]
+    assert torch.cuda.graph is graph
+
+
+def test_buffers_are_as_they_were_when_a_recording_is_interrupted(graphs, monkeypatch):
+    network = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)).train()
+
+    def interrupted(module, sample, allow_unused_input):
+        module(sample[0])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        RecordedTraining(network, "fp32")(torch.rand(2, 3, 4, 4))
+    assert not network[1].running_mean.any() and network[1].num_batches_tracked == 0
+
+
 def test_recording_leaves_buffers_and_images_as_they_were(graphs):
     network = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)).train()
     plain, images = copy.deepcopy(network), torch.rand(2, 2, 3, 4, 4)

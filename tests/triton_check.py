@@ -27,9 +27,21 @@ def check_attention() -> None:
                 assert (gpu_attention.attention_by_kind(q, k, v, biases, kinds) - expected).abs().max() <= 1e-5
 
 
+def check_scale() -> None:
+    """Compare attention with a factor of the products, as networks have in evaluation mode that run all at once."""
+    q, k, v = torch.randn(3, 4, 2, 16, 8)
+    bias = torch.randn(2, 16, 16)
+    kinds = gpu_windows.Kinds(None, ((0, 0, 4),))
+    with torch.no_grad():
+        expected = gpu_attention.attention_by_kind(q, k, v, bias, kinds, scale=0.3)
+        with gpu_switches.switched(triton=True):
+            assert (gpu_attention.attention_by_kind(q, k, v, bias, kinds, scale=0.3) - expected).abs().max() <= 1e-5
+
+
 def check_rows() -> None:
-    """Compare networks with their definition: widths that are and are not those of padded rows."""
-    gpu_switches.is_gpu = gpu_switches.has_triton = lambda device: True
+    """Compare networks by rows and otherwise, with widths that are and are not those of padded rows."""
+    gpu_switches.is_gpu = lambda device: True
+    gpu_switches.has_triton = lambda device, dtype: True
     calls = []
     added = gpu_rows.added
     gpu_rows.added = lambda *args: (calls.append(args[0].shape), added(*args))[1]
@@ -37,18 +49,19 @@ def check_rows() -> None:
         shape = {"embed_dim": dim, "num_heads": (heads,), "gc": gc, "depths": (6,), "window_size": 4, "mlp_ratio": 1.5}
         network = DRCT(img_size=8, upscale=2, upsampler="pixelshuffle", qkv_bias=qkv_bias, **shape).eval()
         enliven_(network)
-        with torch.no_grad():
-            for dtype, bound in ((torch.float32, 1e-5), (torch.bfloat16, 0.3)):
-                x = torch.rand(2, 3, 8, 12)
+        for dtype, bound in ((torch.float32, 1e-5), (torch.bfloat16, 0.02), (torch.float16, 0.003)):
+            x = torch.rand(2, 3, 8, 12)
+            with torch.no_grad(), torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
                 with gpu_switches.switched(rows=False):
                     expected = network(x)
-                with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-                    calls.clear()
-                    assert (network(x) - expected).abs().max() <= bound
-                    assert len(calls) == 5
-                    assert {shape[1] % 16 for shape in calls} == {0}
+                calls.clear()
+                found = network(x)
+            assert len(calls) == 5
+            assert {shape[1] % 16 for shape in calls} == {0}
+            assert (found - expected).float().square().mean().sqrt() <= bound, (dtype, (found - expected).abs().max())
 
 
 if __name__ == "__main__":
     check_attention()
+    check_scale()
     check_rows()

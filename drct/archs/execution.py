@@ -138,7 +138,10 @@ def _run_in_place(network: "Frame", x: Tensor) -> Tensor:
         return _compute_in_place(network, tokens, x)
     forget_stale_weights(network, x)
     compute = partial(_compute_in_place, network, tokens_in_free_memory(network, autocast_dtype(x), x.device))
-    return gpu_graphs.run(network, x, compute) if gpu_graphs.is_wanted(x) else compute(x)
+    if gpu_graphs.is_wanted(x):
+        return gpu_graphs.run(network, x, compute)
+    gpu_graphs.forget(network)
+    return compute(x)
 
 
 def _compute_in_place(network: "Frame", tokens: int, x: Tensor) -> Tensor:

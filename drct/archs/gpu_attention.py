@@ -35,6 +35,7 @@ def attention_by_kind(
     if gpu_switches.present().triton and not torch.is_grad_enabled() and not dropout:
         from drct.archs.gpu_triton import window_attention  # triton comes with PyTorch for CUDA only
 
+        q = q if scale == 1 else q * scale
         return window_attention(q, k, v, torch.stack(list(biases)), kinds.runs)
     images = len(q) // max(1, kinds.runs[-1][2])
     at_most = max(1, len(q))

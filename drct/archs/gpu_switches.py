@@ -72,20 +72,22 @@ def has_row_kernels(x: Tensor) -> bool:
         return False
     if x.dtype not in (torch.float32, torch.bfloat16, torch.float16):
         return False
-    return has_triton(x.device)
+    return has_triton(x.device, x.dtype)
 
 
 @cache
-def has_triton(device: torch.device) -> bool:
-    """Return whether Triton is there and can make kernels for a device, for which it needs a C compiler."""
+def has_triton(device: torch.device, dtype: torch.dtype) -> bool:
+    """Return whether Triton is there and can make kernels for a device and dtype, for which it needs a C compiler."""
     if device.type != "cuda" or find_spec("triton") is None:
         return False
-    from drct.archs import gpu_rows
-
     try:
+        from drct.archs import gpu_rows
+
         first = torch.zeros(1, dtype=torch.int64, device=device)
-        gpu_rows.gathered(torch.ones(1, ROW_MULTIPLE, device=device), first, 1.0)
-    except Exception as error:  # of a compiler, a driver, a GPU that is too old
+        gpu_rows.gathered(torch.ones(1, ROW_MULTIPLE, device=device, dtype=dtype), first, 1.0)
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except Exception as error:  # of an installation, a compiler, a driver, a GPU that is too old
         warnings.warn(f"slower than it could be, as Triton does not work here: {first_line(error)}", stacklevel=2)
         return False
     return True

@@ -3,6 +3,7 @@
 To start an operation on a weight takes longer than the operation itself, forward and backward.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -55,13 +56,15 @@ class _Prepared(torch.autograd.Function):
 
 
 def _converted(tensors: Sequence[Tensor | None], dtypes: Sequence[Any]) -> list[Tensor | None]:
-    """Convert tensors to dtypes, in one operation."""
+    """Convert tensors to dtypes, those of the same dtypes in one operation."""
     pairs = zip(tensors, dtypes, strict=True)
     results = [t if t is None or t.dtype == dtype else torch.empty_like(t, dtype=dtype) for t, dtype in pairs]
-    both = zip(results, tensors, strict=True)
-    copies = [(new, t) for new, t in both if new is not None and t is not None and new is not t]
-    if copies:
-        torch._foreach_copy_([new for new, _ in copies], [t for _, t in copies])
+    copies: dict[Any, list[tuple[Tensor, Tensor]]] = defaultdict(list)  # some versions of PyTorch mix up dtypes
+    for new, t in zip(results, tensors, strict=True):
+        if new is not None and t is not None and new is not t:
+            copies[new.dtype, t.dtype].append((new, t))
+    for alike in copies.values():
+        torch._foreach_copy_([new for new, _ in alike], [t for _, t in alike])
     return results
 
 

@@ -4,6 +4,8 @@ A GPU computes small batches faster than Python can start their operations; a gr
 """
 
 from contextlib import nullcontext
+from functools import partial
+from inspect import signature
 from typing import Any
 
 import torch
@@ -66,7 +68,7 @@ class RecordedTraining:
         try:
             # PyTorch runs the network a few times first; of a step, nothing may depend on whether it has recorded
             with generators_kept(images.device), results_collected() as self._held:
-                torch.cuda.make_graphed_callables(module, (images.clone(),), allow_unused_input=True)
+                _graphed(module, images.clone())
         except torch.cuda.OutOfMemoryError:
             raise
         except Exception as error:  # anybody's network
@@ -74,10 +76,26 @@ class RecordedTraining:
                 f"train.cuda_graphs: a training step of {type(self.network).__name__} cannot be recorded "
                 f"({reason_of(error)}): set train.cuda_graphs: false"
             ) from error
-        with torch.no_grad():
-            for buffer, before in buffers:
-                buffer.copy_(before)
+        finally:
+            with torch.no_grad():
+                for buffer, before in buffers:
+                    buffer.copy_(before)
         return module
+
+
+def _graphed(module: nn.Module, images: Tensor) -> None:
+    """Record a module, while other threads may do what this one may not: that of the loader allocates memory."""
+    cuda: Any = torch.cuda
+    record, graph = partial(cuda.make_graphed_callables, allow_unused_input=True), cuda.graph
+    mode = {"capture_error_mode": "thread_local"}
+    if "capture_error_mode" in signature(record).parameters:
+        record(module, (images,), **mode)
+        return
+    cuda.graph = partial(graph, **mode)  # older versions have no argument for it
+    try:
+        record(module, (images,))
+    finally:
+        cuda.graph = graph
 
 
 def _silence_stream_mismatch() -> None:
