@@ -68,7 +68,7 @@ PARAMETERS = {
 COMPARED = [f"train_{network}_SRx4_short" for network in ("DRCT-XS", "DRCTPlain-XS", "SwinIR-XS")]
 
 REAL = {f"train_Real_{name}" for name in ("DRCT_SRx4_mse_model", "DRCT_SRx4_finetune_from_mse_model", "DRCT-XS_SRx4")}
-REAL |= {"train_Real_DRCT-XS_SRx4_gan_short"}
+REAL |= {f"train_Real_DRCT-XS_SRx4_{name}" for name in ("stage2", "gan_short")}
 
 
 def test_every_published_recipe_and_test_file_is_there():
