@@ -247,6 +247,8 @@ def test_every_command_runs(users_folder, capfd):
             words += ["--force_yml", *SMALLER]
         if words[1] == "upscale":
             words += ["--overwrite"]
+        if words[1] == "bench":
+            words += ["--sizes", "16x16", "--rounds", "1"]
         assert drct_main(words[1:]) == 0, f"{line}\n{capfd.readouterr().err}"
     for result in ("larger.png", "larger/holidays/below/2.png", "larger/4_x4.png", "upscaled/photo.jpg", "drct.onnx"):
         assert (users_folder / result).is_file(), result
