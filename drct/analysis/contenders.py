@@ -73,7 +73,6 @@ def _patches(key: str, title: str, **options: Any) -> list[Contender]:
     ]
 
 
-_OUR_STEP = "this project, training step"
 _CONTENDERS = (
     *_in_precisions("original", "original", "original DRCT", "bf16", "fp16"),
     *_in_precisions("hat", "HAT", "original HAT", "bf16", "fp16"),
@@ -86,7 +85,7 @@ _CONTENDERS = (
     *_in_precisions("ours-triton", "this project, Triton attention", "DRCT", "bf16", switch="triton"),
     *_in_precisions("ours-compiled", "this project, torch.compile", "DRCT", "bf16", switch="compiled"),
     *_in_precisions("original-step", "original, training step", "original DRCT", "bf16", training=True),
-    *_in_precisions("ours-step", _OUR_STEP, "DRCT", "bf16", training=True),
+    *_in_precisions("ours-step", "this project, training step", "DRCT", "bf16", training=True),
     *_in_precisions("hat-step", "HAT, training step", "original HAT", "bf16", training=True),
     *_in_precisions("hat-ours-step", "HAT, this project, training step", "HAT", "bf16", training=True),
     *_in_precisions(

@@ -85,14 +85,14 @@ def attend(attn: Any, norm: nn.Module, x: Tensor, weights: AttentionWeights, mas
     """Attention of normalized windows by a `WindowAttention`: (B, n, N, C), or on a GPU tokens (T, C) -> the same."""
     qkv = linear_of_norm(x, norm, weights.qkv)
     dropout = attn.attn_drop.p if attn.attn_drop.training else 0.0
-    if not isinstance(mask, Kinds) and not dropout and small_attention.keeps_weights(qkv, weights.bias):
-        out = small_attention.attend(qkv, attn.num_heads, weights.bias, mask)
-        return attn.proj_drop(linear(out, *weights.proj))
     if isinstance(mask, Kinds):  # in the order of axes in which the gradients of three tensors become one
         by_token = qkv.view(-1, attn.keys, 3, attn.num_heads, qkv.shape[-1] // (3 * attn.num_heads))
         q, k, v = (t.transpose(1, 2) for t in by_token.unbind(2))
         out = attention(q, k, v, weights.bias, mask, dropout, weights.scale).transpose(1, 2)
         return attn.proj_drop(linear(out.reshape(*x.shape[:-1], -1), *weights.proj))
+    if not dropout and small_attention.keeps_weights(qkv, weights.bias):
+        out = small_attention.attend(qkv, attn.num_heads, weights.bias, mask)
+        return attn.proj_drop(linear(out, *weights.proj))
     by_head = rearrange(qkv, "b n t (three h d) -> three (b n) h t d", three=3, h=attn.num_heads)
     out = self_attention(by_head, weights.bias, mask, dropout)
     out = rearrange(out, "(b n) h t d -> b n t (h d)", b=x.shape[0])

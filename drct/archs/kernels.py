@@ -256,9 +256,9 @@ def attention(
     return F.scaled_dot_product_attention(q, k, v, _full_bias(bias, mask, len(q)).to(q.dtype), dropout, scale=scale)
 
 
-def self_attention(qkv: Tensor, bias: Tensor, mask: Tensor | Kinds | None, dropout: float = 0.0) -> Tensor:
+def self_attention(qkv: Tensor, bias: Tensor, mask: Tensor | None, dropout: float = 0.0) -> Tensor:
     """Compute `attention` of queries, keys and values in one tensor, (3, n, h, N, d), which has one gradient."""
-    if not isinstance(mask, Kinds) and qkv.device.type == "cpu" and not dropout and _has_gradient(qkv, bias):
+    if qkv.device.type == "cpu" and not dropout and _has_gradient(qkv, bias):
         return _recomputed_attention(bias, mask, qkv)
     q, k, v = qkv
     return attention(q, k, v, bias, mask, dropout)
